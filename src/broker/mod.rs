@@ -1,0 +1,176 @@
+//! The broker's rooms: what comes from RabbitMQ, and what is owed to it.
+//!
+//! A [`Delivery`] goes out to the pipeline; it comes back as [`Owed`]: the publications that must
+//! be confirmed before the delivery may be acknowledged. Nothing outside these rooms publishes or
+//! acknowledges.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lapin::BasicProperties;
+use lapin::types::FieldTable;
+
+use crate::message::{EventId, Name};
+use crate::secret::Secret;
+use crate::wire::Kind;
+
+/// One message taken from a queue, as the pipeline sees it.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    /// The lane it travels in: what must wait returns to this lane's due queue.
+    pub lane: Name,
+    /// Which kind of queue it came from.
+    pub source: Source,
+    /// The body.
+    pub body: Bytes,
+    /// The AMQP properties, the producer's headers among them.
+    pub properties: BasicProperties,
+    /// Whether the broker has delivered it before.
+    pub redelivered: bool,
+}
+
+/// The kinds of queues that are consumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// `webpush.lane.<lane>`: what producers published. Its `x-pushrider-*` headers mean nothing.
+    Lane,
+    /// `webpush.due.<lane>`: what comes back from waiting, and chunks. Its headers are ours.
+    Due,
+    /// `webpush.undeliverable`: what the broker gave up on.
+    Undeliverable,
+}
+
+/// A message taken from a queue, and the right to acknowledge it.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The message.
+    pub inbound: Inbound,
+    /// What the acker needs; opaque to everyone else.
+    pub receipt: Receipt,
+}
+
+/// Which delivery of which generation is to be acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The generation (a pair of connections) that took the message.
+    pub(crate) generation: u64,
+    /// The consuming channel within the generation.
+    pub(crate) channel: usize,
+    /// The delivery tag on that channel.
+    pub(crate) tag: u64,
+}
+
+/// A delivery that was processed: the publications to confirm, then the delivery to acknowledge.
+#[derive(Debug)]
+pub struct Owed {
+    /// The delivery to acknowledge at the end.
+    pub receipt: Receipt,
+    /// What must be confirmed first, in this order. Shared, because the memory of what was settled
+    /// keeps it for a redelivery.
+    pub publications: Arc<[Publication]>,
+}
+
+/// One message for the broker: persistent, and confirmed before anything is acknowledged for it.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// Where to.
+    pub to: Route,
+    /// What it is: gives the AMQP `type`.
+    pub kind: Kind,
+    /// AMQP `message_id`: names this publication, equal for repeats.
+    pub message_id: String,
+    /// AMQP `correlation_id`: the event's name.
+    pub correlation_id: Option<EventId>,
+    /// AMQP `timestamp`, in seconds since 1970.
+    pub timestamp: u64,
+    /// The white-listed headers.
+    pub headers: FieldTable,
+    /// The body, JSON but for quarantined originals.
+    pub body: Bytes,
+}
+
+/// Where a publication goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// The results exchange, with this routing key.
+    Results(String),
+    /// A lane's due queue, at once.
+    Due(Name),
+    /// A lane's due queue, after waiting in a delay band.
+    Delay {
+        /// The lane it returns to.
+        lane: Name,
+        /// How long it should wait.
+        after: Duration,
+        /// How exact the wait must be.
+        pace: Pace,
+    },
+    /// The quarantine queue.
+    Quarantine,
+}
+
+/// How exact a wait in the delay bands must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Never early, late by at most the width of the band: retries.
+    AtLeast,
+    /// Never late but by the last hop: comes back early and is sent on. Scheduled messages.
+    Towards,
+}
+
+/// What an operator decides about the broker.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The AMQP URL, which carries the password.
+    pub url: Secret<String>,
+    /// Certificates (PEM) trusted besides the system's, for `amqps`.
+    pub ca: Option<String>,
+    /// The first word of every name on the broker.
+    pub prefix: Name,
+    /// Who makes queues and exchanges.
+    pub declare: Declare,
+    /// The lanes that are consumed; `default` is among them.
+    pub lanes: Vec<Lane>,
+    /// The delay bands, ascending.
+    pub bands: Vec<Duration>,
+    /// How often the broker delivers a message before it gives up on it.
+    pub delivery_limit: u32,
+    /// How long quarantined originals are kept.
+    pub quarantine_age: Duration,
+    /// How many results nobody bound a queue for are kept.
+    pub unrouted_messages: u32,
+    /// How long results nobody bound a queue for are kept.
+    pub unrouted_age: Duration,
+    /// The AMQP heartbeat: a silent broker is noticed after twice this long.
+    pub heartbeat: Duration,
+    /// How long one connection attempt may take.
+    pub connect_timeout: Duration,
+    /// How long the broker may take to confirm a publication.
+    pub confirm_timeout: Duration,
+}
+
+/// Who makes queues and exchanges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Declare {
+    /// The daemon declares them.
+    #[default]
+    Create,
+    /// The daemon checks that they exist.
+    Passive,
+    /// The daemon trusts that they exist.
+    None,
+}
+
+/// One lane of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// Its name: the second word of the routing key.
+    pub name: Name,
+    /// How many unacknowledged events the broker hands out.
+    pub prefetch: u16,
+    /// The same for what comes back from waiting.
+    pub due_prefetch: u16,
+    /// How many bytes may wait in the lane before producers are refused; `None` for no limit.
+    pub max_bytes: Option<u64>,
+}

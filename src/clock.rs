@@ -1,0 +1,106 @@
+//! Time and chance, which come in through the door.
+//!
+//! Rules take a [`Now`] (or one of its halves) and a jitter as arguments; only the assembly asks a
+//! [`Clock`]. Wall time is what producers, tokens and deadlines speak of and may jump; monotonic
+//! time is what pauses and latencies are measured with and never does.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+/// One moment, told by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Wall-clock time: comparable with what others wrote, may jump.
+    pub wall: SystemTime,
+    /// Monotonic time: for durations inside this process.
+    pub mono: Instant,
+}
+
+/// Tells the time.
+pub trait Clock: Send + Sync + 'static {
+    /// Returns the current moment.
+    fn now(&self) -> Now;
+}
+
+/// The clocks of the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the clocks"
+    )]
+    fn now(&self) -> Now {
+        Now {
+            wall: SystemTime::now(),
+            mono: Instant::now(),
+        }
+    }
+}
+
+/// A clock that stands still until it is told to move.
+#[derive(Debug)]
+pub struct FixedClock(Mutex<Now>);
+
+impl FixedClock {
+    /// Creates a clock that shows `wall`.
+    #[must_use]
+    pub fn at(wall: SystemTime) -> Self {
+        Self(Mutex::new(Now {
+            wall,
+            mono: SystemClock.now().mono,
+        }))
+    }
+
+    /// Moves both clocks ahead by `step`.
+    pub fn advance(&self, step: Duration) {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        now.wall += step;
+        now.mono += step;
+    }
+
+    /// Sets the wall clock alone, as an administrator or NTP may.
+    pub fn jump(&self, wall: SystemTime) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).wall = wall;
+    }
+}
+
+impl Clock for FixedClock {
+    fn now(&self) -> Now {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Draws numbers that spread retries out.
+pub trait Jitter: Send + Sync + 'static {
+    /// Returns a number from 0 (inclusive) to 1 (exclusive), evenly distributed.
+    fn draw(&self) -> f64;
+}
+
+/// Jitter from the system's random number generator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RandomJitter;
+
+impl Jitter for RandomJitter {
+    fn draw(&self) -> f64 {
+        let mut bytes = [0u8; 4];
+        // A generator that fails leaves the middle of the range: late is better than never.
+        match aws_lc_rs::rand::fill(&mut bytes) {
+            Ok(()) => f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0),
+            Err(_) => 0.5,
+        }
+    }
+}
+
+/// Jitter that always draws the same number.
+#[derive(Clone, Copy, Debug)]
+pub struct FixedJitter(pub f64);
+
+impl Jitter for FixedJitter {
+    fn draw(&self) -> f64 {
+        self.0
+    }
+}

@@ -1,0 +1,271 @@
+//! What is pushed, and the words that name it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::subscription::{Subscription, encode_base64url, hex};
+
+/// Four weeks in seconds: the longest TTL every push service takes (push-services.md §1.4).
+pub const TTL_LIMIT: u32 = 2_419_200;
+
+/// The largest plaintext that fits one RFC 8291 record of 4096 bytes.
+pub const PLAINTEXT_LIMIT: usize = 3993;
+
+/// One push message, ready to be encrypted and signed.
+#[derive(Clone, Debug)]
+pub struct PushMessage {
+    /// Where to, and with which keys.
+    pub subscription: Subscription,
+    /// The plaintext; `None` pushes without a body.
+    pub content: Option<Bytes>,
+    /// How the plaintext is encrypted.
+    pub coding: Coding,
+    /// How long the push service may keep it.
+    pub ttl: Ttl,
+    /// How eagerly it is delivered to a device that saves power.
+    pub urgency: Urgency,
+    /// Which undelivered message it replaces.
+    pub topic: Option<Topic>,
+}
+
+/// How long a push service may keep a message (RFC 8030 §5.2): 0 to [`TTL_LIMIT`] seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ttl(u32);
+
+impl Ttl {
+    /// Clamps a number of seconds to what every service takes.
+    #[must_use]
+    pub fn clamped(seconds: u64) -> Self {
+        Self(u32::try_from(seconds).map_or(TTL_LIMIT, |seconds| seconds.min(TTL_LIMIT)))
+    }
+
+    /// Returns what is left of a lifetime, rounded up to whole seconds.
+    #[must_use]
+    pub fn remaining(left: Duration) -> Self {
+        Self::clamped(
+            left.as_secs()
+                .saturating_add(u64::from(left.subsec_nanos() > 0)),
+        )
+    }
+
+    /// Returns the number of seconds.
+    #[must_use]
+    pub fn seconds(self) -> u32 {
+        self.0
+    }
+}
+
+/// How eagerly a message is delivered (RFC 8030 §5.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Urgency {
+    /// Only on power and Wi-Fi.
+    VeryLow,
+    /// On power or Wi-Fi.
+    Low,
+    /// On neither.
+    #[default]
+    Normal,
+    /// Even on low battery.
+    High,
+}
+
+impl Urgency {
+    /// Every urgency, in ascending order.
+    pub const ALL: [Self; 4] = [Self::VeryLow, Self::Low, Self::Normal, Self::High];
+
+    /// Returns the header's word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::VeryLow => "very-low",
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+        }
+    }
+
+    /// Finds the urgency a word names.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|urgency| urgency.name() == word)
+    }
+}
+
+/// The topic of a message (RFC 8030 §5.4) in a form every push service takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic(Arc<str>);
+
+impl Topic {
+    /// Takes a topic as it is.
+    ///
+    /// `None` if some service would refuse it: 1 to 32 characters of the base64url alphabet, and,
+    /// for Apple, a length that base64url can have (push-services.md §1.3).
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = (1..=32).contains(&text.len()) && text.len() % 4 != 1;
+        let alphabet = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        (fits && text.bytes().all(alphabet)).then(|| Self(text.into()))
+    }
+
+    /// Makes a topic that stands for any text: equal texts give equal topics.
+    #[must_use]
+    pub fn hashed(text: &str) -> Self {
+        let digest = digest::digest(&digest::SHA256, text.as_bytes());
+        Self(encode_base64url(&digest.as_ref()[..24]).into())
+    }
+
+    /// Returns the header's value.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How a message is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Coding {
+    /// RFC 8291.
+    #[default]
+    Aes128Gcm,
+    /// draft-ietf-webpush-encryption-04, for user agents that predate the RFC.
+    AesGcm,
+}
+
+impl Coding {
+    /// Returns the word of the `Content-Encoding` header.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Aes128Gcm => "aes128gcm",
+            Self::AesGcm => "aesgcm",
+        }
+    }
+
+    /// Finds the coding a word names.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Aes128Gcm, Self::AesGcm]
+            .into_iter()
+            .find(|coding| coding.name() == word)
+    }
+}
+
+/// The name of an event in every result: 1 to 128 bytes of printable ASCII.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct EventId(Arc<str>);
+
+impl EventId {
+    /// The longest name, in bytes.
+    pub const LIMIT: usize = 128;
+
+    /// Takes a producer's name for the event; `None` if it is too long or not printable ASCII.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = (1..=Self::LIMIT).contains(&text.len());
+        (fits && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))).then(|| Self(text.into()))
+    }
+
+    /// Names an event after what it says, so that a redelivery has the same name.
+    #[must_use]
+    pub fn derived(digest: &[u8; 32]) -> Self {
+        Self(hex(&digest[..16]).into())
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of an application, a lane, a label or a key: `[a-z0-9_-]{1,64}`, safe in a routing key
+/// and in a metric's label.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct Name(Arc<str>);
+
+impl Name {
+    /// Takes a name; `None` if it is empty, too long or has another character.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let alphabet = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+        ((1..=64).contains(&text.len()) && text.bytes().all(alphabet)).then(|| Self(text.into()))
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ttl_is_clamped_and_rounded_up() {
+        assert_eq!(Ttl::clamped(1 << 40).seconds(), TTL_LIMIT);
+        assert_eq!(Ttl::clamped(60).seconds(), 60);
+        assert_eq!(Ttl::remaining(Duration::from_millis(59_001)).seconds(), 60);
+        assert_eq!(Ttl::remaining(Duration::from_secs(59)).seconds(), 59);
+        assert_eq!(Ttl::remaining(Duration::MAX).seconds(), TTL_LIMIT);
+    }
+
+    #[test]
+    fn a_topic_that_a_service_would_refuse_is_not_one() {
+        for good in ["ab", "abcd", "a-_9", &"x".repeat(32)] {
+            assert_eq!(Topic::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "a", "abcde", "a b", "a=", "\u{fc}b", &"x".repeat(33)] {
+            assert_eq!(Topic::parse(bad), None, "{bad}");
+            let stand_in = Topic::hashed(bad);
+            assert_eq!(Topic::parse(stand_in.as_str()), Some(stand_in), "{bad}");
+        }
+        assert_ne!(Topic::hashed("order/1"), Topic::hashed("order/2"));
+    }
+
+    #[test]
+    fn names_are_safe_in_routing_keys() {
+        for good in ["shop", "a-b_c", "0", &"x".repeat(64)] {
+            assert_eq!(Name::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "Shop", "a.b", "a*", "#", "a b", &"x".repeat(65)] {
+            assert_eq!(Name::parse(bad), None, "{bad}");
+        }
+        assert!(EventId::parse(&"x".repeat(128)).is_some());
+        for bad in ["", "a\n", "\u{e9}", &"x".repeat(129), &"x".repeat(300)] {
+            assert_eq!(EventId::parse(bad), None, "{bad}");
+        }
+    }
+}

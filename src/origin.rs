@@ -1,0 +1,219 @@
+//! Where a push resource lives, and which family of push service answers there.
+
+use std::fmt;
+use std::sync::Arc;
+
+use url::Url;
+
+/// The origin of a push resource: scheme, host and port, serialised in ASCII.
+///
+/// It is VAPID's `aud` (RFC 8292 §2) and the key of everything that is held per push service. A
+/// port other than the scheme's default is kept: leaving it out is refused by every self-hosted
+/// service (push-services.md §11, "the endpoint origin without its port").
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origin(Arc<str>);
+
+impl Origin {
+    /// Returns the origin of `url`, which must have a host.
+    #[must_use]
+    pub fn of(url: &Url) -> Self {
+        Self(url.origin().ascii_serialization().into())
+    }
+
+    /// Returns the ASCII serialisation, for example `https://push.example.net:8443`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The families of push services whose answers differ (push-services.md §1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Service {
+    /// Firebase Cloud Messaging: Chrome and most Chromium browsers.
+    Fcm,
+    /// Mozilla's autopush, hosted or self-hosted: Firefox, KaiOS, Sunup.
+    Mozilla,
+    /// Apple: Safari and web apps on iOS.
+    Apple,
+    /// Windows Notification Service: Edge on Windows.
+    Wns,
+    /// ntfy as a UnifiedPush distributor.
+    Ntfy,
+    /// NextPush, a Nextcloud app.
+    NextPush,
+    /// Anything else that speaks RFC 8030.
+    Other,
+}
+
+impl Service {
+    /// Every family, in the order of the metrics.
+    pub const ALL: [Self; 7] = [
+        Self::Fcm,
+        Self::Mozilla,
+        Self::Apple,
+        Self::Wns,
+        Self::Ntfy,
+        Self::NextPush,
+        Self::Other,
+    ];
+
+    /// Returns the name used in results, logs and metric labels.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fcm => "fcm",
+            Self::Mozilla => "mozilla",
+            Self::Apple => "apple",
+            Self::Wns => "wns",
+            Self::Ntfy => "ntfy",
+            Self::NextPush => "nextpush",
+            Self::Other => "other",
+        }
+    }
+
+    /// Tells the family of the service that hosts `url`, and whether the host itself is on the
+    /// list of the large services (push-services.md §9).
+    ///
+    /// A listed host decides by itself; any other host is judged by the shape of its path, which
+    /// its owner chose, so it is never trusted further than a stranger (push-services.md §2).
+    #[must_use]
+    pub fn detect(url: &Url) -> (Self, Listed) {
+        let host = url.host_str().unwrap_or_default().trim_end_matches('.');
+        if let Some(service) = Self::of_listed_host(host) {
+            return (service, Listed(true));
+        }
+        (Self::of_path(url), Listed(false))
+    }
+
+    fn of_listed_host(host: &str) -> Option<Self> {
+        let under = |domain: &str| {
+            host.strip_suffix(domain)
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        match host {
+            "fcm.googleapis.com" | "jmt17.google.com" | "android.googleapis.com" => Some(Self::Fcm),
+            "push.kaiostech.com" => Some(Self::Mozilla),
+            _ if under("push.services.mozilla.com") => Some(Self::Mozilla),
+            _ if under("push.apple.com") => Some(Self::Apple),
+            _ if under("notify.windows.com") => Some(Self::Wns),
+            _ => None,
+        }
+    }
+
+    fn of_path(url: &Url) -> Self {
+        let path = url.path();
+        let is_ntfy_topic = |topic: &str| topic.len() == 14 && topic.starts_with("up");
+        if path.starts_with("/wpush/v1/") || path.starts_with("/wpush/v2/") {
+            Self::Mozilla
+        } else if path.contains("/uppush/push/") {
+            Self::NextPush
+        } else if url.query() == Some("up=1") || is_ntfy_topic(path.trim_start_matches('/')) {
+            Self::Ntfy
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// Whether a host is on the list of the large push services, whose words may be repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed(pub bool);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    #[test]
+    fn the_origin_keeps_a_port_that_is_not_the_default() {
+        for (text, origin) in [
+            (
+                "https://push.kaiostech.com:8443/wpush/v2/x",
+                "https://push.kaiostech.com:8443",
+            ),
+            (
+                "https://fcm.googleapis.com:443/fcm/send/x",
+                "https://fcm.googleapis.com",
+            ),
+            (
+                "https://b\u{fc}cher.example/x",
+                "https://xn--bcher-kva.example",
+            ),
+            ("https://[2001:db8::1]:9/x", "https://[2001:db8::1]:9"),
+        ] {
+            assert_eq!(Origin::of(&url(text)).as_str(), origin);
+        }
+    }
+
+    #[test]
+    fn listed_hosts_are_matched_whole_and_by_dot_suffix_only() {
+        for (text, service, listed) in [
+            ("https://fcm.googleapis.com/fcm/send/x", Service::Fcm, true),
+            (
+                "https://updates.push.services.mozilla.com/wpush/v2/x",
+                Service::Mozilla,
+                true,
+            ),
+            ("https://web.push.apple.com/x", Service::Apple, true),
+            (
+                "https://wns2-par02p.notify.windows.com/w/?token=x",
+                Service::Wns,
+                true,
+            ),
+            ("https://web.push.apple.com./x", Service::Apple, true),
+            (
+                "https://evilpush.apple.com.example/x",
+                Service::Other,
+                false,
+            ),
+            ("https://evilnotify.windows.com/x", Service::Other, false),
+            (
+                "https://fcm.googleapis.com.evil.example/fcm/send/x",
+                Service::Other,
+                false,
+            ),
+            (
+                "https://push.example.org/wpush/v2/x",
+                Service::Mozilla,
+                false,
+            ),
+            (
+                "https://ntfy.example.org/upAbCdEfGhIjKl?up=1",
+                Service::Ntfy,
+                false,
+            ),
+            (
+                "https://ntfy.example.org/upAbCdEfGhIjKl",
+                Service::Ntfy,
+                false,
+            ),
+            (
+                "https://cloud.example.org/index.php/apps/uppush/push/x",
+                Service::NextPush,
+                false,
+            ),
+        ] {
+            assert_eq!(
+                Service::detect(&url(text)),
+                (service, Listed(listed)),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The way out to push services: the only room that sends.
+//!
+//! What can go wrong here is anything a stranger's server can do: every limit and every deadline
+//! is ours, and every end of an exchange is an [`Attempt`], never an error.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::guard;
+use crate::outcome::Attempt;
+use crate::subscription::Endpoint;
+
+/// One POST to a push resource, complete to the last header.
+#[derive(Clone)]
+pub struct PushRequest {
+    /// Where to.
+    pub endpoint: Endpoint,
+    /// Every header but `Host` and `Content-Length`, which the client adds.
+    pub headers: HeaderMap,
+    /// The encrypted body; empty for a push without one.
+    pub body: Bytes,
+}
+
+/// Sends push requests.
+pub trait Transport: Send + Sync + 'static {
+    /// Sends one request and reads the beginning of the answer, all before `deadline` has passed.
+    fn post(
+        &self,
+        request: PushRequest,
+        deadline: Duration,
+    ) -> impl Future<Output = Attempt> + Send;
+}
+
+/// What an operator decides about sending.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long making a connection may take, TLS included.
+    pub connect_timeout: Duration,
+    /// Certificates (PEM) trusted besides the system's.
+    pub ca: Option<String>,
+    /// How many HTTP/2 connections an origin may have.
+    pub connections_per_origin: usize,
+    /// How many requests are in flight on one HTTP/2 connection before another is opened.
+    pub requests_per_connection: usize,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+    /// Which addresses may be connected to.
+    pub guard: Arc<guard::Rules>,
+}

@@ -1,0 +1,55 @@
+//! The messages of the contract: what is read from the broker and what is written to it.
+
+/// The kinds of messages that leave the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A delivery result.
+    Result,
+    /// A summary of a chunk.
+    Summary,
+    /// A subscription event.
+    Subscription,
+    /// What must wait and come back.
+    Retry,
+    /// A part of a large event.
+    Chunk,
+    /// An original that was not understood.
+    Quarantine,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 6] = [
+        Self::Result,
+        Self::Summary,
+        Self::Subscription,
+        Self::Retry,
+        Self::Chunk,
+        Self::Quarantine,
+    ];
+
+    /// Returns the word of the metrics' label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Result => "result",
+            Self::Summary => "summary",
+            Self::Subscription => "subscription",
+            Self::Retry => "retry",
+            Self::Chunk => "chunk",
+            Self::Quarantine => "quarantine",
+        }
+    }
+
+    /// Returns the AMQP `type` (contract.md §2 to §4); a quarantined original keeps none.
+    #[must_use]
+    pub fn message_type(self) -> Option<&'static str> {
+        match self {
+            Self::Result => Some("webpush.delivery.v1"),
+            Self::Summary => Some("webpush.summary.v1"),
+            Self::Subscription => Some("webpush.subscription.v1"),
+            Self::Retry | Self::Chunk => Some("webpush.notification.v1"),
+            Self::Quarantine => None,
+        }
+    }
+}
