@@ -1,3 +1,6 @@
-//! To be written.
+//! What a machine can keep of the house rules, without a network or a broker.
 
-fn main() {}
+#[path = "repo/layering.rs"]
+mod layering;
+#[path = "repo/sources.rs"]
+mod sources;

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use crate::admin;
+use crate::broker;
+use crate::gate;
 use crate::plan::Apps;
-use crate::{admin, broker, gate, push_service, retry};
+use crate::push_service;
+use crate::retry;
 
 /// Everything an operator decides about the daemon.
 #[derive(Clone, Debug)]

@@ -1,0 +1,125 @@
+//! Modules import only leftward in one list.
+
+use std::path::Path;
+
+use crate::sources::{root, rust_files, without_tests};
+
+/// Every module of the library, in the order of `lib.rs`: one may name itself and what is before it.
+const ORDER: [&str; 28] = [
+    "clock",
+    "secret",
+    "origin",
+    "subscription",
+    "message",
+    "outcome",
+    "retry_after",
+    "classify",
+    "retry",
+    "guard",
+    "ece",
+    "vapid",
+    "wire",
+    "plan",
+    "tokens",
+    "gate",
+    "memory",
+    "metrics",
+    "health",
+    "push_service",
+    "broker",
+    "pipeline",
+    "logging",
+    "admin",
+    "systemd",
+    "sandbox",
+    "daemon",
+    "config",
+];
+
+/// Pairs that must not know each other although the order would let them.
+const STRANGERS: [(&str, &str); 6] = [
+    ("broker", "push_service"),
+    // The sandbox checks what the product sends; with the product's own code it would check nothing.
+    ("sandbox", "ece"),
+    ("sandbox", "vapid"),
+    ("sandbox", "pipeline"),
+    ("metrics", "gate"),
+    ("pipeline", "config"),
+];
+
+fn module_of(path: &Path) -> Option<String> {
+    let mut parts = path.strip_prefix("src").ok()?.components();
+    let first = parts.next()?.as_os_str().to_str()?;
+    let name = first.strip_suffix(".rs").unwrap_or(first);
+    (!matches!(name, "lib" | "main" | "cli")).then(|| name.to_owned())
+}
+
+fn named_modules(text: &str) -> impl Iterator<Item = &str> {
+    without_tests(text)
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| {
+            line.split("crate::").skip(1).filter_map(|rest| {
+                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+                Some(&rest[..end.unwrap_or(rest.len())]).filter(|name| !name.is_empty())
+            })
+        })
+}
+
+#[test]
+fn modules_import_only_leftward() {
+    let place = |name: &str| ORDER.iter().position(|module| *module == name);
+    for (path, text) in rust_files("src") {
+        let Some(module) = module_of(&path) else {
+            continue;
+        };
+        let here = place(&module).unwrap_or_else(|| panic!("{module} is not in the order"));
+        for named in named_modules(&text) {
+            let there = place(named).unwrap_or_else(|| {
+                panic!("{}: crate::{named} is not in the order", path.display())
+            });
+            assert!(
+                there <= here,
+                "{}: names crate::{named}, which is to its right",
+                path.display()
+            );
+            assert!(
+                !STRANGERS.contains(&(module.as_str(), named)),
+                "{}: must not know crate::{named}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_map_lists_every_module_in_order() {
+    let map = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let listed: Vec<_> = map
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .collect();
+    for name in ORDER {
+        assert!(
+            listed.contains(&name),
+            "{name} is in the order but not in lib.rs"
+        );
+    }
+    assert_eq!(
+        listed.len(),
+        ORDER.len() + 1,
+        "only cli stands outside the order"
+    );
+}
+
+#[test]
+fn grouped_imports_are_not_used_for_our_own() {
+    for (path, text) in rust_files("src") {
+        assert!(
+            !without_tests(&text).contains("use crate::{")
+                || path == Path::new("src/daemon/mod.rs"),
+            "{}: one module per use",
+            path.display()
+        );
+    }
+}
