@@ -1,24 +1,16 @@
-//! Voluntary application server identification (RFC 8292).
+//! Voluntary application server identification (RFC 8292): who sends, proved to each push service.
+//!
+//! Why tokens live twelve hours: a push service may remember a token it has checked (RFC 8292 §5)
+//! and some count new ones against the sender, so one is reused for a whole origin; but it is a
+//! credential whoever sees it may use until it expires, so it stays well under the 24 hours that
+//! §2 allows.
 
-use std::sync::Arc;
+mod key;
+mod ring;
+mod subject;
+mod token;
 
-use crate::message::Name;
-
-/// Whom a push service contacts about our messages: the `sub` claim.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subject(Arc<str>);
-
-/// An application server key: a P-256 private key and its name.
-#[derive(Debug)]
-pub struct VapidKey {
-    name: Name,
-}
-
-/// The keys of an application: one signs, older ones serve subscriptions made with them.
-#[derive(Clone, Debug)]
-pub struct KeyRing {
-    /// The key that signs unless another one is asked for.
-    pub primary: Arc<VapidKey>,
-    /// Older keys, newest first.
-    pub older: Vec<Arc<VapidKey>>,
-}
+pub use self::key::{KeyError, VapidKey};
+pub use self::ring::KeyRing;
+pub use self::subject::{Subject, SubjectError};
+pub use self::token::{Token, Validity, ValidityError, VapidError};
