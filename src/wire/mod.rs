@@ -1,4 +1,29 @@
 //! The messages of the contract: what is read from the broker and what is written to it.
+//!
+//! Reading is strict where the contract is ours and lenient where it is the browser's or the
+//! broker's. A misspelt `tll` must not silently become a default, so an unknown member is an error;
+//! a `PushSubscription` may carry whatever its browser puts there. Every fault names its place and
+//! says what was expected, and none repeats a value that may be a secret.
+//!
+//! | what | read by | written by |
+//! |---|---|---|
+//! | notification event | [`event`], [`recipient`] | [`event::Event::subset`] |
+//! | what happened to it on earlier passes | [`headers`] | [`headers`] |
+//! | an original nobody could use | people | [`quarantine`] |
+//! | delivery result | consumers | [`result`] |
+//! | summary | consumers | [`summary`] |
+//! | subscription event | consumers | [`subscription`] |
+
+pub mod event;
+pub mod fault;
+pub mod headers;
+mod json;
+pub mod quarantine;
+pub mod recipient;
+pub mod result;
+pub mod subscription;
+pub mod summary;
+mod time;
 
 /// The kinds of messages that leave the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
