@@ -15,6 +15,12 @@ use crate::message::{EventId, Name};
 use crate::secret::Secret;
 use crate::wire::Kind;
 
+mod session;
+mod trouble;
+
+pub use session::{check, run};
+pub use trouble::OperatorMustAct;
+
 /// One message taken from a queue, as the pipeline sees it.
 #[derive(Clone, Debug)]
 pub struct Inbound {
@@ -117,6 +123,19 @@ pub enum Pace {
     AtLeast,
     /// Never late but by the last hop: comes back early and is sent on. Scheduled messages.
     Towards,
+}
+
+/// How the life with the broker goes: what `/readyz` and systemd's status line tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Both connections are up.
+    pub connected: bool,
+    /// Every queue is consumed.
+    pub consuming: bool,
+    /// The broker blocks publishing (a memory or disk alarm).
+    pub blocked: bool,
+    /// The last trouble, while it lasts; carries no secret.
+    pub problem: Option<String>,
 }
 
 /// What an operator decides about the broker.
