@@ -1,4 +1,62 @@
-//! pushrider
+//! pushrider, the Web Push sidecar for RabbitMQ: the map of the house.
+//!
+//! The library serves its own binary; nothing here is meant for other crates. What the daemon does
+//! for its users is told in `README.md`, the messages it reads and writes in its tables.
+//!
+//! # The way through
+//!
+//! ```text
+//!  lane.*, due.*, undeliverable                                    results, delay.*, due.*, quarantine
+//!  RabbitMQ ── Delivery ──▶ pipeline::process ── Settlement ──▶ broker::publisher ──▶ RabbitMQ
+//!     ▲                       │                                     │ counts confirms
+//!     │                       │ decode    wire::event               ▼
+//!     │                       │ plan      plan               broker::acker ── ack ──▶ RabbitMQ
+//!     │     per recipient:    │
+//!     │                       │ admit     gate               no room: wait in the broker
+//!     │                       │ sign      tokens             one token per (key, origin)
+//!     │                       │ encrypt   ece
+//!     │                       │ send      push_service       an Attempt, never an error
+//!     │                       │ classify  classify           a Verdict
+//!     └── copies that wait ◀──┘ decide    retry              an Outcome, or again later
+//! ```
+//!
+//! Data goes one way. Rules decide and return values; only [`push_service`] sends, and only the
+//! rooms of [`broker`] publish and acknowledge. [`pipeline`] is the hot path on one screen, and
+//! [`outcome`] and [`classify`] say what can become of a recipient.
+//!
+//! # The rules of the house
+//!
+//! 1. [`pipeline::Pipeline::process`] cannot fail: what we owe the broker for a delivery is a value.
+//!    The publisher pays it, then the acker acknowledges.
+//! 2. An acknowledgement follows every confirm it depends on, and nothing else acknowledges. A
+//!    refused publication is published again, with back-off, within the same generation.
+//! 3. What must wait longer than about a second waits in the broker: otherwise one bad push service
+//!    fills the prefetch window and starves the rest.
+//! 4. Permits are held, not counted: a `Drop` frees them on success, panic and cancellation alike.
+//! 5. Time and chance come in through the door ([`clock`]); `.clippy.toml` bans the clocks.
+//! 6. Whatever a stranger can grow has a bound: origins, bodies, short strings, label values, waits.
+//! 7. Modules import only leftward in the list below; `tests/repo/layering.rs` holds them to it.
+//!
+//! ```text
+//! clock · secret · origin · subscription · message · outcome                          vocabulary
+//! retry_after · classify · retry · guard · ece · vapid · wire · plan                  rules
+//! tokens · gate · memory · metrics · health                                           state
+//! push_service · broker                                                               adapters
+//! pipeline · logging · admin · systemd · sandbox · daemon · config · cli              assembly
+//! ```
+//!
+//! So nothing left of [`config`] sees a configuration type: each room defines the small settings it
+//! needs, and `config::resolve` fills them. The sandbox shares no code with what it checks.
+//!
+//! # Whom we trust
+//!
+//! *Producers* may publish to the events exchange: they are trusted to name recipients, not to be
+//! right. Bad input costs one message, and `x-pushrider-*` headers count only on queues that we alone
+//! write to. *Endpoints* are chosen by browsers, hence by anyone: the guard decides which scheme,
+//! port and address may be connected to, at connect time; answers are read up to 4 KiB under one
+//! deadline; redirects are not followed. *Push services* may say anything: waits they ask for are
+//! capped, and only a plain 404 or 410 ends a subscription. *Readers of logs and metrics* see no
+//! endpoint, key, token or payload: an endpoint is a capability and appears as its fingerprint.
 
 // vocabulary
 pub mod clock;

@@ -47,6 +47,18 @@ pub enum Source {
     Undeliverable,
 }
 
+impl Source {
+    /// Returns the word of quarantined originals' headers.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lane => "lane",
+            Self::Due => "due",
+            Self::Undeliverable => "undeliverable",
+        }
+    }
+}
+
 /// A message taken from a queue, and the right to acknowledge it.
 #[derive(Debug)]
 pub struct Delivery {
@@ -94,6 +106,14 @@ pub struct Publication {
     pub headers: FieldTable,
     /// The body, JSON but for quarantined originals.
     pub body: Bytes,
+}
+
+impl Publication {
+    /// Returns about how many bytes it holds in memory.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        size_of::<Self>() + self.message_id.len() + self.body.len()
+    }
 }
 
 /// Where a publication goes.

@@ -1,1 +1,249 @@
-//! To be written.
+//! From a delivery to what is owed for it: the hot path on one screen.
+//!
+//! [`Pipeline::process`] cannot fail. Whatever comes in, the answer is the list of publications that
+//! settle it: results, subscription events, copies that wait, originals for the quarantine. A panic
+//! costs one recipient and leaves the original in quarantine.
+
+mod attempt;
+mod fate;
+mod fault;
+mod recipients;
+mod record;
+mod settlement;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+
+use crate::broker::{Inbound, Publication, Source};
+use crate::clock::{Clock, Jitter};
+use crate::gate::Gates;
+use crate::guard;
+use crate::memory::{Key, Memory};
+use crate::metrics::Metrics;
+
+use crate::plan;
+use crate::plan::{App, Apps, Plan, Refusal, Step};
+use crate::push_service::Transport;
+use crate::retry;
+use crate::tokens::TokenCache;
+use crate::wire::event;
+use crate::wire::event::Event;
+use crate::wire::fault::Fault;
+use crate::wire::headers::Passage;
+use crate::wire::recipient::RecipientRef;
+
+use self::fault::{given_up, internal_error, refusal_of, too_large};
+use self::settlement::Settlement;
+
+/// What an operator decides about processing.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The applications and their keys.
+    pub apps: Apps,
+    /// The largest event, in bytes.
+    pub event_limit: usize,
+    /// Chunks and schedules.
+    pub plan: plan::Settings,
+    /// Who may be pushed to.
+    pub guard: Arc<guard::Rules>,
+    /// Retries.
+    pub retry: retry::Policy,
+    /// One deadline over a whole exchange with a push service.
+    pub push_timeout: Duration,
+}
+
+/// Processes deliveries, many at a time.
+pub struct Pipeline<T> {
+    settings: Settings,
+    transport: T,
+    tokens: TokenCache,
+    gates: Gates,
+    memory: Memory<Arc<[Publication]>>,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    jitter: Arc<dyn Jitter>,
+}
+
+/// What was settled lately takes at most so many bytes.
+const MEMORY: u64 = 16 << 20;
+
+impl<T: Transport> Pipeline<T> {
+    /// Creates a pipeline that sends by `transport`.
+    pub fn new(
+        settings: Settings,
+        transport: T,
+        gates: Gates,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+        jitter: Arc<dyn Jitter>,
+    ) -> Self {
+        let tokens = TokenCache::default();
+        let memory = Memory::new(MEMORY);
+        Self {
+            settings,
+            transport,
+            tokens,
+            gates,
+            memory,
+            metrics,
+            clock,
+            jitter,
+        }
+    }
+
+    /// Processes one delivery and returns what must be confirmed before it may be acknowledged.
+    ///
+    /// A redelivery of what was settled lately, or is under way, gets the same answer and no
+    /// further push.
+    pub async fn process(&self, inbound: &Inbound) -> Arc<[Publication]> {
+        let passage = passage_of(inbound);
+        let key = key_of(inbound, &passage);
+        let slot = self.memory.slot(key, inbound.redelivered);
+        if let Some(known) = slot.get() {
+            return Arc::clone(known);
+        }
+        let settled = slot.get_or_init(|| self.settle(inbound, &passage)).await;
+        self.memory
+            .settled(key, &slot, settled.iter().map(Publication::weight).sum());
+        Arc::clone(settled)
+    }
+
+    async fn settle(&self, inbound: &Inbound, passage: &Passage) -> Arc<[Publication]> {
+        let mut settlement = Settlement::new(inbound, passage, self.clock.now().wall);
+        let turned = AssertUnwindSafe(self.settle_event(inbound, passage, &mut settlement));
+        if turned.catch_unwind().await.is_err() {
+            self.metrics.panicked();
+            let mut settlement = Settlement::new(inbound, passage, self.clock.now().wall);
+            self.end_unread(&mut settlement, &internal_error());
+            return settlement.finish();
+        }
+        settlement.finish()
+    }
+
+    async fn settle_event<'a>(
+        &self,
+        inbound: &'a Inbound,
+        passage: &Passage,
+        settlement: &mut Settlement<'a>,
+    ) {
+        if inbound.body.len() > self.settings.event_limit {
+            return self.end_unread(
+                settlement,
+                &too_large(inbound.body.len(), self.settings.event_limit),
+            );
+        }
+        let event = match event::decode(&inbound.body) {
+            Ok(event) => event,
+            Err(error) => {
+                let fault = given_up(inbound).unwrap_or(error.fault);
+                settlement.about(
+                    &error.about,
+                    self.settings.apps.find(error.about.app.as_ref()).ok(),
+                );
+                return self.end_original(settlement, &error.recipient, &fault);
+            }
+        };
+        let app = match self.settings.apps.find(event.about.app.as_ref()) {
+            Ok(app) => {
+                settlement.event(&event, Some(app));
+                app
+            }
+            Err(refusal) => {
+                settlement.event(&event, None);
+                return self.end_all(settlement, &event, &refusal);
+            }
+        };
+        if let Some(fault) = given_up(inbound) {
+            settlement.quarantine(&fault);
+            return self.end_all(settlement, &event, &refusal_of(&fault));
+        }
+        self.follow_plan(inbound, passage, settlement, &event, app)
+            .await;
+    }
+
+    async fn follow_plan<'a>(
+        &self,
+        inbound: &'a Inbound,
+        passage: &Passage,
+        settlement: &mut Settlement<'a>,
+        event: &Event<'a>,
+        app: &Arc<App>,
+    ) {
+        let timestamp = *inbound.properties.timestamp();
+        let now = self.clock.now().wall;
+        let Plan { terms, step } =
+            match plan::plan(event, app, passage, timestamp, &self.settings.plan, now) {
+                Ok(plan) => plan,
+                Err(refusal) => return self.end_all(settlement, event, &refusal),
+            };
+        settlement.terms(&terms);
+        match step {
+            Step::Split(parts) => settlement.split(event, &parts),
+            Step::Wait {
+                after,
+                until,
+                waiting,
+            } => {
+                settlement.wait_whole(event, after, until, waiting);
+            }
+            Step::Expire { reason, detail } => {
+                self.end_all(settlement, event, &Refusal { reason, detail });
+            }
+            Step::Push { hold } => {
+                if !hold.is_zero() {
+                    tokio::time::sleep(hold).await;
+                }
+                self.push_all(settlement, event, app, &terms, passage).await;
+            }
+        }
+    }
+
+    /// Ends a message whose body was not read.
+    fn end_unread(&self, settlement: &mut Settlement<'_>, fault: &Fault) {
+        self.end_original(settlement, &RecipientRef::default(), fault);
+    }
+
+    /// Ends a message that is no event: one result, and the original in quarantine.
+    fn end_original(
+        &self,
+        settlement: &mut Settlement<'_>,
+        about: &RecipientRef<'_>,
+        fault: &Fault,
+    ) {
+        settlement.quarantine(fault);
+        self.end(
+            settlement,
+            about,
+            refusal_of(fault).into_record(self.clock.now().wall),
+        );
+    }
+}
+
+/// Reads what happened to a message before; only our own queues carry our own headers.
+fn passage_of(inbound: &Inbound) -> Passage {
+    let read = match inbound.source {
+        Source::Due => Passage::read,
+        Source::Lane | Source::Undeliverable => Passage::fresh,
+    };
+    inbound
+        .properties
+        .headers()
+        .as_ref()
+        .map(read)
+        .unwrap_or_default()
+}
+
+/// Names a delivery for the memory of what was settled.
+fn key_of(inbound: &Inbound, passage: &Passage) -> Key {
+    let message_id = inbound.properties.message_id().as_ref();
+    Key::of(&[
+        inbound.source.name().as_bytes(),
+        inbound.lane.as_str().as_bytes(),
+        message_id.map_or(&[], |id| id.as_str().as_bytes()),
+        &passage.pass.to_le_bytes(),
+        &inbound.body,
+    ])
+}

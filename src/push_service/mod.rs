@@ -3,6 +3,8 @@
 //! What can go wrong here is anything a stranger's server can do: every limit and every deadline
 //! is ours, and every end of an exchange is an [`Attempt`], never an error.
 
+pub mod request;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,198 @@
+//! One attempt at one recipient: admitted, signed, encrypted, sent, understood, decided.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, SystemTime};
+
+use futures_util::FutureExt as _;
+use http::header::LOCATION;
+
+use crate::classify;
+use crate::classify::Context;
+use crate::ece::{EceError, Padding, Salt, SenderKey, aes128gcm};
+use crate::gate::Admission;
+use crate::message::PushMessage;
+use crate::outcome::{Attempt, Meaning, Reason, Record, Verdict};
+use crate::plan::{App, Mode, Push, Terms};
+use crate::push_service::{PushRequest, Transport, request};
+use crate::vapid::{VapidError, VapidKey};
+use crate::wire::headers::Passage;
+
+use super::Pipeline;
+use super::fate::Fate;
+
+/// One exchange and what it means.
+pub(super) struct Exchange {
+    pub(super) verdict: Verdict,
+    pub(super) status: Option<u16>,
+    pub(super) message_url: Option<Box<str>>,
+    pub(super) sent_at: SystemTime,
+    pub(super) elapsed: Duration,
+}
+
+/// Why a request could not be made, which is our own fault.
+#[derive(Debug, thiserror::Error)]
+enum Unsendable {
+    #[error(transparent)]
+    Vapid(#[from] VapidError),
+    #[error(transparent)]
+    Ece(#[from] EceError),
+}
+
+/// The longest `Location` that a result repeats.
+const LOCATION_LIMIT: usize = 2048;
+
+impl<T: Transport> Pipeline<T> {
+    /// Makes one attempt; a panic is its own fate.
+    pub(super) async fn attempt_safely(
+        &self,
+        app: &App,
+        push: Push,
+        terms: &Terms,
+        passage: &Passage,
+    ) -> Fate {
+        let attempt = AssertUnwindSafe(self.attempt(app, push, terms, passage));
+        attempt.catch_unwind().await.unwrap_or_else(|_panic| {
+            self.metrics.panicked();
+            Fate::Broken
+        })
+    }
+
+    async fn attempt(&self, app: &App, push: Push, terms: &Terms, passage: &Passage) -> Fate {
+        let endpoint = &push.message.subscription.endpoint;
+        let asked_at = self.clock.now();
+        let admission = self.gates.admit(endpoint.origin(), endpoint.listed()).await;
+        let now = self.clock.now();
+        let waited = now.mono.saturating_duration_since(asked_at.mono);
+        self.metrics.admission_waited(endpoint.service(), waited);
+        self.metrics.gate_origins(self.gates.origins());
+        let _permit = match admission {
+            Admission::Granted(permit) => permit,
+            Admission::Deferred => return self.defer(terms, passage, now.wall),
+        };
+        let key = push.key.as_deref().unwrap_or(&app.ring.primary);
+        let mut requests = passage.requests + 1;
+        let mut exchange = self.exchange(app, key, &push.message, passage).await;
+        if exchange
+            .as_ref()
+            .is_ok_and(|exchange| exchange.verdict.again_at_once)
+        {
+            requests += 1;
+            exchange = self.exchange(app, key, &push.message, passage).await;
+        }
+        let mut record = match exchange {
+            Ok(exchange) => match self.decide(exchange, requests, terms, passage) {
+                Fate::Settled(record) => record,
+                other @ (Fate::Waits(_) | Fate::Broken) => return other,
+            },
+            Err(fault) => {
+                let now = self.clock.now().wall;
+                Box::new(Record::unsent(
+                    Reason::InternalError,
+                    now,
+                    fault.to_string(),
+                ))
+            }
+        };
+        record.vapid_key = Some(key.name().clone());
+        record.warnings = push.warnings;
+        Fate::Settled(record)
+    }
+
+    async fn exchange(
+        &self,
+        app: &App,
+        key: &VapidKey,
+        message: &PushMessage,
+        passage: &Passage,
+    ) -> Result<Exchange, Unsendable> {
+        let request = self.prepare(app, key, message)?;
+        let endpoint = &message.subscription.endpoint;
+        let sent = self.clock.now();
+        let in_flight = self.metrics.request_in_flight(endpoint.service());
+        let attempt = match app.mode {
+            Mode::Send => {
+                self.transport
+                    .post(request, self.settings.push_timeout)
+                    .await
+            }
+            Mode::DryRun => return Ok(dry_run(sent.wall)),
+        };
+        drop(in_flight);
+        let now = self.clock.now();
+        let context = Context {
+            service: endpoint.service(),
+            listed: endpoint.listed(),
+            last_status: passage.last_status,
+            retry_after_cap: self.settings.retry.retry_after_cap,
+        };
+        let verdict = classify::classify(&attempt, context, now.wall);
+        let elapsed = now.mono.saturating_duration_since(sent.mono);
+        self.metrics
+            .exchange(endpoint.service(), verdict.meaning, elapsed);
+        let (status, message_url) = match &attempt {
+            Attempt::Answered(answer) => {
+                let url = answer
+                    .headers
+                    .get(LOCATION)
+                    .and_then(|url| url.to_str().ok());
+                let url = url
+                    .filter(|url| url.len() <= LOCATION_LIMIT)
+                    .map(Into::into);
+                (Some(answer.status.as_u16()), url)
+            }
+            Attempt::Failed(_) => (None, None),
+        };
+        Ok(Exchange {
+            verdict,
+            status,
+            message_url,
+            sent_at: sent.wall,
+            elapsed,
+        })
+    }
+
+    fn prepare(
+        &self,
+        app: &App,
+        key: &VapidKey,
+        message: &PushMessage,
+    ) -> Result<PushRequest, Unsendable> {
+        let subscription = &message.subscription;
+        let now = self.clock.now().wall;
+        let origin = subscription.endpoint.origin();
+        let authorization = self.tokens.authorization(app, key, origin, now)?;
+        self.metrics.token(authorization.signed);
+        let body = match (&message.content, &subscription.keys) {
+            (Some(content), Some(keys)) => Some(aes128gcm::encrypt(
+                keys,
+                content,
+                Padding::None,
+                SenderKey::generate()?,
+                Salt::random()?,
+            )?),
+            _ => None,
+        };
+        Ok(request::build(
+            message,
+            body,
+            authorization.token.authorization(),
+        ))
+    }
+}
+
+/// What an application in `dry_run` is told: everything but the request was done.
+fn dry_run(now: SystemTime) -> Exchange {
+    Exchange {
+        verdict: Verdict {
+            meaning: Meaning::Accepted,
+            reason: Reason::Accepted,
+            after: None,
+            again_at_once: false,
+            detail: Some("dry_run: encrypted and signed, not sent".into()),
+        },
+        status: None,
+        message_url: None,
+        sent_at: now,
+        elapsed: Duration::ZERO,
+    }
+}

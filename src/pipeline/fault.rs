@@ -1,0 +1,60 @@
+//! Ends that are nobody's answer: what the broker gave up on, what is too large, our own faults.
+
+use crate::broker::{Inbound, Source};
+use crate::outcome::Reason;
+use crate::plan::Refusal;
+use crate::wire::fault::Fault;
+use crate::wire::headers::{Death, DeathCause};
+
+/// Says why the broker gave up on a message, if it did.
+pub(super) fn given_up(inbound: &Inbound) -> Option<Fault> {
+    if inbound.source != Source::Undeliverable {
+        return None;
+    }
+    let death = inbound
+        .properties
+        .headers()
+        .as_ref()
+        .map(Death::read)
+        .unwrap_or_default();
+    let (reason, sentence) = match death.cause {
+        DeathCause::Expired => (
+            Reason::ProducerExpiration,
+            "the AMQP expiration passed before the event was taken; use expires_at in the event",
+        ),
+        DeathCause::DeliveryLimit | DeathCause::Other => (
+            Reason::Poison,
+            "the broker gave up on the event: it was delivered too often without being settled",
+        ),
+    };
+    Some(Fault {
+        reason,
+        path: "".into(),
+        expected: sentence.into(),
+    })
+}
+
+pub(super) fn too_large(length: usize, limit: usize) -> Fault {
+    let expected = format!("the event is {length} bytes long; at most {limit} are accepted");
+    Fault {
+        reason: Reason::EventTooLarge,
+        path: "".into(),
+        expected: expected.into(),
+    }
+}
+
+pub(super) fn internal_error() -> Fault {
+    let expected = "pushrider failed on this; the original is in the quarantine queue";
+    Fault {
+        reason: Reason::InternalError,
+        path: "".into(),
+        expected: expected.into(),
+    }
+}
+
+pub(super) fn refusal_of(fault: &Fault) -> Refusal {
+    Refusal {
+        reason: fault.reason,
+        detail: fault.to_string().into(),
+    }
+}

@@ -1,0 +1,130 @@
+//! The recipients of one event: each fares by itself.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use futures_util::future::join_all;
+
+use crate::outcome::Record;
+use crate::plan;
+use crate::plan::{App, Push, Refusal, Seen, Terms};
+use crate::push_service::Transport;
+use crate::wire::event::Event;
+use crate::wire::headers::Passage;
+use crate::wire::recipient::{RawRecipient, Recipient, RecipientRef};
+
+use super::Pipeline;
+use super::fate::Fate;
+use super::fault::{internal_error, refusal_of};
+use super::record;
+use super::settlement::Settlement;
+
+impl<T: Transport> Pipeline<T> {
+    /// Pushes to every recipient at once; each fares by itself.
+    pub(super) async fn push_all<'a>(
+        &self,
+        settlement: &mut Settlement<'a>,
+        event: &Event<'a>,
+        app: &App,
+        terms: &Terms,
+        passage: &Passage,
+    ) {
+        let mut seen = Seen::default();
+        let turns: Vec<_> = event
+            .recipients()
+            .map(|raw| {
+                let planned = self.plan_one(raw, event, app, terms, passage, &mut seen);
+                async move {
+                    let (about, planned) = planned;
+                    let fate = match planned {
+                        Ok(push) => self.attempt_safely(app, push, terms, passage).await,
+                        Err(fate) => fate,
+                    };
+                    (raw.index, about, fate)
+                }
+            })
+            .collect();
+        for (index, about, fate) in join_all(turns).await {
+            match fate {
+                Fate::Settled(record) => self.end(settlement, &about, *record),
+                Fate::Broken => {
+                    settlement.quarantine(&internal_error());
+                    let record = refusal_of(&internal_error()).into_record(self.clock.now().wall);
+                    self.end(settlement, &about, record);
+                }
+                Fate::Waits(wait) => {
+                    self.metrics.recipient_waits(wait.waiting);
+                    settlement.wait(index, wait);
+                }
+            }
+        }
+        settlement.send_waiting_off(event);
+    }
+
+    /// Decodes and plans one recipient; what cannot be pushed to has its fate already.
+    fn plan_one<'a>(
+        &self,
+        raw: RawRecipient<'a>,
+        event: &Event<'a>,
+        app: &App,
+        terms: &Terms,
+        passage: &Passage,
+        seen: &mut Seen,
+    ) -> (RecipientRef<'a>, Result<Push, Fate>) {
+        let now = self.clock.now().wall;
+        let planned = catch_unwind(AssertUnwindSafe(|| {
+            match Recipient::decode(raw, event, first_recipient(passage)) {
+                Ok(recipient) => {
+                    let guard = &self.settings.guard;
+                    let push =
+                        plan::plan_recipient(&recipient, event, app, terms, guard, seen, now);
+                    (recipient.about, push)
+                }
+                Err(error) => (error.about, Err(refusal_of(&error.fault))),
+            }
+        }));
+        match planned {
+            Ok((about, Ok(push))) => (about, Ok(push)),
+            Ok((about, Err(refusal))) => (about, Err(Fate::settled(refusal.into_record(now)))),
+            Err(_panic) => {
+                self.metrics.panicked();
+                (RecipientRef::default(), Err(Fate::Broken))
+            }
+        }
+    }
+
+    /// Ends every recipient in the same way.
+    pub(super) fn end_all<'a>(
+        &self,
+        settlement: &mut Settlement<'a>,
+        event: &Event<'a>,
+        refusal: &Refusal,
+    ) {
+        let now = self.clock.now().wall;
+        for raw in event.recipients() {
+            let about = match Recipient::decode(raw, event, None) {
+                Ok(recipient) => recipient.about,
+                Err(error) => error.about,
+            };
+            self.end(settlement, &about, refusal.clone().into_record(now));
+        }
+    }
+
+    /// Ends one recipient.
+    pub(super) fn end(
+        &self,
+        settlement: &mut Settlement<'_>,
+        about: &RecipientRef<'_>,
+        record: Record,
+    ) {
+        record::settled(&self.metrics, settlement, about, &record);
+        settlement.end(about, &record);
+    }
+}
+
+/// Returns the place of a message's first recipient in the event as it was published, if known.
+fn first_recipient(passage: &Passage) -> Option<usize> {
+    match passage.chunk {
+        Some(chunk) => chunk.first.and_then(|first| usize::try_from(first).ok()),
+        None => (passage.pass == 0).then_some(0),
+    }
+}

@@ -1,0 +1,35 @@
+//! The log line and the metrics of a settled recipient.
+
+use tracing::debug;
+
+use crate::metrics::Metrics;
+use crate::origin::Service;
+use crate::outcome::Record;
+use crate::wire::recipient::RecipientRef;
+
+use super::settlement::Settlement;
+
+/// Records the end of one recipient: one line at DEBUG, one step of each counter.
+pub(super) fn settled(
+    metrics: &Metrics,
+    settlement: &Settlement<'_>,
+    about: &RecipientRef<'_>,
+    record: &Record,
+) {
+    let service = about.service.unwrap_or(Service::Other);
+    let age = settlement.age(record.settled_at);
+    metrics.message_settled(service, record.reason, age);
+    debug!(
+        message_id = %settlement.event_id(),
+        attempt = record.attempts,
+        push_service = service.name(),
+        sub = about.fingerprint.map(tracing::field::display),
+        outcome = record.outcome().name(),
+        reason = record.reason.name(),
+        status = record.status,
+        elapsed_ms = record.elapsed.map(|elapsed| elapsed.as_secs_f64() * 1e3),
+        age_s = age.as_secs_f64(),
+        redelivered = settlement.redelivered(),
+        "settled"
+    );
+}

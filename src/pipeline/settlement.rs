@@ -1,0 +1,306 @@
+//! What is owed to the broker for one message, gathered while it is processed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use lapin::types::FieldTable;
+
+use crate::broker::{Inbound, Pace, Publication, Route};
+use crate::message::{EventId, Name};
+use crate::outcome::{Record, Waiting};
+use crate::plan;
+use crate::plan::{App, EndpointForm, Results, Terms};
+use crate::wire::Kind;
+use crate::wire::event::{Event, EventRef};
+use crate::wire::fault::Fault;
+use crate::wire::headers::{Chunk, Passage};
+use crate::wire::quarantine;
+use crate::wire::recipient::RecipientRef;
+use crate::wire::result;
+use crate::wire::subscription;
+use crate::wire::subscription::Change;
+use crate::wire::summary;
+use crate::wire::summary::Tally;
+
+use super::fate::Wait;
+
+/// The publications of one message, and what they all repeat of it.
+pub(super) struct Settlement<'a> {
+    inbound: &'a Inbound,
+    passage: Passage,
+    now: SystemTime,
+    event_id: EventId,
+    about: EventRef<'a>,
+    app: Option<Name>,
+    form: EndpointForm,
+    results: Results,
+    created_at: SystemTime,
+    fan_out: bool,
+    tally: Tally,
+    ended: usize,
+    waiting: BTreeMap<WaitKey, (Duration, Vec<usize>)>,
+    quarantined: bool,
+    publications: Vec<Publication>,
+}
+
+/// What recipients share that may wait in one copy: the wait itself is of one size class.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct WaitKey {
+    waiting: Waiting,
+    size: u32,
+    attempts: u32,
+    requests: u32,
+    last_status: Option<u16>,
+}
+
+impl<'a> Settlement<'a> {
+    /// Opens the settlement of a message of which only its properties are known.
+    pub(super) fn new(inbound: &'a Inbound, passage: &Passage, now: SystemTime) -> Self {
+        let mut settlement = Self {
+            inbound,
+            passage: passage.clone(),
+            now,
+            event_id: name_of(inbound, passage, None),
+            about: EventRef::default(),
+            app: None,
+            form: EndpointForm::default(),
+            results: Results::default(),
+            created_at: passage.created_at.unwrap_or(now),
+            fan_out: false,
+            tally: Tally::default(),
+            ended: 0,
+            waiting: BTreeMap::new(),
+            quarantined: false,
+            publications: Vec::with_capacity(1),
+        };
+        let message_id = inbound.properties.message_id().as_ref();
+        settlement.about.id = message_id.and_then(|id| EventId::parse(id.as_str()));
+        settlement
+    }
+
+    /// Notes what could be read of the event, and the application it is for.
+    pub(super) fn about(&mut self, about: &EventRef<'a>, app: Option<&Arc<App>>) {
+        let named = about.id.clone().or_else(|| self.about.id.clone());
+        self.event_id = name_of(self.inbound, &self.passage, named.as_ref());
+        self.about = EventRef {
+            id: named,
+            ..about.clone()
+        };
+        if let Some(app) = app {
+            self.app = Some(app.name.clone());
+            self.form = app.endpoint;
+        }
+    }
+
+    /// Notes an event that was understood.
+    pub(super) fn event(&mut self, event: &Event<'a>, app: Option<&Arc<App>>) {
+        self.about(&event.about, app);
+        self.about.id = Some(self.event_id.clone());
+        self.fan_out = event.is_fan_out();
+        let of_app = app.map(|app| app.results).unwrap_or_default();
+        self.results = event.results.unwrap_or(of_app);
+    }
+
+    /// Notes what holds for every recipient.
+    pub(super) fn terms(&mut self, terms: &Terms) {
+        self.created_at = terms.created_at;
+        self.results = terms.results;
+    }
+
+    pub(super) fn event_id(&self) -> &EventId {
+        &self.event_id
+    }
+
+    pub(super) fn redelivered(&self) -> bool {
+        self.inbound.redelivered
+    }
+
+    /// Returns how old the event is; a clock that was set back makes it new.
+    pub(super) fn age(&self, now: SystemTime) -> Duration {
+        now.duration_since(self.created_at).unwrap_or_default()
+    }
+
+    /// Ends one recipient: its result, and the subscription event where there is one.
+    pub(super) fn end(&mut self, about: &RecipientRef<'_>, record: &Record) {
+        self.tally.settled(record.reason);
+        self.ended += 1;
+        if self.results.wants(record.outcome()) {
+            let key = result::routing_key(
+                self.app.as_ref(),
+                record.outcome(),
+                self.about.label.as_ref(),
+            );
+            let body = result::body(&self.about, Some(self.created_at), about, record, self.form);
+            let message_id = result::message_id(&self.event_id, about, record);
+            self.publish(Route::Results(key), Kind::Result, message_id, body);
+        }
+        let change = Change::of(record.reason);
+        if let (Some(change), Some(app)) = (change, self.app.as_ref()) {
+            let key = subscription::routing_key(app, change);
+            let body = subscription::body(change, &self.about, about, record, self.form);
+            let message_id = subscription::message_id(&self.event_id, about, change);
+            self.publish(Route::Results(key), Kind::Subscription, message_id, body);
+        }
+    }
+
+    /// Notes a recipient that must wait.
+    pub(super) fn wait(&mut self, index: usize, wait: Wait) {
+        self.tally.waits();
+        let key = WaitKey {
+            waiting: wait.waiting,
+            size: size_class(wait.after),
+            attempts: wait.attempts,
+            requests: wait.requests,
+            last_status: wait.last_status,
+        };
+        let (after, indices) = self.waiting.entry(key).or_default();
+        *after = wait.after.max(*after);
+        indices.push(index);
+    }
+
+    /// Sends off those who wait: one copy of the event for all who wait alike.
+    pub(super) fn send_waiting_off(&mut self, event: &Event<'a>) {
+        for (key, (after, indices)) in std::mem::take(&mut self.waiting) {
+            let passage = Passage {
+                attempts: key.attempts,
+                requests: key.requests,
+                last_status: key.last_status,
+                ..self.next_pass(key.waiting, self.now + after)
+            };
+            self.send_off(event.subset(&indices), after, Pace::AtLeast, &passage);
+        }
+    }
+
+    /// Sends the whole event to wait.
+    pub(super) fn wait_whole(
+        &mut self,
+        event: &Event<'a>,
+        after: Duration,
+        until: SystemTime,
+        waiting: Waiting,
+    ) {
+        self.fan_out = false;
+        let pace = match waiting {
+            Waiting::Scheduled => Pace::Towards,
+            Waiting::Busy | Waiting::Retry(_) => Pace::AtLeast,
+        };
+        let every: Vec<usize> = (0..event.recipient_count()).collect();
+        let passage = self.next_pass(waiting, until);
+        self.send_off(event.subset(&every), after, pace, &passage);
+    }
+
+    /// Sends each part of a large event on by itself, to be taken at once.
+    pub(super) fn split(&mut self, event: &Event<'a>, parts: &[plan::event::Part]) {
+        self.fan_out = false;
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        for (n, part) in parts.iter().enumerate() {
+            let chunk = Chunk {
+                n: number(n + 1),
+                of: number(parts.len()),
+                first: part.first.map(number),
+            };
+            let passage = Passage {
+                chunk: Some(chunk),
+                not_before: None,
+                waiting: None,
+                ..self.next_pass(Waiting::Scheduled, self.now)
+            };
+            let body = event.subset(&part.recipients);
+            let lane = self.inbound.lane.clone();
+            self.copy(Route::Due(lane), Kind::Chunk, body, &passage);
+        }
+    }
+
+    /// Parks the original, once, for people to look at.
+    pub(super) fn quarantine(&mut self, fault: &Fault) {
+        if std::mem::replace(&mut self.quarantined, true) {
+            return;
+        }
+        let source = format!("{}.{}", self.inbound.source.name(), self.inbound.lane);
+        let headers = quarantine::headers(fault, &source, &self.inbound.properties);
+        let message_id = self.event_id.to_string();
+        let body = self.inbound.body.clone();
+        self.publish(Route::Quarantine, Kind::Quarantine, message_id, body);
+        if let Some(publication) = self.publications.last_mut() {
+            publication.headers = headers;
+        }
+    }
+
+    /// Closes the settlement.
+    pub(super) fn finish(mut self) -> Arc<[Publication]> {
+        if self.fan_out && self.ended > 0 {
+            let part = summary::Part {
+                chunk: self.passage.chunk,
+                pass: self.passage.pass,
+            };
+            let key = summary::routing_key(self.app.as_ref(), self.about.label.as_ref());
+            let message_id = summary::message_id(&self.event_id, part, &self.inbound.body);
+            let body = summary::body(&self.about, part, &self.tally, self.created_at, self.now);
+            self.publish(Route::Results(key), Kind::Summary, message_id, body);
+        }
+        self.publications.into()
+    }
+
+    fn next_pass(&self, waiting: Waiting, until: SystemTime) -> Passage {
+        Passage {
+            pass: self.passage.pass.saturating_add(1),
+            created_at: Some(self.created_at),
+            not_before: Some(until),
+            waiting: Some(waiting),
+            event_id: Some(self.event_id.clone()),
+            ..self.passage.clone()
+        }
+    }
+
+    fn send_off(&mut self, body: Bytes, after: Duration, pace: Pace, passage: &Passage) {
+        let lane = self.inbound.lane.clone();
+        self.copy(
+            Route::Delay { lane, after, pace },
+            Kind::Retry,
+            body,
+            passage,
+        );
+    }
+
+    fn copy(&mut self, to: Route, kind: Kind, body: Bytes, passage: &Passage) {
+        self.publish(to, kind, self.event_id.to_string(), body);
+        if let Some(publication) = self.publications.last_mut() {
+            publication.headers = passage.write();
+        }
+    }
+
+    fn publish(&mut self, to: Route, kind: Kind, message_id: String, body: Bytes) {
+        let since_epoch = self.now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.publications.push(Publication {
+            to,
+            kind,
+            message_id,
+            correlation_id: Some(self.event_id.clone()),
+            timestamp: since_epoch.as_secs(),
+            headers: FieldTable::default(),
+            body,
+        });
+    }
+}
+
+fn name_of(inbound: &Inbound, passage: &Passage, named: Option<&EventId>) -> EventId {
+    let properties = &inbound.properties;
+    let message_id = properties.message_id().as_ref().map(|id| id.as_str());
+    plan::event_id(
+        named,
+        passage,
+        message_id,
+        *properties.timestamp(),
+        &inbound.body,
+    )
+}
+
+/// Waits of one size class are within a factor of two of each other, as delay bands are.
+fn size_class(wait: Duration) -> u32 {
+    u64::try_from(wait.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1)
+        .ilog2()
+}
