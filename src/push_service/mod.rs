@@ -2,9 +2,12 @@
 //!
 //! What can go wrong here is anything a stranger's server can do: every limit and every deadline
 //! is ours, and every end of an exchange is an [`Attempt`], never an error.
+//!
+//! [`build`] makes a [`PushRequest`] of a message; [`Client`] sends it over one of the few
+//! connections its origin may have, to an address the guard permits, and reads the beginning of
+//! the answer. Nothing here retries, follows, decompresses or remembers a message.
 
-pub mod request;
-
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +19,24 @@ use crate::guard;
 use crate::outcome::Attempt;
 use crate::subscription::Endpoint;
 
+mod client;
+mod connections;
+mod connector;
+mod dialer;
+mod failure;
+mod request;
+mod resolver;
+mod tls;
+
+#[cfg(test)]
+mod fake_service;
+#[cfg(test)]
+mod tests;
+
+pub use client::{Client, ClientError};
+pub use request::build;
+pub use tls::TrustError;
+
 /// One POST to a push resource, complete to the last header.
 #[derive(Clone)]
 pub struct PushRequest {
@@ -25,6 +46,16 @@ pub struct PushRequest {
     pub headers: HeaderMap,
     /// The encrypted body; empty for a push without one.
     pub body: Bytes,
+}
+
+/// Headers hold the token and the URL is a capability, so only the fingerprint is shown.
+impl fmt::Debug for PushRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PushRequest")
+            .field("endpoint", &self.endpoint)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Sends push requests.

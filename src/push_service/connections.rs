@@ -1,0 +1,244 @@
+//! A few connections per origin, and no more origins than there is room for.
+//!
+//! Why count: HTTP/2 carries a hundred requests at once and one connection is the cheapest, but
+//! one alone stalls on a lost packet and on the peer's stream limit. So requests fill the first
+//! connection before the second is opened, and when all are full they share the load. An origin
+//! that speaks only HTTP/1.1 has a bounded number of connections, and requests take turns.
+//!
+//! What can go wrong: origins are chosen by strangers. Only so many are held; the least used is
+//! forgotten with its connections, and one that is forgotten while in use finishes first.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use moka::sync::Cache;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+use crate::origin::Origin;
+use crate::outcome::Failure;
+
+use super::Settings;
+use super::connector::{Lesson, Version};
+use super::dialer::{Dialer, HTTP1_CONNECTIONS};
+
+/// How many origins have connections at a time.
+const ORIGINS: u64 = 1024;
+
+/// The connections to every origin.
+pub(super) struct Connections {
+    origins: Cache<Origin, Arc<OriginConnections>>,
+    size: Size,
+}
+
+#[derive(Clone, Copy)]
+struct Size {
+    connections: usize,
+    requests: usize,
+}
+
+impl Connections {
+    /// Has no connection yet.
+    pub(super) fn new(settings: &Settings) -> Self {
+        let kept = settings.idle_timeout.max(Duration::from_millis(1));
+        Self {
+            origins: Cache::builder()
+                .max_capacity(ORIGINS)
+                .time_to_idle(kept)
+                .build(),
+            size: Size {
+                connections: settings.connections_per_origin.max(1),
+                requests: settings.requests_per_connection.max(1),
+            },
+        }
+    }
+
+    /// Returns the connections to one origin.
+    pub(super) fn of(&self, origin: &Origin) -> Arc<OriginConnections> {
+        let fresh = || Arc::new(OriginConnections::new(origin, self.size));
+        self.origins
+            .get(origin)
+            .unwrap_or_else(|| self.origins.get_with(origin.clone(), fresh))
+    }
+}
+
+/// The connections to one origin.
+pub(super) struct OriginConnections {
+    /// Plain `http` has no handshake in which to agree on HTTP/2.
+    plain: bool,
+    lesson: Arc<Lesson>,
+    requests: usize,
+    http2: Box<[Slot]>,
+    http1: OnceLock<reqwest::Client>,
+    http1_turns: Semaphore,
+}
+
+/// At most one HTTP/2 connection.
+#[derive(Default)]
+struct Slot {
+    client: OnceLock<reqwest::Client>,
+    in_flight: AtomicUsize,
+}
+
+impl OriginConnections {
+    fn new(origin: &Origin, size: Size) -> Self {
+        Self {
+            plain: origin.as_str().starts_with("http:"),
+            lesson: Arc::new(Lesson::none()),
+            requests: size.requests,
+            http2: (0..size.connections).map(|_| Slot::default()).collect(),
+            http1: OnceLock::new(),
+            http1_turns: Semaphore::new(HTTP1_CONNECTIONS),
+        }
+    }
+
+    /// Returns what connecting to the origin has taught.
+    pub(super) fn lesson(&self) -> &Lesson {
+        &self.lesson
+    }
+
+    /// Finds a connection for one request, waiting for a turn where there are only so many.
+    ///
+    /// # Errors
+    /// If no client can be made, which the first one at start would have shown.
+    pub(super) async fn lease(&self, dialer: &Dialer, now: Instant) -> Result<Lease<'_>, Failure> {
+        if self.plain || self.lesson.version(now) == Version::Http1 {
+            let turn = self.http1_turns.acquire().await;
+            return Ok(Lease {
+                client: self.client(&self.http1, Version::Http1, dialer)?,
+                _place: Place::Turn(turn.map_err(|_closed| Failure::Connect)?),
+            });
+        }
+        let (slot, in_flight) = self.enter();
+        Ok(Lease {
+            client: self.client(&slot.client, Version::Http2, dialer)?,
+            _place: Place::Stream(in_flight),
+        })
+    }
+
+    /// Enters the first connection with room, or else the one with the fewest requests.
+    fn enter(&self) -> (&Slot, InFlight<'_>) {
+        let roomy = |slot| InFlight::enter(slot, self.requests).map(|place| (slot, place));
+        if let Some(entered) = self.http2.iter().find_map(roomy) {
+            return entered;
+        }
+        let load = |slot: &&Slot| slot.in_flight.load(Ordering::Relaxed);
+        let least = self.http2.iter().min_by_key(load);
+        let slot = least.unwrap_or(&self.http2[0]);
+        (slot, InFlight::crowd(slot))
+    }
+
+    fn client<'a>(
+        &self,
+        cell: &'a OnceLock<reqwest::Client>,
+        version: Version,
+        dialer: &Dialer,
+    ) -> Result<&'a reqwest::Client, Failure> {
+        if let Some(client) = cell.get() {
+            return Ok(client);
+        }
+        let made = dialer.client(version, Arc::clone(&self.lesson));
+        let made = made.map_err(|_refused| Failure::Connect)?;
+        Ok(cell.get_or_init(|| made))
+    }
+}
+
+/// The right to send one request over one connection.
+pub(super) struct Lease<'a> {
+    /// The client that holds the connection.
+    pub(super) client: &'a reqwest::Client,
+    _place: Place<'a>,
+}
+
+/// What a request takes up until it is dropped.
+#[expect(dead_code, reason = "held for their `Drop`")]
+enum Place<'a> {
+    Stream(InFlight<'a>),
+    Turn(SemaphorePermit<'a>),
+}
+
+/// One request on an HTTP/2 connection.
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl<'a> InFlight<'a> {
+    fn enter(slot: &'a Slot, limit: usize) -> Option<Self> {
+        let below = |requests| (requests < limit).then_some(requests + 1);
+        slot.in_flight
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, below)
+            .ok()
+            .map(|_before| Self(&slot.in_flight))
+    }
+
+    fn crowd(slot: &'a Slot) -> Self {
+        slot.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(&slot.in_flight)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::*;
+
+    fn connections(connections: usize, requests: usize) -> OriginConnections {
+        let origin = Origin::of(&Url::parse("https://push.example.net/").unwrap());
+        let size = Size {
+            connections,
+            requests,
+        };
+        OriginConnections::new(&origin, size)
+    }
+
+    fn loads(origin: &OriginConnections) -> Vec<usize> {
+        let load = |slot: &Slot| slot.in_flight.load(Ordering::Relaxed);
+        origin.http2.iter().map(load).collect()
+    }
+
+    #[test]
+    fn a_connection_is_filled_before_the_next_is_opened() {
+        let origin = connections(3, 2);
+        let mut places: Vec<_> = (0..5).map(|_| origin.enter().1).collect();
+        assert_eq!(loads(&origin), [2, 2, 1]);
+        drop(places.remove(0));
+        places.push(origin.enter().1);
+        assert_eq!(loads(&origin), [2, 2, 1]);
+        drop(places);
+        assert_eq!(loads(&origin), [0, 0, 0]);
+    }
+
+    #[test]
+    fn full_connections_share_the_load() {
+        let origin = connections(3, 2);
+        let _places: Vec<_> = (0..13).map(|_| origin.enter().1).collect();
+        let mut loads = loads(&origin);
+        loads.sort_unstable();
+        assert_eq!(loads, [4, 4, 5]);
+    }
+
+    #[test]
+    fn strangers_cannot_make_the_table_grow() {
+        let settings = Settings {
+            connect_timeout: Duration::from_secs(1),
+            ca: None,
+            connections_per_origin: 1,
+            requests_per_connection: 1,
+            idle_timeout: Duration::from_secs(60),
+            guard: Arc::default(),
+        };
+        let all = Connections::new(&settings);
+        for number in 0..3 * ORIGINS {
+            let url = Url::parse(&format!("https://push{number}.example.net/")).unwrap();
+            all.of(&Origin::of(&url));
+        }
+        all.origins.run_pending_tasks();
+        assert!(all.origins.entry_count() <= ORIGINS);
+    }
+}

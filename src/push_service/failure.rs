@@ -1,0 +1,158 @@
+//! What an error of the HTTP client means, told by its type along the source chain.
+//!
+//! What can go wrong here is telling "not seen" from "may have been taken": the first is sent
+//! again at once, the second costs a duplicate. [`Failure::NotProcessed`] is said only where the
+//! protocol promises it (RFC 9113 §8.7) or nothing was sent at all.
+
+use std::error::Error;
+use std::{io, iter};
+
+use crate::outcome::Failure;
+
+use super::connector::ConnectError;
+use super::resolver::ResolveError;
+
+/// Why an exchange had no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    /// It failed.
+    Failed(Failure),
+    /// The origin wants HTTP/1.1; nothing was processed.
+    WantsHttp1,
+}
+
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Failed(failure) => failure,
+            Unanswered::WantsHttp1 => Self::NotProcessed,
+        }
+    }
+}
+
+/// Tells why a connection could not be made.
+pub(super) fn of_connecting(error: &(dyn Error + 'static)) -> Failure {
+    chain(error)
+        .find_map(|cause| {
+            if let Some(error) = cause.downcast_ref::<ResolveError>() {
+                return Some(match error {
+                    ResolveError::Forbidden => Failure::ForbiddenAddress,
+                    ResolveError::NoAddress => Failure::Dns,
+                });
+            }
+            cause.is::<rustls::Error>().then_some(Failure::Tls)
+        })
+        .unwrap_or(Failure::Connect)
+}
+
+/// Tells why a request had no answer.
+pub(super) fn of_exchange(error: &reqwest::Error) -> Unanswered {
+    if error.is_builder() {
+        // The endpoint has a byte that HTTP cannot carry.
+        return Unanswered::Failed(Failure::Protocol);
+    }
+    if let Some(error) = find::<ConnectError>(error) {
+        return match error {
+            ConnectError::Failed(failure) => Unanswered::Failed(*failure),
+            ConnectError::NotHttp2 => Unanswered::WantsHttp1,
+        };
+    }
+    if error.is_connect() {
+        return Unanswered::Failed(Failure::Connect);
+    }
+    if let Some(error) = find::<h2::Error>(error) {
+        return of_http2(error);
+    }
+    let failure = find::<hyper::Error>(error).map_or(Failure::Interrupted, of_hyper);
+    Unanswered::Failed(failure)
+}
+
+/// Tells why an answer that had begun did not end.
+pub(super) fn of_body(error: &reqwest::Error) -> Failure {
+    match of_exchange(error) {
+        Unanswered::Failed(Failure::Protocol) => Failure::Protocol,
+        // An answer had begun, so the request was seen.
+        Unanswered::Failed(_) | Unanswered::WantsHttp1 => Failure::Interrupted,
+    }
+}
+
+fn of_http2(error: &h2::Error) -> Unanswered {
+    let reason = error.reason();
+    if error.is_remote() && reason == Some(h2::Reason::HTTP_1_1_REQUIRED) {
+        return Unanswered::WantsHttp1;
+    }
+    let refused = error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM);
+    // A stream fails with the peer's GOAWAY only if its number is above the last one named.
+    let never_taken_up = error.is_go_away();
+    Unanswered::Failed(if error.is_remote() && (refused || never_taken_up) {
+        Failure::NotProcessed
+    } else if error.is_library() {
+        Failure::Protocol
+    } else {
+        Failure::Interrupted
+    })
+}
+
+fn of_hyper(error: &hyper::Error) -> Failure {
+    if error.is_canceled() {
+        // The connection closed before the request was written.
+        Failure::NotProcessed
+    } else if error.is_parse() {
+        Failure::Protocol
+    } else {
+        Failure::Interrupted
+    }
+}
+
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    chain(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// Walks an error and its causes, and into what an `io::Error` wraps, which is not its source.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    iter::successors(Some(error), |&cause| {
+        let wrapped = cause
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        match wrapped {
+            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
+            None => cause.source(),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connecting_fails_for_the_reason_at_the_bottom() {
+        let nested = |inner: io::Error| io::Error::other(inner);
+        let tls = rustls::Error::HandshakeNotComplete;
+        for (error, failure) in [
+            (nested(io::Error::other(tls)), Failure::Tls),
+            (
+                io::Error::other(ResolveError::Forbidden),
+                Failure::ForbiddenAddress,
+            ),
+            (io::Error::other(ResolveError::NoAddress), Failure::Dns),
+            (
+                nested(io::ErrorKind::ConnectionRefused.into()),
+                Failure::Connect,
+            ),
+            (io::ErrorKind::TimedOut.into(), Failure::Connect),
+        ] {
+            assert_eq!(of_connecting(&error), failure, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_reason_of_our_own_making_promises_nothing() {
+        for reason in [h2::Reason::REFUSED_STREAM, h2::Reason::HTTP_1_1_REQUIRED] {
+            assert_eq!(
+                of_http2(&h2::Error::from(reason)),
+                Unanswered::Failed(Failure::Interrupted)
+            );
+        }
+    }
+}
