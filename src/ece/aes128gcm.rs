@@ -99,3 +99,187 @@ fn key_info(receiver: &UserAgentKey, sender: &[u8; POINT_LENGTH]) -> [u8; 145] {
     points[POINT_LENGTH..2 * POINT_LENGTH].copy_from_slice(sender);
     info
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::num::NonZeroU16;
+
+    use aws_lc_rs::agreement::{self, ECDH_P256, PrivateKey, UnparsedPublicKey};
+    use aws_lc_rs::hkdf;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::subscription::{AuthSecret, decode_base64};
+
+    /// A user agent, which can decrypt.
+    struct Receiver {
+        private: PrivateKey,
+        keys: Keys,
+    }
+
+    impl Receiver {
+        fn new() -> Self {
+            Self::of(PrivateKey::generate(&ECDH_P256).unwrap(), [7; 16])
+        }
+
+        fn of(private: PrivateKey, auth: [u8; 16]) -> Self {
+            let public = private.compute_public_key().unwrap();
+            let keys = Keys {
+                p256dh: UserAgentKey::from_bytes(public.as_ref()).unwrap(),
+                auth: AuthSecret::new(auth),
+            };
+            Self { private, keys }
+        }
+
+        fn encrypt(&self, plaintext: &[u8], padding: Padding) -> Result<Bytes, EceError> {
+            let sender = SenderKey::generate().unwrap();
+            encrypt(
+                &self.keys,
+                plaintext,
+                padding,
+                sender,
+                Salt::random().unwrap(),
+            )
+        }
+
+        /// Reads a body as a browser does: by the lengths it states, with the textbook HKDF.
+        fn decrypt(&self, body: &[u8]) -> Vec<u8> {
+            let (salt, rest) = body.split_at(16);
+            let (record_size, rest) = rest.split_at(4);
+            let (sender, record) = rest[1..].split_at(usize::from(rest[0]));
+            let record_size = u32::from_be_bytes(record_size.try_into().unwrap());
+            assert!(record.len() < record_size as usize, "{}", record.len());
+
+            let peer = UnparsedPublicKey::new(&ECDH_P256, sender);
+            let ikm = agreement::agree(&self.private, peer, (), |secret| {
+                let context = [b"WebPush: info\0", self.keys.p256dh.as_bytes(), sender].concat();
+                Ok(okm::<32>(self.keys.auth.expose(), secret, &context))
+            })
+            .unwrap();
+            let key: [u8; 16] = okm(salt, &ikm, b"Content-Encoding: aes128gcm\0");
+            let nonce: [u8; 12] = okm(salt, &ikm, b"Content-Encoding: nonce\0");
+
+            let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &key).unwrap());
+            let mut record = record.to_vec();
+            let content = key
+                .open_in_place(
+                    Nonce::assume_unique_for_key(nonce),
+                    Aad::empty(),
+                    &mut record,
+                )
+                .unwrap();
+            let end = content.iter().rposition(|byte| *byte != 0).unwrap();
+            assert_eq!(content[end], 2, "the delimiter of the last record");
+            content[..end].to_vec()
+        }
+    }
+
+    fn okm<const N: usize>(salt: &[u8], ikm: &[u8], info: &[u8]) -> [u8; N] {
+        struct Length(usize);
+        impl hkdf::KeyType for Length {
+            fn len(&self) -> usize {
+                self.0
+            }
+        }
+        let mut okm = [0; N];
+        let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(ikm);
+        prk.expand(&[info], Length(N))
+            .unwrap()
+            .fill(&mut okm)
+            .unwrap();
+        okm
+    }
+
+    fn rfc8291() -> HashMap<String, Vec<u8>> {
+        let text = include_str!("../../tests/vectors/rfc8291.json");
+        let members: HashMap<String, String> = serde_json::from_str(text).unwrap();
+        let decoded = |(name, value): (String, String)| Some((name, decode_base64(&value)?));
+        members.into_iter().filter_map(decoded).collect()
+    }
+
+    fn fixed<const N: usize>(bytes: &[u8]) -> [u8; N] {
+        bytes.try_into().unwrap()
+    }
+
+    #[test]
+    fn the_body_is_byte_for_byte_that_of_rfc_8291() {
+        let vector = rfc8291();
+        let private = PrivateKey::from_private_key(&ECDH_P256, &vector["ua_private"]).unwrap();
+        let receiver = Receiver::of(private, fixed(&vector["auth"]));
+        assert_eq!(receiver.keys.p256dh.as_bytes(), vector["ua_public"]);
+        let sender = SenderKey::from_scalar(&fixed(&vector["as_private"])).unwrap();
+        assert_eq!(sender.public_key()[..], vector["as_public"]);
+        let salt = Salt::from(fixed(&vector["salt"]));
+
+        let content = content_key(&receiver.keys, &sender, &salt).unwrap();
+        assert_eq!(content.key[..], vector["cek"]);
+        assert_eq!(content.nonce[..], vector["nonce"]);
+
+        let plaintext = &vector["plaintext"];
+        let body = encrypt(&receiver.keys, plaintext, Padding::None, sender, salt).unwrap();
+        assert_eq!(body, vector["body"]);
+        assert_eq!(receiver.decrypt(&body), *plaintext);
+    }
+
+    #[test]
+    fn every_length_up_to_the_limit_is_read_back() {
+        let receiver = Receiver::new();
+        let text: Vec<u8> = (0..=255).cycle().take(PLAINTEXT_LIMIT).collect();
+        for length in 0..=PLAINTEXT_LIMIT {
+            let body = receiver.encrypt(&text[..length], Padding::None).unwrap();
+            assert_eq!(body.len(), length + 103);
+            assert_eq!(receiver.decrypt(&body), &text[..length]);
+        }
+    }
+
+    #[test]
+    fn a_plaintext_over_the_limit_is_refused() {
+        for length in [3994, 4096, 1 << 20] {
+            for padding in [Padding::None, Padding::ToCeiling] {
+                let refused = Receiver::new().encrypt(&vec![b'x'; length], padding);
+                assert_eq!(refused, Err(EceError::TooLong(length)));
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_messages_share_a_key_or_a_salt() {
+        let receiver = Receiver::new();
+        let one = receiver.encrypt(b"same", Padding::None).unwrap();
+        let two = receiver.encrypt(b"same", Padding::None).unwrap();
+        assert_ne!(one[..16], two[..16]);
+        assert_ne!(one[21..86], two[21..86]);
+        assert_ne!(one[86..], two[86..]);
+    }
+
+    fn paddings() -> impl Strategy<Value = Padding> {
+        let block = |block| Padding::ToBlock(NonZeroU16::new(block).unwrap());
+        prop_oneof![
+            Just(Padding::None),
+            Just(Padding::ToCeiling),
+            (1..=u16::MAX).prop_map(block),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn padding_hides_the_length_and_stays_within_4096_bytes(
+            plaintext in prop::collection::vec(any::<u8>(), 0..=PLAINTEXT_LIMIT),
+            padding in paddings(),
+        ) {
+            let receiver = Receiver::new();
+            let body = receiver.encrypt(&plaintext, padding).unwrap();
+            let content = body.len() - HEADER_LENGTH - TAG_LENGTH;
+            match padding {
+                Padding::None => prop_assert_eq!(content, plaintext.len() + 1),
+                Padding::ToBlock(block) => {
+                    prop_assert!(content.is_multiple_of(block.get().into()) || body.len() == 4096);
+                }
+                Padding::ToCeiling => prop_assert_eq!(body.len(), 4096),
+            }
+            prop_assert!(body.len() <= 4096);
+            prop_assert_eq!(receiver.decrypt(&body), plaintext);
+        }
+    }
+}

@@ -178,3 +178,39 @@ fn hmac_sha256<const N: usize>(key: &hmac::Key, data: &[u8]) -> Zeroizing<[u8; N
     bytes.copy_from_slice(&hmac::sign(key, data).as_ref()[..N]);
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_number_below_the_order_of_the_curve_is_a_sender_key() {
+        let mut order = [0; 32];
+        let hex = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
+        for (byte, digits) in order.iter_mut().zip(hex.as_bytes().chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap();
+        }
+        for bad in [[0; 32], order, [0xff; 32]] {
+            assert_eq!(
+                SenderKey::from_scalar(&bad).unwrap_err(),
+                EceError::NotScalar
+            );
+        }
+        order[31] -= 1;
+        let largest = SenderKey::from_scalar(&order).unwrap();
+        let mut one = [0; 32];
+        one[31] = 1;
+        let smallest = SenderKey::from_scalar(&one).unwrap();
+        // G and -G have the same x.
+        assert_eq!(largest.public_key()[..33], smallest.public_key()[..33]);
+        assert_ne!(largest.public_key(), smallest.public_key());
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        assert_eq!(
+            format!("{:?}", SenderKey::generate().unwrap()),
+            "SenderKey(..)"
+        );
+    }
+}

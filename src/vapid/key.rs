@@ -201,7 +201,7 @@ pub enum KeyError {
 }
 
 fn read_pem(text: &str) -> Result<EcdsaKeyPair, KeyError> {
-    if text.contains("ENCRYPTED") {
+    if text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("4,ENCRYPTED") {
         return Err(KeyError::Encrypted);
     }
     let text = unfold(text);
@@ -278,5 +278,165 @@ fn identify(der: &[u8]) -> KeyError {
     match agreement::ParsedPublicKey::try_from(public) {
         Ok(_) => KeyError::PublicKey,
         Err(_) => KeyError::Rejected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The first line of every file says which command wrote the rest.
+    const ECPARAM: &str = include_str!("../../tests/vectors/keys/ecparam.pem");
+    /// What `openssl ec -pubout` says of it.
+    const ECPARAM_PUBLIC: &str =
+        "BGta4k-eMyInTTxsqPHDkTnpHlCzwK2NXmt1aqG1Y96ZGAVCTOfZkhhBlvqhUCaSAlfL8CzRDvoRDCfJAbm-vdI";
+    const WEB_PUSH: &str = include_str!("../../tests/vectors/keys/web-push.txt");
+
+    fn parse(bytes: impl AsRef<[u8]>) -> Result<VapidKey, KeyError> {
+        VapidKey::parse(Name::parse("main").unwrap(), bytes.as_ref())
+    }
+
+    /// The first private key of a PEM text, as DER.
+    fn der(pem: &str) -> Vec<u8> {
+        <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes())
+            .map(Result::unwrap)
+            .find(|(kind, _)| *kind != SectionKind::PublicKey)
+            .unwrap()
+            .1
+    }
+
+    #[test]
+    fn one_key_is_the_same_in_every_form_that_openssl_writes() {
+        let pkcs8 = include_str!("../../tests/vectors/keys/ecparam-pkcs8.pem");
+        for text in [
+            ECPARAM,
+            pkcs8,
+            include_str!("../../tests/vectors/keys/ecparam-no-public.pem"),
+            include_str!("../../tests/vectors/keys/ecparam-explicit.pem"),
+            &ECPARAM.replace('\n', "\r\n"),
+            &ECPARAM.replace('\n', "\\n"),
+            &ECPARAM.replace('\n', "\n    "),
+            &encode_base64url(&der(pkcs8)),
+            &STANDARD.encode(der(ECPARAM)),
+        ] {
+            let key = parse(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+            assert_eq!(key.public_key_base64url(), ECPARAM_PUBLIC, "{text}");
+            assert_eq!(encode_base64url(key.public_key()), ECPARAM_PUBLIC);
+        }
+        for der in [der(ECPARAM), der(pkcs8)] {
+            assert_eq!(parse(der).unwrap().public_key_base64url(), ECPARAM_PUBLIC);
+        }
+        assert!(parse(include_str!("../../tests/vectors/keys/genpkey.pem")).is_ok());
+    }
+
+    #[test]
+    fn the_private_key_that_web_push_prints_is_taken() {
+        let line_after = |heading| {
+            let mut lines = WEB_PUSH.lines().skip_while(|line| *line != heading);
+            lines.nth(1).unwrap()
+        };
+        let private = line_after("Private Key:");
+        let public = line_after("Public Key:");
+        for text in [private, &format!("{private}\n"), &format!("{private}=")] {
+            assert_eq!(parse(text).unwrap().public_key_base64url(), public);
+        }
+        assert_eq!(parse(public).unwrap_err(), KeyError::PublicKey);
+        assert_eq!(parse(WEB_PUSH).unwrap_err(), KeyError::Unrecognised);
+    }
+
+    #[test]
+    fn a_key_that_does_not_fit_is_told_by_what_it_is() {
+        let public = include_str!("../../tests/vectors/keys/ecparam-public.pem");
+        for (text, error) in [
+            ("", KeyError::Empty),
+            (" \n", KeyError::Empty),
+            ("{\"kty\": \"EC\"}", KeyError::Unrecognised),
+            ("c2hvcnQ", KeyError::Length(5)),
+            (&encode_base64url(&[0; 32]), KeyError::NotScalar),
+            (&encode_base64url(&[0xff; 32]), KeyError::NotScalar),
+            (
+                include_str!("../../tests/vectors/keys/encrypted-sec1.pem"),
+                KeyError::Encrypted,
+            ),
+            (
+                include_str!("../../tests/vectors/keys/encrypted-pkcs8.pem"),
+                KeyError::Encrypted,
+            ),
+            (public, KeyError::PublicKey),
+            (ECPARAM_PUBLIC, KeyError::PublicKey),
+            (
+                include_str!("../../tests/vectors/keys/ecparam-certificate.pem"),
+                KeyError::Certificate,
+            ),
+            (&ECPARAM[..ECPARAM.len() - 20], KeyError::Pem),
+            (&ECPARAM.replace("MHc", "M?c"), KeyError::Pem),
+            (&ECPARAM.replace("MHc", "AHc"), KeyError::Rejected),
+            (
+                "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----",
+                KeyError::NoPrivateKey,
+            ),
+            (
+                include_str!("../../tests/vectors/keys/p384.pem"),
+                KeyError::Algorithm("the curve P-384"),
+            ),
+            (
+                include_str!("../../tests/vectors/keys/p521.pem"),
+                KeyError::Algorithm("the curve P-521"),
+            ),
+            (
+                include_str!("../../tests/vectors/keys/secp256k1.pem"),
+                KeyError::Algorithm("the curve secp256k1"),
+            ),
+            (
+                include_str!("../../tests/vectors/keys/rsa-pkcs1.pem"),
+                KeyError::Algorithm("RSA"),
+            ),
+            (
+                include_str!("../../tests/vectors/keys/rsa-pkcs8.pem"),
+                KeyError::Algorithm("RSA"),
+            ),
+            (
+                include_str!("../../tests/vectors/keys/ed25519.pem"),
+                KeyError::Algorithm("Ed25519"),
+            ),
+        ] {
+            assert_eq!(parse(text).unwrap_err(), error, "{text}");
+        }
+        let public = public.lines().skip(2).take(2).collect::<String>();
+        let public = STANDARD.decode(public).unwrap();
+        assert_eq!(parse(public).unwrap_err(), KeyError::PublicKey);
+        assert_eq!(parse([0xff, 0xfe, 0]).unwrap_err(), KeyError::Unrecognised);
+    }
+
+    #[test]
+    fn two_halves_of_different_keys_are_no_key() {
+        for pem in [
+            ECPARAM,
+            include_str!("../../tests/vectors/keys/ecparam-pkcs8.pem"),
+        ] {
+            let mut der = der(pem);
+            let other = VapidKey::generate(Name::parse("other").unwrap()).unwrap();
+            let at = der
+                .windows(POINT_LENGTH)
+                .position(|window| encode_base64url(window) == ECPARAM_PUBLIC)
+                .unwrap();
+            der[at..at + POINT_LENGTH].copy_from_slice(other.public_key());
+            assert_eq!(parse(der).unwrap_err(), KeyError::Rejected);
+        }
+    }
+
+    #[test]
+    fn a_generated_key_is_read_back_from_its_pem() {
+        let key = VapidKey::generate(Name::parse("main").unwrap()).unwrap();
+        let pem = key.to_pkcs8_pem().unwrap();
+        assert!(pem.expose().lines().all(|line| line.len() <= 64));
+        let again = parse(pem.expose()).unwrap();
+        assert_eq!(again.public_key(), key.public_key());
+        assert_eq!(key.public_key_base64url().len(), 87);
+    }
+
+    #[test]
+    fn debug_shows_the_name_alone() {
+        assert_eq!(format!("{:?}", parse(ECPARAM).unwrap()), "VapidKey(main)");
     }
 }

@@ -141,3 +141,72 @@ fn check_domain(domain: &str) -> Result<(), SubjectError> {
         .then_some(())
         .ok_or_else(|| SubjectError::Domain(domain.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_that_services_accept_is_kept_as_written() {
+        for good in [
+            "mailto:push@example.com",
+            "mailto:first.last+push@mail.shop.co.uk",
+            "mailto:Ops@Shop.Org",
+            "mailto:push@xn--bcher-kva.example.net",
+            "https://shop.example.org",
+            "https://shop.example.org:8443/contact?from=push",
+        ] {
+            assert_eq!(Subject::parse(good).unwrap().as_str(), good);
+        }
+    }
+
+    #[test]
+    fn a_subject_that_a_service_would_refuse_is_refused_with_its_reason() {
+        use SubjectError::{Address, Character, Empty, Scheme, TooLong, Url};
+        let domain = |text: &str| SubjectError::Domain(text.into());
+        for (bad, error) in [
+            ("", Empty),
+            (
+                &*format!("mailto:{}@example.com", "x".repeat(300)),
+                TooLong(319),
+            ),
+            ("mailto: push@example.com", Character),
+            ("mailto:push@example.com\n", Character),
+            ("mailto:<push@example.com>", Character),
+            ("mailto:Push <push@example.com>", Character),
+            ("mailto:b\u{fc}ro@example.com", Character),
+            ("push@example.com", Scheme),
+            ("MAILTO:push@example.com", Scheme),
+            ("http://shop.example.org", Scheme),
+            ("https:shop.example.org", Scheme),
+            ("tel:+4930123456", Scheme),
+            ("mailto:push", Address),
+            ("mailto:@example.com", Address),
+            ("mailto:push@", Address),
+            ("mailto:a@b@example.com", Address),
+            ("mailto:a@example.com,b@example.com", Address),
+            ("mailto:push@example.com?subject=x", Address),
+            ("mailto:push@example%2ecom", Address),
+            ("mailto:push@[192.0.2.1]", Address),
+            ("mailto:push@192.0.2.1", domain("192.0.2.1")),
+            ("mailto:push@localhost", domain("localhost")),
+            ("mailto:push@mail.localhost", domain("mail.localhost")),
+            ("mailto:push@shop.local", domain("shop.local")),
+            ("mailto:push@Shop.LOCAL", domain("shop.local")),
+            ("mailto:push@shop.invalid", domain("shop.invalid")),
+            ("mailto:push@shop.test", domain("shop.test")),
+            ("mailto:push@shop.example", domain("shop.example")),
+            ("mailto:push@shop.internal", domain("shop.internal")),
+            ("mailto:push@shop", domain("shop")),
+            ("mailto:push@example.com.", domain("example.com.")),
+            ("mailto:push@example..com", domain("example..com")),
+            ("https://", Url),
+            ("https://user:word@shop.example.org/", Url),
+            ("https://localhost/", domain("localhost")),
+            ("https://192.0.2.1/", domain("192.0.2.1")),
+            ("https://[2001:db8::1]/", domain("[2001:db8::1]")),
+        ] {
+            assert_eq!(Subject::parse(bad), Err(error), "{bad}");
+        }
+    }
+}

@@ -85,7 +85,7 @@ impl Token {
     /// Signs a token for `audience` at `now`.
     ///
     /// # Errors
-    /// If the clock is before 1970, or the cryptography library fails.
+    /// If the clock shows a time that no token can state, or the cryptography library fails.
     pub fn sign(
         key: &VapidKey,
         audience: &Origin,
@@ -96,15 +96,19 @@ impl Token {
         let since_epoch = now
             .duration_since(UNIX_EPOCH)
             .map_err(|_before| VapidError::Clock)?;
+        let exp = (since_epoch + validity.lifetime).as_secs();
+        let expires_at = UNIX_EPOCH
+            .checked_add(Duration::from_secs(exp))
+            .ok_or(VapidError::Clock)?;
         let claims = Claims {
             aud: audience.as_str(),
-            exp: (since_epoch + validity.lifetime).as_secs(),
+            exp,
             sub: subject.as_str(),
         };
         Ok(Self {
             authorization: authorization(key, &claims)?,
             signed_at: now,
-            expires_at: UNIX_EPOCH + Duration::from_secs(claims.exp),
+            expires_at,
             validity,
         })
     }
@@ -157,10 +161,163 @@ fn authorization(key: &VapidKey, claims: &Claims<'_>) -> Result<HeaderValue, Vap
 /// Why there is no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VapidError {
-    /// A token would have expired decades ago.
-    #[error("the system clock is before 1970; set it, or push services refuse every message")]
+    /// Before 1970, or beyond what times can hold.
+    #[error("the system clock is off by decades; set it, or push services refuse every message")]
     Clock,
     /// The cryptography library could not do its part.
     #[error("the cryptography library failed to sign a VAPID token")]
     Sign,
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+    use serde_json::{Value, json};
+    use url::Url;
+
+    use super::*;
+    use crate::message::Name;
+    use crate::subscription::decode_base64;
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(1_785_000_000_999)
+    }
+
+    fn key() -> VapidKey {
+        VapidKey::generate(Name::parse("main").unwrap()).unwrap()
+    }
+
+    fn sign(key: &VapidKey, now: SystemTime) -> Result<Token, VapidError> {
+        let url = Url::parse("https://push.example.net:8443/x").unwrap();
+        let subject = Subject::parse("mailto:push@example.com").unwrap();
+        Token::sign(key, &Origin::of(&url), &subject, now, Validity::default())
+    }
+
+    /// Checks a header as a push service does; returns the JWT's header, claims and the key.
+    fn verify(header: &str) -> Option<(Value, Value, Vec<u8>)> {
+        let (token, key) = header.strip_prefix("vapid t=")?.split_once(", k=")?;
+        let key = decode_base64(key)?;
+        let (signed, signature) = token.rsplit_once('.')?;
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &key)
+            .verify(signed.as_bytes(), &decode_base64(signature)?)
+            .ok()?;
+        let (head, claims) = signed.split_once('.')?;
+        let json = |part| serde_json::from_slice(&decode_base64(part)?).ok();
+        Some((json(head)?, json(claims)?, key))
+    }
+
+    #[test]
+    fn the_token_of_rfc_8292_verifies() {
+        let text = include_str!("../../tests/vectors/rfc8292.json");
+        let vector: Value = serde_json::from_str(text).unwrap();
+        let [token, key] = ["t", "k"].map(|name| vector[name].as_str().unwrap());
+        let (_, claims, _) = verify(&format!("vapid t={token}, k={key}")).unwrap();
+        for name in ["aud", "exp", "sub"] {
+            assert_eq!(claims[name], vector[name]);
+        }
+        let forged = token.replace(".eyJhdWQi", ".eyJhdWQj");
+        assert_ne!(forged, token);
+        assert_eq!(verify(&format!("vapid t={forged}, k={key}")), None);
+    }
+
+    #[test]
+    fn a_token_is_signed_and_says_what_push_services_demand() {
+        let key = key();
+        let token = sign(&key, now()).unwrap();
+        let header = token.authorization().to_str().unwrap();
+        let (head, claims, public) = verify(header).unwrap();
+        assert_eq!(head, json!({"typ": "JWT", "alg": "ES256"}));
+        let exp = 1_785_000_000 + 12 * 3600;
+        assert_eq!(
+            claims,
+            json!({
+                "aud": "https://push.example.net:8443",
+                "exp": exp,
+                "sub": "mailto:push@example.com",
+            })
+        );
+        assert!(claims["exp"].is_u64());
+        assert_eq!(public, key.public_key());
+        assert_eq!(header.matches('=').count(), 2, "base64url has no padding");
+        assert_eq!(token.signed_at(), now());
+        assert_eq!(token.expires_at(), UNIX_EPOCH + Duration::from_secs(exp));
+    }
+
+    #[test]
+    fn a_token_is_fresh_for_eleven_hours_and_wherever_the_clock_jumps_it_is_safe() {
+        let token = sign(&key(), now()).unwrap();
+        let hours = Duration::from_hours;
+        let second = Duration::from_secs(1);
+        for (at, fresh) in [
+            (now(), true),
+            (now() + hours(6), true),
+            (now() + hours(11) - second, true),
+            (now() + hours(11), false),
+            (now() + hours(12), false),
+            (now() + hours(100), false),
+            // Set back within the margin: it expires in 13 h, which everyone accepts.
+            (now() - hours(1) + second, true),
+            (now() - hours(1) - second, false),
+            (now() - hours(6), false),
+            (now() - hours(48), false),
+            (UNIX_EPOCH, false),
+        ] {
+            assert_eq!(token.is_fresh(at), fresh, "{at:?}");
+        }
+    }
+
+    #[test]
+    fn no_fresh_token_expires_too_soon_or_too_late() {
+        for (lifetime, margin) in [(12, 1), (23, 1), (2, 1), (13, 11), (24, 0)] {
+            let hours = Duration::from_hours;
+            let validity = Validity::new(hours(lifetime), hours(margin)).unwrap();
+            let token = Token {
+                validity,
+                expires_at: now() + hours(lifetime),
+                ..sign(&key(), now()).unwrap()
+            };
+            assert!(token.is_fresh(now()), "{validity:?}");
+            for minute in 0..6000 {
+                let now = now() - hours(50) + Duration::from_secs(60 * minute);
+                let left = token.expires_at.duration_since(now).unwrap_or_default();
+                let safe = left > Duration::ZERO && left <= Validity::LIMIT;
+                assert!(safe || !token.is_fresh(now), "{validity:?} {left:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_validity_that_services_refuse_cannot_be_made() {
+        let hours = Duration::from_hours;
+        for (lifetime, margin, error) in [
+            (24, 1, ValidityError::TooLong),
+            (u64::MAX / 3600, 1, ValidityError::TooLong),
+            (1, 1, ValidityError::NeverFresh),
+            (0, 0, ValidityError::NeverFresh),
+        ] {
+            let refused = Validity::new(hours(lifetime), hours(margin));
+            assert_eq!(refused, Err(error), "{lifetime} {margin}");
+        }
+        assert_eq!(Validity::new(hours(12), hours(1)), Ok(Validity::default()));
+    }
+
+    #[test]
+    fn a_clock_off_by_ages_is_an_error_and_not_a_panic() {
+        let before = UNIX_EPOCH - Duration::from_secs(1);
+        let end_of_time = UNIX_EPOCH + Duration::from_secs(i64::MAX.unsigned_abs());
+        for off in [before, end_of_time] {
+            assert_eq!(sign(&key(), off).unwrap_err(), VapidError::Clock);
+        }
+    }
+
+    #[test]
+    fn debug_does_not_show_the_token() {
+        let token = sign(&key(), now()).unwrap();
+        assert!(token.authorization().is_sensitive());
+        let shown = format!("{token:?}");
+        assert!(
+            !shown.contains("eyJ") && !shown.contains("vapid"),
+            "{shown}"
+        );
+    }
 }
