@@ -15,7 +15,9 @@ use crate::message::{EventId, Name};
 use crate::secret::Secret;
 use crate::wire::Kind;
 
+mod route;
 mod session;
+mod topology;
 mod trouble;
 
 pub use session::{check, run};
@@ -212,4 +214,34 @@ pub struct Lane {
     pub due_prefetch: u16,
     /// How many bytes may wait in the lane before producers are refused; `None` for no limit.
     pub max_bytes: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Settings with two lanes and three bands.
+    pub(super) fn settings() -> Settings {
+        let lane = |name| Lane {
+            name: Name::parse(name).unwrap(),
+            prefetch: 100,
+            due_prefetch: 50,
+            max_bytes: Some(1 << 30),
+        };
+        Settings {
+            url: Secret::new("amqp://guest:secret@localhost".to_owned()),
+            ca: None,
+            prefix: Name::parse("webpush").unwrap(),
+            declare: Declare::Create,
+            lanes: vec![lane("default"), lane("high")],
+            bands: [50, 150, 400].map(Duration::from_millis).to_vec(),
+            delivery_limit: 20,
+            quarantine_age: Duration::from_hours(14 * 24),
+            unrouted_messages: 100_000,
+            unrouted_age: Duration::from_hours(24),
+            heartbeat: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(10),
+            confirm_timeout: Duration::from_secs(30),
+        }
+    }
 }

@@ -1,0 +1,374 @@
+//! The topology as data: every exchange, queue and binding.
+//!
+//! The names are the contract's (contract.md §1), the arguments and their reasons broker.md's (§2).
+//! Whatever the broker itself dead-letters goes at-least-once: the default strategy loses messages
+//! when the broker restarts. That strategy needs quorum queues which refuse rather than drop when
+//! they are full, and due queues without a limit, so that waiting messages can always come back.
+
+use std::time::Duration;
+
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+use crate::broker::route::{Routes, short};
+use crate::broker::{Settings, Source};
+use crate::message::Name;
+
+/// How many undeliverable messages are in flight: they are rare, and parked without a push.
+const UNDELIVERABLE_PREFETCH: u16 = 16;
+
+/// Something that must exist on the broker.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Object {
+    /// A durable exchange.
+    Exchange {
+        name: ShortString,
+        kind: ExchangeKind,
+        /// Where to send what no binding wants.
+        alternate: Option<ShortString>,
+    },
+    /// A durable queue.
+    Queue {
+        name: ShortString,
+        arguments: FieldTable,
+    },
+    /// The way from an exchange to a queue.
+    Binding {
+        exchange: ShortString,
+        queue: ShortString,
+        key: ShortString,
+    },
+}
+
+/// The kinds of exchanges that are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExchangeKind {
+    Topic,
+    Fanout,
+}
+
+/// A queue that is consumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Consumed {
+    pub(super) queue: ShortString,
+    pub(super) lane: Name,
+    pub(super) source: Source,
+    pub(super) prefetch: u16,
+}
+
+/// Every name and argument, made once from the settings.
+#[derive(Debug)]
+pub(super) struct Topology {
+    routes: Routes,
+    essential: Vec<Object>,
+    delays: Vec<Object>,
+    consumed: Vec<Consumed>,
+}
+
+impl Topology {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let mut topology = Self {
+            routes: Routes::new(settings),
+            essential: Vec::new(),
+            delays: Vec::new(),
+            consumed: Vec::new(),
+        };
+        topology.essential = topology.essential(settings);
+        topology.delays = topology.delays();
+        topology.consumed = topology.consumed(settings);
+        topology
+    }
+
+    /// Returns what must exist before anything is consumed.
+    pub(super) fn essential_objects(&self) -> &[Object] {
+        &self.essential
+    }
+
+    /// Returns the delay bands, which may be declared while messages are consumed already.
+    pub(super) fn delay_objects(&self) -> &[Object] {
+        &self.delays
+    }
+
+    /// Returns the queues that are consumed.
+    pub(super) fn consumed_queues(&self) -> &[Consumed] {
+        &self.consumed
+    }
+
+    /// Returns the ways from here to a queue.
+    pub(super) fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
+    fn name(&self, rest: &str) -> ShortString {
+        self.routes.name(rest)
+    }
+
+    fn essential(&self, settings: &Settings) -> Vec<Object> {
+        let mut objects = self.output(settings);
+        objects.push(Object::fanout(self.name("events.unmatched")));
+        objects.push(Object::Exchange {
+            name: self.name("events"),
+            kind: ExchangeKind::Topic,
+            alternate: Some(self.name("events.unmatched")),
+        });
+        for lane in &settings.lanes {
+            let queue = self.name(&format!("lane.{}", lane.name));
+            let mut arguments = self.parking(settings, "undeliverable");
+            if let Some(limit) = lane.max_bytes {
+                insert(&mut arguments, "x-max-length-bytes", number(limit));
+            }
+            let key = short(&format!("*.{}", lane.name));
+            objects.push(Object::queue(queue.clone(), arguments));
+            objects.push(Object::binding(self.name("events"), queue.clone(), key));
+            if lane.name.as_str() == "default" {
+                let unmatched = self.name("events.unmatched");
+                objects.push(Object::binding(unmatched, queue, short("")));
+            }
+            let parking = self.parking(settings, "undeliverable");
+            objects.push(Object::queue(self.routes.due(&lane.name), parking));
+        }
+        objects
+    }
+
+    /// Where results and what cannot be handled go.
+    fn output(&self, settings: &Settings) -> Vec<Object> {
+        let unrouted = self.name("unrouted");
+        let mut dropping = quorum();
+        insert(&mut dropping, "x-overflow", text("drop-head"));
+        insert(
+            &mut dropping,
+            "x-max-length",
+            number(settings.unrouted_messages.into()),
+        );
+        insert(&mut dropping, "x-message-ttl", ttl(settings.unrouted_age));
+        let mut kept = quorum();
+        insert(&mut kept, "x-message-ttl", ttl(settings.quarantine_age));
+        let mut objects = vec![
+            Object::queue(self.name("quarantine"), kept),
+            Object::queue(
+                self.name("undeliverable"),
+                self.parking(settings, "quarantine"),
+            ),
+            Object::fanout(unrouted.clone()),
+            Object::queue(unrouted.clone(), dropping),
+            Object::binding(unrouted.clone(), unrouted.clone(), short("")),
+            Object::Exchange {
+                name: self.name("results"),
+                kind: ExchangeKind::Topic,
+                alternate: Some(unrouted),
+            },
+        ];
+        for (queue, key) in [
+            ("dead-subscriptions", "subscription.*.gone"),
+            ("resubscribe", "subscription.*.key_mismatch"),
+        ] {
+            let queue = self.name(queue);
+            objects.push(Object::queue(queue.clone(), quorum()));
+            objects.push(Object::binding(self.name("results"), queue, short(key)));
+        }
+        objects
+    }
+
+    fn delays(&self) -> Vec<Object> {
+        self.routes
+            .bands()
+            .flat_map(|(band, name)| {
+                let mut arguments = at_least_once();
+                insert(&mut arguments, "x-message-ttl", ttl(band));
+                [
+                    Object::fanout(name.clone()),
+                    Object::queue(name.clone(), arguments),
+                    Object::binding(name.clone(), name.clone(), short("")),
+                ]
+            })
+            .collect()
+    }
+
+    fn consumed(&self, settings: &Settings) -> Vec<Consumed> {
+        let mut consumed = Vec::new();
+        for lane in &settings.lanes {
+            consumed.push(Consumed {
+                queue: self.name(&format!("lane.{}", lane.name)),
+                lane: lane.name.clone(),
+                source: Source::Lane,
+                prefetch: lane.prefetch,
+            });
+            consumed.push(Consumed {
+                queue: self.routes.due(&lane.name),
+                lane: lane.name.clone(),
+                source: Source::Due,
+                prefetch: lane.due_prefetch,
+            });
+        }
+        let is_default = |name: &&Name| name.as_str() == "default";
+        let mut lanes = settings.lanes.iter().map(|lane| &lane.name);
+        if let Some(lane) = lanes.clone().find(is_default).or_else(|| lanes.next()) {
+            consumed.push(Consumed {
+                queue: self.name("undeliverable"),
+                lane: lane.clone(),
+                source: Source::Undeliverable,
+                prefetch: UNDELIVERABLE_PREFETCH,
+            });
+        }
+        consumed
+    }
+
+    /// The arguments of a queue whose poison ends in the queue `park`.
+    fn parking(&self, settings: &Settings, park: &str) -> FieldTable {
+        let mut arguments = at_least_once();
+        insert(
+            &mut arguments,
+            "x-delivery-limit",
+            number(settings.delivery_limit.into()),
+        );
+        insert(
+            &mut arguments,
+            "x-dead-letter-routing-key",
+            text(self.name(park).as_str()),
+        );
+        arguments
+    }
+}
+
+impl Object {
+    fn fanout(name: ShortString) -> Self {
+        Self::Exchange {
+            name,
+            kind: ExchangeKind::Fanout,
+            alternate: None,
+        }
+    }
+
+    fn queue(name: ShortString, arguments: FieldTable) -> Self {
+        Self::Queue { name, arguments }
+    }
+
+    fn binding(exchange: ShortString, queue: ShortString, key: ShortString) -> Self {
+        Self::Binding {
+            exchange,
+            queue,
+            key,
+        }
+    }
+}
+
+fn quorum() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    insert(&mut arguments, "x-queue-type", text("quorum"));
+    arguments
+}
+
+/// A quorum queue that dead-letters to another queue and loses nothing on the way.
+fn at_least_once() -> FieldTable {
+    let mut arguments = quorum();
+    insert(&mut arguments, "x-dead-letter-exchange", text(""));
+    insert(
+        &mut arguments,
+        "x-dead-letter-strategy",
+        text("at-least-once"),
+    );
+    insert(&mut arguments, "x-overflow", text("reject-publish"));
+    arguments
+}
+
+fn insert(arguments: &mut FieldTable, name: &str, value: AMQPValue) {
+    arguments.insert(short(name), value);
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
+
+fn number(value: u64) -> AMQPValue {
+    AMQPValue::LongLongInt(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+fn ttl(age: Duration) -> AMQPValue {
+    number(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::tests::settings;
+
+    #[test]
+    fn every_queue_that_dead_letters_loses_nothing() {
+        let topology = Topology::new(&settings());
+        let objects = topology.essential.iter().chain(&topology.delays);
+        let mut dead_lettering = 0;
+        for object in objects {
+            let Object::Queue { name, arguments } = object else {
+                continue;
+            };
+            let says = |key: &str| arguments.inner().get(key).cloned();
+            assert_eq!(says("x-queue-type"), Some(text("quorum")), "{name}");
+            if says("x-dead-letter-exchange").is_some() {
+                dead_lettering += 1;
+                assert_eq!(
+                    says("x-dead-letter-strategy"),
+                    Some(text("at-least-once")),
+                    "{name}"
+                );
+                assert_eq!(says("x-overflow"), Some(text("reject-publish")), "{name}");
+            }
+            if name.as_str().contains(".delay.") {
+                assert_eq!(says("x-dead-letter-routing-key"), None, "{name}");
+            }
+            if name.as_str().contains(".due.") {
+                assert_eq!(says("x-max-length-bytes"), None, "{name}");
+            }
+        }
+        assert_eq!(dead_lettering, 2 * 2 + 1 + 3);
+    }
+
+    #[test]
+    fn what_a_binding_names_is_declared_before_it() {
+        let topology = Topology::new(&settings());
+        let mut known = Vec::new();
+        for object in topology.essential.iter().chain(&topology.delays) {
+            match object {
+                Object::Exchange {
+                    name, alternate, ..
+                } => {
+                    assert!(
+                        alternate
+                            .iter()
+                            .all(|name| known.contains(&("exchange", name)))
+                    );
+                    known.push(("exchange", name));
+                }
+                Object::Queue { name, .. } => known.push(("queue", name)),
+                Object::Binding {
+                    exchange, queue, ..
+                } => {
+                    assert!(known.contains(&("exchange", exchange)), "{exchange}");
+                    assert!(known.contains(&("queue", queue)), "{queue}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_lane_and_its_due_queue_and_the_undeliverable_are_consumed() {
+        let topology = Topology::new(&settings());
+        let queues: Vec<_> = topology
+            .consumed_queues()
+            .iter()
+            .map(|consumed| (consumed.queue.as_str(), consumed.source, consumed.prefetch))
+            .collect();
+        assert_eq!(
+            queues,
+            [
+                ("webpush.lane.default", Source::Lane, 100),
+                ("webpush.due.default", Source::Due, 50),
+                ("webpush.lane.high", Source::Lane, 100),
+                ("webpush.due.high", Source::Due, 50),
+                (
+                    "webpush.undeliverable",
+                    Source::Undeliverable,
+                    UNDELIVERABLE_PREFETCH
+                ),
+            ]
+        );
+    }
+}
