@@ -1,13 +1,39 @@
 //! The daemon: built from its settings, run, and stopped.
+//!
+//! What can fail locally fails before anything is consumed: by then the keys are read, the listener
+//! is bound, the certificates parse. After that only an operator's signal ends it, or a task that
+//! must not end: then the process goes down and the service manager starts another.
 
+mod dispatch;
+mod drain;
+mod signals;
+
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use crate::admin;
 use crate::broker;
+use crate::broker::OperatorMustAct;
+use crate::clock::{Clock, RandomJitter, SystemClock};
 use crate::gate;
+use crate::gate::Gates;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::pipeline;
+use crate::pipeline::Pipeline;
+use crate::plan;
 use crate::plan::Apps;
 use crate::push_service;
+use crate::push_service::{Client, ClientError};
 use crate::retry;
+use crate::systemd;
+
+use self::dispatch::Dispatch;
+use self::drain::Running;
 
 /// Everything an operator decides about the daemon.
 #[derive(Clone, Debug)]
@@ -34,4 +60,118 @@ pub struct Settings {
     pub admin: admin::Settings,
     /// How long in-flight work may take to finish after a signal.
     pub grace: Duration,
+}
+
+/// Why the daemon ended although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Only an operator can mend it: exit code 78.
+    #[error(transparent)]
+    Operator(#[from] OperatorMustAct),
+    /// The admin listener cannot be opened.
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
+    /// The client for push services cannot be built.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The service manager cannot be reached.
+    #[error(transparent)]
+    ServiceManager(#[from] systemd::NotifyError),
+    /// The metrics cannot be registered.
+    #[error("cannot register the metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The process cannot be told when to stop.
+    #[error("cannot listen for SIGTERM and SIGINT: {0}")]
+    Signals(#[from] std::io::Error),
+    /// A task that must not end has ended.
+    #[error("the {0} ended unexpectedly; the process must be started anew")]
+    Task(&'static str),
+}
+
+/// How many settlements may wait for the publisher. It takes them as they come, unless the broker
+/// blocks it; then this fills up and the prefetch window ends consumption.
+const OWED_LIMIT: usize = 1024;
+
+/// How long a wait that is short enough is held in memory rather than sent to the broker.
+const HOLD: Duration = Duration::from_secs(1);
+
+/// Runs the daemon until SIGTERM or SIGINT, then finishes what is in flight.
+///
+/// # Errors
+/// If something local is wrong at the start, the first connection to the broker shows that an
+/// operator must act, or a task ends that must not.
+pub async fn run(settings: Settings) -> Result<(), Failure> {
+    let signals = signals::Signals::new()?;
+    let metrics = Arc::new(Metrics::new()?);
+    let health = Arc::new(Health::new(SystemClock.now().mono));
+    let pipeline = Arc::new(pipeline_of(&settings, &metrics)?);
+    let keys = admin::PublicKeys::of(&settings.apps);
+    let listener = admin::bind(&settings.admin).await?;
+    let notifier = systemd::Notifier::from_env()?;
+
+    let end = CancellationToken::new();
+    let _end = end.clone().drop_guard();
+    if let Some(listener) = listener {
+        let (metrics, health) = (Arc::clone(&metrics), Arc::clone(&health));
+        tokio::spawn(admin::serve(listener, metrics, health, keys, end.clone()));
+    }
+    let lanes = settings.broker.lanes.len();
+    let grace = settings.grace;
+    let (deliveries, taken) = mpsc::channel(1);
+    let (owed, to_settle) = mpsc::channel(OWED_LIMIT);
+    let (state, changes) = watch::channel(broker::State::default());
+    let stop_consuming = CancellationToken::new();
+    let broker = tokio::spawn(broker::run(
+        settings.broker,
+        deliveries,
+        to_settle,
+        state,
+        metrics,
+        stop_consuming.clone(),
+    ));
+    let dispatch = Dispatch::start(pipeline, taken, owed, Arc::clone(&health));
+    tokio::spawn(follow_broker(changes, Arc::clone(&health), lanes));
+    notifier.ready(&health.status_line());
+    tokio::spawn(systemd::report(notifier, Arc::clone(&health), end.clone()));
+    info!(version = env!("CARGO_PKG_VERSION"), lanes, "started");
+    Running { broker, dispatch, health, stop_consuming, grace }.supervise(signals).await
+}
+
+fn pipeline_of(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Pipeline<Client>, Failure> {
+    let processing = pipeline::Settings {
+        apps: settings.apps.clone(),
+        event_limit: settings.event_limit,
+        plan: plan::Settings {
+            chunk: settings.chunk,
+            hold: HOLD,
+            horizon: settings.schedule_limit,
+        },
+        guard: Arc::clone(&settings.push_service.guard),
+        retry: settings.retry,
+        push_timeout: settings.push_timeout,
+    };
+    Ok(Pipeline::new(
+        processing,
+        Client::new(&settings.push_service)?,
+        Gates::new(settings.gate),
+        Arc::clone(metrics),
+        Arc::new(SystemClock),
+        Arc::new(RandomJitter),
+    ))
+}
+
+/// Tells health what becomes of the connections to the broker.
+async fn follow_broker(
+    mut changes: watch::Receiver<broker::State>,
+    health: Arc<Health>,
+    lanes: usize,
+) {
+    while changes.changed().await.is_ok() {
+        let state = changes.borrow_and_update().clone();
+        health.set_broker(crate::health::Broker {
+            connected: state.connected,
+            lanes: if state.consuming { lanes } else { 0 },
+            blocked: state.blocked,
+        });
+    }
 }

@@ -13,7 +13,7 @@ use crate::gate::Admission;
 use crate::message::PushMessage;
 use crate::outcome::{Attempt, Meaning, Reason, Record, Verdict};
 use crate::plan::{App, Mode, Push, Terms};
-use crate::push_service::{PushRequest, Transport, request};
+use crate::push_service::{self, PushRequest, Transport};
 use crate::vapid::{VapidError, VapidKey};
 use crate::wire::headers::Passage;
 
@@ -172,7 +172,7 @@ impl<T: Transport> Pipeline<T> {
             )?),
             _ => None,
         };
-        Ok(request::build(
+        Ok(push_service::build(
             message,
             body,
             authorization.token.authorization(),

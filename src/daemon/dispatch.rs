@@ -1,0 +1,114 @@
+//! One task for every delivery, from the consumer to the publisher.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::{Delivery, Owed};
+use crate::clock::{Clock, SystemClock};
+use crate::health::Health;
+use crate::pipeline::Pipeline;
+use crate::push_service::Transport;
+
+/// How often the watchdog's heartbeat is renewed.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// The deliveries under way. Their number is bounded by the prefetch of the queues.
+pub(super) struct Dispatch {
+    taking: JoinHandle<()>,
+    under_way: TaskTracker,
+    give_up: CancellationToken,
+}
+
+impl Dispatch {
+    /// Starts to process what is taken; what comes of it goes to `owed`.
+    pub(super) fn start<T: Transport>(
+        pipeline: Arc<Pipeline<T>>,
+        taken: mpsc::Receiver<Delivery>,
+        owed: mpsc::Sender<Owed>,
+        health: Arc<Health>,
+    ) -> Self {
+        let under_way = TaskTracker::new();
+        let give_up = CancellationToken::new();
+        let round = Round {
+            pipeline,
+            health,
+            under_way: under_way.clone(),
+            give_up: give_up.clone(),
+        };
+        Self { taking: tokio::spawn(round.run(taken, owed)), under_way, give_up }
+    }
+
+    /// Waits until no delivery comes any more and every one that was taken is settled.
+    pub(super) async fn finished(&mut self) {
+        let _ = (&mut self.taking).await;
+    }
+
+    /// Drops what is under way and returns how much that was; the broker delivers it again.
+    pub(super) async fn give_up(&mut self) -> usize {
+        let unfinished = self.under_way.len();
+        self.give_up.cancel();
+        self.finished().await;
+        unfinished
+    }
+}
+
+struct Round<T> {
+    pipeline: Arc<Pipeline<T>>,
+    health: Arc<Health>,
+    under_way: TaskTracker,
+    give_up: CancellationToken,
+}
+
+impl<T: Transport> Round<T> {
+    /// Starts a task for each delivery until none comes, then waits for the last to finish; all the
+    /// while the heart beats.
+    async fn run(self, mut taken: mpsc::Receiver<Delivery>, owed: mpsc::Sender<Owed>) {
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                delivery = taken.recv() => match delivery {
+                    Some(delivery) => self.process(delivery, owed.clone()),
+                    None => break,
+                },
+                _ = heartbeat.tick() => self.beat(),
+                () = self.give_up.cancelled() => break,
+            }
+        }
+        drop(owed);
+        self.under_way.close();
+        loop {
+            tokio::select! {
+                () = self.under_way.wait() => break,
+                _ = heartbeat.tick() => self.beat(),
+            }
+        }
+    }
+
+    fn beat(&self) {
+        self.health.beat(SystemClock.now().mono);
+        self.health.set_in_flight(self.under_way.len());
+    }
+
+    fn process(&self, delivery: Delivery, owed: mpsc::Sender<Owed>) {
+        let Delivery { inbound, receipt } = delivery;
+        let (pipeline, give_up) = (Arc::clone(&self.pipeline), self.give_up.clone());
+        self.under_way.spawn(async move {
+            let settled = async {
+                let publications = pipeline.process(&inbound).await;
+                // The publisher outlives every sender; if it is gone, so is the broker.
+                let _ = owed.send(Owed { receipt, publications }).await;
+            };
+            tokio::select! {
+                () = settled => {}
+                () = give_up.cancelled() => {}
+            }
+        });
+    }
+}

@@ -1,0 +1,72 @@
+//! Until a signal comes, and what happens then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::broker::OperatorMustAct;
+use crate::health::Health;
+
+use super::Failure;
+use super::dispatch::Dispatch;
+use super::signals::Signals;
+
+/// How long the broker may take to confirm and acknowledge what the drain left to it.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A daemon at work.
+pub(super) struct Running {
+    pub(super) broker: JoinHandle<Result<(), OperatorMustAct>>,
+    pub(super) dispatch: Dispatch,
+    pub(super) health: Arc<Health>,
+    pub(super) stop_consuming: CancellationToken,
+    pub(super) grace: Duration,
+}
+
+impl Running {
+    /// Watches over the tasks that must not end, until a signal asks to stop.
+    pub(super) async fn supervise(mut self, mut signals: Signals) -> Result<(), Failure> {
+        tokio::select! {
+            ended = &mut self.broker => return Err(broker_ended(ended)),
+            () = self.dispatch.finished() => return Err(Failure::Task("dispatch")),
+            signal = signals.next() => info!(signal, "stopping"),
+        }
+        self.health.drain();
+        self.stop_consuming.cancel();
+        tokio::select! {
+            () = self.drain() => {}
+            signal = signals.next() => {
+                warn!(signal, "stopping at once");
+                self.dispatch.give_up().await;
+            }
+        }
+        // With the last delivery, the last sender of settlements is gone: the broker's rooms
+        // publish, confirm and acknowledge what they have, and end.
+        match timeout(SETTLE_TIMEOUT, &mut self.broker).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(ended) => return Err(broker_ended(ended)),
+            Err(_elapsed) => warn!("the broker did not confirm everything; the rest comes again"),
+        }
+        info!("stopped");
+        Ok(())
+    }
+
+    /// Finishes what is under way within the grace; what is not is returned to the broker.
+    async fn drain(&mut self) {
+        if timeout(self.grace, self.dispatch.finished()).await.is_err() {
+            let unfinished = self.dispatch.give_up().await;
+            warn!(unfinished, "the grace is over; the broker delivers the rest again");
+        }
+    }
+}
+
+fn broker_ended(ended: Result<Result<(), OperatorMustAct>, JoinError>) -> Failure {
+    match ended {
+        Ok(Err(operator)) => Failure::Operator(operator),
+        Ok(Ok(())) | Err(_) => Failure::Task("broker connection"),
+    }
+}
