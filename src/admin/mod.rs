@@ -1,0 +1,239 @@
+//! The admin listener: metrics, health, public keys.
+//!
+//! What can go wrong here: the port is taken, which is found before anything else starts; someone
+//! opens connections and says nothing, so their number, the time to send a request and the time of
+//! a whole connection are bounded. A connection serves one request, its body is never read, and
+//! nothing that can be asked for is a secret.
+
+mod answer;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use self::answer::Answers;
+use crate::clock::{Clock, SystemClock};
+use crate::health::Health;
+use crate::message::Name;
+use crate::metrics::Metrics;
+
+/// How many connections are served at once; more wait in the listener's queue.
+const CONNECTION_LIMIT: usize = 32;
+
+/// How long a client may take to send its request.
+const HEADER_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a connection may take from its beginning to its end.
+const CONNECTION_AGE: Duration = Duration::from_secs(20);
+
+/// The pause after the operating system refused a connection (too many open files).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// What an operator decides about the admin listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The address to listen on; `None` for no listener.
+    pub listen: Option<SocketAddr>,
+}
+
+/// A bound socket that nobody serves yet.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Returns the address it listens on, with the port the system chose for port 0.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Why there can be no admin listener.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on {address} for metrics and health; choose another address with admin.listen"
+)]
+pub struct BindError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// The public half of an application server key, as a page needs it to subscribe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplicationServerKey {
+    /// The application it signs for.
+    pub app: Name,
+    /// Its name in results (`vapid_key`).
+    pub key_id: Name,
+    /// The uncompressed point: `applicationServerKey` of the Push API.
+    pub point: [u8; 65],
+}
+
+/// Binds the admin listener, if one is wanted; early, so that a taken port is found at start.
+///
+/// # Errors
+/// If the address cannot be listened on.
+pub async fn bind(settings: &Settings) -> Result<Option<Listener>, BindError> {
+    let Some(address) = settings.listen else {
+        return Ok(None);
+    };
+    let bound = async {
+        let socket = TcpListener::bind(address).await?;
+        let address = socket.local_addr()?;
+        Ok(Listener { socket, address })
+    };
+    bound
+        .await
+        .map(Some)
+        .map_err(|source| BindError { address, source })
+}
+
+/// Serves metrics, health and the primary key of each application until `stop`.
+pub async fn serve(
+    listener: Listener,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    keys: Vec<ApplicationServerKey>,
+    stop: CancellationToken,
+) {
+    let answers = Arc::new(Answers {
+        metrics,
+        health,
+        keys,
+    });
+    let slots = Arc::new(Semaphore::new(CONNECTION_LIMIT));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Some(_ended) = connections.join_next() => {}
+            accepted = accept(&listener.socket, &slots) => {
+                if let Some((stream, slot)) = accepted {
+                    connections.spawn(converse(stream, slot, Arc::clone(&answers)));
+                }
+            }
+        }
+    }
+}
+
+async fn accept(
+    socket: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    match socket.accept().await {
+        Ok((stream, _peer)) => Some((stream, slot)),
+        Err(error) => {
+            warn!(%error, "the admin listener cannot take a connection");
+            sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+/// Serves one request; the slot is free again when this ends, however that comes about.
+async fn converse(stream: TcpStream, _slot: OwnedSemaphorePermit, answers: Arc<Answers>) {
+    let service = service_fn(|request| {
+        let response = answers.answer(&request, SystemClock.now().mono);
+        async { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_LIMIT)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    match timeout(CONNECTION_AGE, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "a connection to the admin listener ended badly"),
+        Err(_elapsed) => debug!("a connection to the admin listener took too long"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn start(settings: &Settings) -> (SocketAddr, CancellationToken, JoinSet<()>) {
+        let listener = bind(settings).await.unwrap().unwrap();
+        let address = listener.address();
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(
+            listener,
+            Arc::new(Metrics::new().unwrap()),
+            Arc::new(Health::new(SystemClock.now().mono)),
+            Vec::new(),
+            stop.clone(),
+        ));
+        (address, stop, tasks)
+    }
+
+    fn anywhere() -> Settings {
+        Settings {
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        }
+    }
+
+    async fn exchange(stream: &mut TcpStream, request: &str) -> String {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_request_is_answered_over_a_real_socket_until_the_listener_stops() {
+        let (address, stop, mut tasks) = start(&anywhere()).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let answer = exchange(&mut stream, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nok\n"), "{answer}");
+        stop.cancel();
+        tasks.join_next().await.unwrap().unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_a_failure_at_start_and_no_address_is_no_listener() {
+        let listener = bind(&anywhere()).await.unwrap().unwrap();
+        let taken = Settings {
+            listen: Some(listener.address()),
+        };
+        let error = bind(&taken).await.unwrap_err();
+        assert!(error.to_string().contains("admin.listen"), "{error}");
+        assert!(bind(&Settings { listen: None }).await.unwrap().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_clients_lose_their_place_to_those_who_ask() {
+        let (address, _stop, _tasks) = start(&anywhere()).await;
+        let mut silent = Vec::new();
+        for _ in 0..CONNECTION_LIMIT {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let answer = exchange(&mut stream, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        for mut stream in silent {
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.unwrap();
+        }
+    }
+}
