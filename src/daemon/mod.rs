@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin;
+use crate::admin::ApplicationServerKey;
 use crate::broker;
 use crate::broker::OperatorMustAct;
 use crate::clock::{Clock, RandomJitter, SystemClock};
@@ -26,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::pipeline;
 use crate::pipeline::Pipeline;
 use crate::plan;
-use crate::plan::Apps;
+use crate::plan::{App, Apps};
 use crate::push_service;
 use crate::push_service::{Client, ClientError};
 use crate::retry;
@@ -105,7 +106,6 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let metrics = Arc::new(Metrics::new()?);
     let health = Arc::new(Health::new(SystemClock.now().mono));
     let pipeline = Arc::new(pipeline_of(&settings, &metrics)?);
-    let keys = admin::PublicKeys::of(&settings.apps);
     let listener = admin::bind(&settings.admin).await?;
     let notifier = systemd::Notifier::from_env()?;
 
@@ -113,6 +113,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let _end = end.clone().drop_guard();
     if let Some(listener) = listener {
         let (metrics, health) = (Arc::clone(&metrics), Arc::clone(&health));
+        let keys = application_server_keys(&settings.apps);
         tokio::spawn(admin::serve(listener, metrics, health, keys, end.clone()));
     }
     let lanes = settings.broker.lanes.len();
@@ -158,6 +159,16 @@ fn pipeline_of(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Pipeline<C
         Arc::new(SystemClock),
         Arc::new(RandomJitter),
     ))
+}
+
+/// What the pages of each application subscribe with.
+fn application_server_keys(apps: &Apps) -> Vec<ApplicationServerKey> {
+    let key_of = |app: &Arc<App>| ApplicationServerKey {
+        app: app.name.clone(),
+        key_id: app.ring.primary.name().clone(),
+        point: *app.ring.primary.public_key(),
+    };
+    apps.iter().map(key_of).collect()
 }
 
 /// Tells health what becomes of the connections to the broker.
