@@ -10,6 +10,8 @@ mod fault;
 mod recipients;
 mod record;
 mod settlement;
+#[cfg(test)]
+mod tests;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
