@@ -43,7 +43,7 @@ const NONCE_INFO: &[u8] = b"Content-Encoding: nonce\0\x01";
 /// Encrypts a message for one user agent and returns the body of the request.
 ///
 /// # Errors
-/// If the plaintext is longer than [`PLAINTEXT_LIMIT`].
+/// If the plaintext is longer than [`PLAINTEXT_LIMIT`], or the cryptography library fails.
 pub fn encrypt(
     keys: &Keys,
     plaintext: &[u8],
