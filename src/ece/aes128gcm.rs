@@ -24,6 +24,10 @@ use crate::subscription::{Keys, UserAgentKey};
 /// The record size of the header; larger than any record that is made here (RFC 8291 §4).
 const RECORD_SIZE: u32 = 4096;
 
+/// The length of the header's key id, which is the sender's public key (RFC 8291 §4).
+#[expect(clippy::cast_possible_truncation, reason = "65 fits a byte")]
+const KEY_ID_LENGTH: u8 = POINT_LENGTH as u8;
+
 /// The length of the header in front of the record.
 const HEADER_LENGTH: usize = 16 + 4 + 1 + POINT_LENGTH;
 
@@ -39,7 +43,7 @@ const NONCE_INFO: &[u8] = b"Content-Encoding: nonce\0\x01";
 /// Encrypts a message for one user agent and returns the body of the request.
 ///
 /// # Errors
-/// If the plaintext is longer than [`PLAINTEXT_LIMIT`].
+/// If the plaintext is longer than [`PLAINTEXT_LIMIT`], or the cryptography library fails.
 pub fn encrypt(
     keys: &Keys,
     plaintext: &[u8],
@@ -68,9 +72,6 @@ pub fn encrypt(
     body.extend_from_slice(&tag);
     Ok(body.into())
 }
-
-#[expect(clippy::cast_possible_truncation, reason = "65 fits a byte")]
-const KEY_ID_LENGTH: u8 = POINT_LENGTH as u8;
 
 fn seal(content: &ContentKey, record: &mut [u8]) -> Result<[u8; TAG_LENGTH], Unspecified> {
     let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &*content.key)?);

@@ -149,6 +149,9 @@ mod tests {
             "https://push.kaiostech.com:8443/wpush/v2/x",
             "https://push.example.net/x",
             "https://142.250.74.138/x",
+            "https://push.mylocalhost/x",
+            "https://push.notlocal/x",
+            "https://local.example.net/x",
         ] {
             assert_eq!(check(&Rules::default(), text), Ok(()), "{text}");
         }

@@ -28,6 +28,9 @@ use crate::subscription::{decode_base64, encode_base64url};
 /// The length of an uncompressed P-256 point.
 const POINT_LENGTH: usize = 65;
 
+/// The first byte of every key in DER.
+const SEQUENCE: u8 = 0x30;
+
 /// An application server key (RFC 8292 §2): a private key on P-256 and its name.
 pub struct VapidKey {
     name: Name,
@@ -47,7 +50,6 @@ impl VapidKey {
     /// never repeats any of it.
     pub fn parse(name: Name, text_or_der: &[u8]) -> Result<Self, KeyError> {
         const PEM: &[u8] = b"-----BEGIN ";
-        const SEQUENCE: u8 = 0x30;
         let bytes = text_or_der.trim_ascii();
         if bytes.is_empty() {
             return Err(KeyError::Empty);
@@ -237,10 +239,12 @@ fn unfold(text: &str) -> Zeroizing<String> {
 
 /// Reads what base64 was found to hold.
 fn read_decoded(bytes: &[u8]) -> Result<EcdsaKeyPair, KeyError> {
+    /// SEC1 with the scalar and nothing optional.
+    const SHORTEST_DER: usize = 39;
     match (bytes.len(), bytes.first()) {
         (32, _) => read_scalar(bytes),
         (POINT_LENGTH, Some(4)) => Err(KeyError::PublicKey),
-        (64.., Some(0x30)) => read_der(bytes),
+        (SHORTEST_DER.., Some(&SEQUENCE)) => read_der(bytes),
         (length, _) => Err(KeyError::Length(length)),
     }
 }
@@ -308,16 +312,18 @@ mod tests {
     #[test]
     fn one_key_is_the_same_in_every_form_that_openssl_writes() {
         let pkcs8 = include_str!("../../tests/vectors/keys/ecparam-pkcs8.pem");
+        let no_public = include_str!("../../tests/vectors/keys/ecparam-no-public.pem");
         for text in [
             ECPARAM,
             pkcs8,
-            include_str!("../../tests/vectors/keys/ecparam-no-public.pem"),
+            no_public,
             include_str!("../../tests/vectors/keys/ecparam-explicit.pem"),
             &ECPARAM.replace('\n', "\r\n"),
             &ECPARAM.replace('\n', "\\n"),
             &ECPARAM.replace('\n', "\n    "),
             &encode_base64url(&der(pkcs8)),
             &STANDARD.encode(der(ECPARAM)),
+            &STANDARD.encode(der(no_public)),
         ] {
             let key = parse(text).unwrap_or_else(|error| panic!("{error}: {text}"));
             assert_eq!(key.public_key_base64url(), ECPARAM_PUBLIC, "{text}");
