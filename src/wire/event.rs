@@ -4,13 +4,17 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::SystemTime;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 
-use super::fault::Fault;
-use super::recipient::{PushOptions, RawRecipient, RecipientRef};
+use super::fault::{Fault, Faults};
+use super::json::{self, List, Object};
+use super::member;
+use super::options::PushOptions;
+use super::recipient::{RawRecipient, RecipientRef, RecipientText};
 use super::result::Results;
 use crate::message::{EventId, Name, Urgency};
+use crate::outcome::Reason;
 
 /// The most bytes an event may have.
 pub const EVENT_LIMIT: usize = 4 << 20;
@@ -38,12 +42,12 @@ pub struct Event<'a> {
     pub results: Option<Results>,
     /// What recipients may say otherwise.
     pub options: PushOptions,
-    pub(super) body: &'a Bytes,
-    pub(super) audience: Audience<'a>,
+    body: &'a Bytes,
+    audience: Audience<'a>,
 }
 
 /// What every output repeats of the event it belongs to, as far as it could be read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct EventRef<'a> {
     /// Its name.
     pub id: Option<EventId>,
@@ -64,37 +68,200 @@ pub struct EventError<'a> {
     pub fault: Fault,
     /// For its result.
     pub about: EventRef<'a>,
-    /// The one recipient, if it has one that can be told.
+    /// Its one recipient, if that much could be read.
     pub recipient: RecipientRef<'a>,
 }
 
 /// Who an event is for.
-pub(super) enum Audience<'a> {
+enum Audience<'a> {
     /// `subscription`, with `recipient_id`.
     One {
         subscription: &'a RawValue,
         id: Option<&'a RawValue>,
     },
-    /// `recipients`: the text of each, and the place of the list in the body.
+    /// `recipients`: the whole list, and the text of each.
     Many {
         list: &'a RawValue,
         recipients: Vec<&'a RawValue>,
     },
 }
 
+/// The members of an event, grouped as they are read.
+const MEMBERS: [&str; 20] = [
+    "version",
+    "subscription",
+    "recipient_id",
+    "recipients",
+    "id",
+    "app",
+    "label",
+    "group",
+    "metadata",
+    "urgency",
+    "results",
+    "ttl",
+    "created_at",
+    "deliver_at",
+    "expires_at",
+    "payload",
+    "payload_base64",
+    "topic",
+    "vapid_key",
+    "content_encoding",
+];
+
 /// Reads an event.
 ///
 /// # Errors
-/// If the body is not an event of version 1, down to and without its recipients.
+/// If the body is not an event of version 1. What is wrong with single recipients is found when
+/// they are decoded.
 pub fn decode(body: &Bytes) -> Result<Event<'_>, Box<EventError<'_>>> {
-    Err(Box::new(EventError {
-        fault: Fault::malformed("", body.len().to_string()),
-        about: EventRef::default(),
-        recipient: RecipientRef::default(),
-    }))
+    let mut faults = Faults::default();
+    let text = text_of(body).unwrap_or_else(|fault| {
+        faults.note(fault);
+        "{}"
+    });
+    let (object, read) = Object::read(text, &MEMBERS);
+    if let Err(error) = read {
+        faults.note(Fault::malformed(
+            "",
+            format!("the body is not valid JSON: {error}"),
+        ));
+    }
+    let [version, subscription, recipient_id, recipients, rest @ ..] = object.values;
+    let [id, app, label, group, metadata, urgency, results, rest @ ..] = rest;
+    let [ttl, created_at, deliver_at, expires_at, options @ ..] = rest;
+    // A later version may well have members that this one does not know, so it is judged first.
+    faults.read("version", version, member::version);
+    faults.note_strangers(&object, &MEMBERS);
+    let event = Event {
+        about: EventRef {
+            id: faults.read("id", id, member::event_id),
+            app: faults.read("app", app, member::name),
+            label: faults.read("label", label, member::name),
+            group: faults.read("group", group, member::group),
+            metadata: faults.read("metadata", metadata, member::metadata),
+        },
+        urgency: faults
+            .read("urgency", urgency, member::urgency)
+            .unwrap_or_default(),
+        results: faults.read("results", results, member::results),
+        ttl: faults.read("ttl", ttl, member::seconds),
+        created_at: faults.read("created_at", created_at, member::time),
+        deliver_at: faults.read("deliver_at", deliver_at, member::time),
+        expires_at: faults.read("expires_at", expires_at, member::time),
+        options: PushOptions::read(body, options, &mut faults),
+        audience: Audience::read(subscription, recipient_id, recipients, &mut faults),
+        body,
+    };
+    match faults.first() {
+        None => Ok(event),
+        Some(fault) => Err(Box::new(EventError {
+            fault,
+            recipient: event.only_recipient(),
+            about: event.about,
+        })),
+    }
+}
+
+/// Notes that a body has more bytes than an event may have.
+///
+/// [`decode`] says so too; this is for whoever does not want to keep the body that long.
+#[must_use]
+pub fn too_large(length: usize) -> Fault {
+    let sentence = format!("an event has at most {EVENT_LIMIT} bytes; this one has {length}");
+    Fault::malformed("", sentence).because(Reason::EventTooLarge)
+}
+
+/// Takes a body as the text of one JSON object, or says what it looks like instead.
+fn text_of(body: &[u8]) -> Result<&str, Fault> {
+    const EXAMPLE: &str = r#"expected a JSON object such as {"subscription": {…}, "payload": "…"}"#;
+    const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+    if body.len() > EVENT_LIMIT {
+        return Err(too_large(body.len()));
+    }
+    let found = match body.trim_ascii() {
+        [b'{', ..] => {
+            return str::from_utf8(body).map_err(|error| {
+                let sentence = format!(
+                    "the body is not UTF-8 from byte {} on; JSON is written in UTF-8",
+                    error.valid_up_to()
+                );
+                Fault::malformed("", sentence)
+            });
+        }
+        [] => "empty",
+        trimmed if trimmed.starts_with(BYTE_ORDER_MARK) => {
+            "preceded by a byte order mark, which JSON must not have"
+        }
+        [b'[', ..] => "an array (PHP writes an empty one for an empty object)",
+        [b'"', ..] => "a string (an object that was encoded twice becomes one)",
+        b"null" => "null",
+        [0x1f, 0x8b, ..] => "compressed (gzip)",
+        _ => "not an object",
+    };
+    Err(Fault::malformed(
+        "",
+        format!("the body is {found}; {EXAMPLE}"),
+    ))
+}
+
+impl<'a> Audience<'a> {
+    /// Reads who an event is for; nobody, if that cannot be told.
+    fn read(
+        subscription: Option<&'a RawValue>,
+        id: Option<&'a RawValue>,
+        recipients: Option<&'a RawValue>,
+        faults: &mut Faults,
+    ) -> Self {
+        let found = match (subscription, recipients) {
+            (Some(subscription), None) => return Self::One { subscription, id },
+            (None, Some(list)) => {
+                if id.is_some() {
+                    faults.note(Fault::malformed(
+                        "recipient_id",
+                        "goes with `subscription`; each of `recipients` has an `id` of its own",
+                    ));
+                }
+                let recipients = faults.read("recipients", Some(list), recipients_of);
+                return Self::Many {
+                    list,
+                    recipients: recipients.unwrap_or_default(),
+                };
+            }
+            (Some(_), Some(_)) => "both",
+            (None, None) => "neither",
+        };
+        faults.note(Fault::malformed(
+            "",
+            format!("expected either `subscription` or `recipients`; got {found}"),
+        ));
+        Self::Many {
+            list: RawValue::NULL,
+            recipients: Vec::new(),
+        }
+    }
+}
+
+fn recipients_of<'a>(path: &'static str, raw: &'a RawValue) -> Result<Vec<&'a RawValue>, Fault> {
+    let expected = || format!("an array of 1 to {RECIPIENT_LIMIT} objects");
+    let Some(list) = List::of(raw, RECIPIENT_LIMIT) else {
+        return Err(Fault::kind(path, &expected(), raw));
+    };
+    if (1..=RECIPIENT_LIMIT).contains(&list.count) {
+        return Ok(list.elements);
+    }
+    let sentence = format!("expected {}; got {} of them", expected(), list.count);
+    Err(Fault::malformed(path, sentence))
 }
 
 impl<'a> Event<'a> {
+    /// Returns the body it was read from.
+    #[must_use]
+    pub fn body(&self) -> &'a Bytes {
+        self.body
+    }
+
     /// Tells whether it has `recipients`, and so a summary.
     #[must_use]
     pub fn is_fan_out(&self) -> bool {
@@ -112,8 +279,16 @@ impl<'a> Event<'a> {
 
     /// Returns the recipient at `index` of this body; `None` beyond the last.
     #[must_use]
-    pub fn recipient(&self, _index: usize) -> Option<RawRecipient<'a>> {
-        None
+    pub fn recipient(&self, index: usize) -> Option<RawRecipient<'a>> {
+        let text = match &self.audience {
+            Audience::One { subscription, id } if index == 0 => RecipientText::Single {
+                subscription,
+                id: *id,
+            },
+            Audience::One { .. } => return None,
+            Audience::Many { recipients, .. } => RecipientText::Listed(recipients.get(index)?),
+        };
+        Some(RawRecipient { index, text })
     }
 
     /// Walks through the recipients as text, in the order of the body.
@@ -121,11 +296,39 @@ impl<'a> Event<'a> {
         (0..self.recipient_count()).filter_map(|index| self.recipient(index))
     }
 
+    /// Returns what a result repeats of the one recipient; nothing, if there are many.
+    #[must_use]
+    pub fn only_recipient(&self) -> RecipientRef<'a> {
+        match self.audience {
+            Audience::One { .. } => self.recipient(0).map(RecipientRef::of).unwrap_or_default(),
+            Audience::Many { .. } => RecipientRef::default(),
+        }
+    }
+
     /// Writes the event again with only the recipients at `indices` of this body; everything else
     /// keeps its bytes. An event of one `subscription` comes back whole.
     #[must_use]
-    pub fn subset(&self, _indices: &[usize]) -> Bytes {
-        self.body.clone()
+    pub fn subset(&self, indices: &[usize]) -> Bytes {
+        let Audience::Many { list, recipients } = &self.audience else {
+            return self.body.clone();
+        };
+        let start = json::offset(self.body, list);
+        let end = start + list.get().len();
+        let chosen = || indices.iter().filter_map(|index| recipients.get(*index));
+        let room: usize = chosen().map(|recipient| recipient.get().len() + 1).sum();
+        let around = self.body.len() - list.get().len();
+        let mut body = BytesMut::with_capacity(around + room + 2);
+        body.put_slice(&self.body[..start]);
+        body.put_u8(b'[');
+        for (position, recipient) in chosen().enumerate() {
+            if position > 0 {
+                body.put_u8(b',');
+            }
+            body.put_slice(recipient.get().as_bytes());
+        }
+        body.put_u8(b']');
+        body.put_slice(&self.body[end..]);
+        body.freeze()
     }
 }
 
@@ -133,9 +336,344 @@ impl<'a> Event<'a> {
 impl fmt::Debug for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event")
-            .field("id", &self.about.id)
-            .field("app", &self.about.app)
+            .field("about", &self.about)
             .field("recipients", &self.recipient_count())
             .finish_non_exhaustive()
     }
+}
+
+/// Shows what is ours, not what the producer keeps in it.
+impl fmt::Debug for EventRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventRef")
+            .field("id", &self.id)
+            .field("app", &self.app)
+            .field("label", &self.label)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::recipient::Recipient;
+
+    const SUBSCRIPTION: &str = r#""subscription":{"endpoint":"https://push.example.net/x"}"#;
+
+    fn decoded(body: &str) -> Event<'static> {
+        let body = Box::leak(Box::new(Bytes::copy_from_slice(body.as_bytes())));
+        decode(body).unwrap()
+    }
+
+    fn fault(body: impl AsRef<[u8]>) -> Fault {
+        decode(&Bytes::copy_from_slice(body.as_ref()))
+            .unwrap_err()
+            .fault
+    }
+
+    #[test]
+    fn the_smallest_event_has_every_default() {
+        let event = decoded(&format!("{{{SUBSCRIPTION}}}"));
+        assert!(event.about.id.is_none() && event.about.app.is_none());
+        assert_eq!(event.urgency, Urgency::Normal);
+        assert_eq!((event.ttl, event.results), (None, None));
+        assert_eq!(event.options.payload, None);
+        assert_eq!((event.recipient_count(), event.is_fan_out()), (1, false));
+    }
+
+    #[test]
+    fn every_member_is_read() {
+        let event = decoded(
+            r#" {"version":1,"id":7,"app":"shop","label":"mail","group":"spring",
+                 "recipients":[{"subscription":{}}],"payload":{"a" : 1},"ttl":60,"urgency":"high",
+                 "topic":"order","vapid_key":"2026","content_encoding":"aesgcm","results":"none",
+                 "created_at":"1970-01-01T00:00:01Z","deliver_at":"1970-01-01T00:00:02Z",
+                 "expires_at":"1970-01-01T00:00:03Z","metadata":{"b": 2}}
+            "#,
+        );
+        let second = |n| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(n));
+        assert_eq!(event.about.id, EventId::parse("7"));
+        assert_eq!(event.about.app, Name::parse("shop"));
+        assert_eq!(event.about.label, Name::parse("mail"));
+        assert_eq!(event.about.group.as_deref(), Some("spring"));
+        assert_eq!(event.about.metadata.unwrap().get(), r#"{"b": 2}"#);
+        assert_eq!(event.options.payload.as_deref(), Some(&br#"{"a" : 1}"#[..]));
+        assert_eq!(event.options.vapid_key, Name::parse("2026"));
+        assert_eq!(event.ttl, Some(60));
+        assert_eq!(event.urgency, Urgency::High);
+        assert_eq!(event.results, Some(Results::None));
+        assert_eq!(
+            [event.created_at, event.deliver_at, event.expires_at],
+            [second(1), second(2), second(3)]
+        );
+        assert!(event.is_fan_out());
+    }
+
+    #[test]
+    fn null_means_absent_everywhere_optional() {
+        for member in MEMBERS {
+            let body = if member == "subscription" {
+                r#"{"subscription":null,"recipients":[1]}"#.to_owned()
+            } else {
+                format!(r#"{{{SUBSCRIPTION},"{member}":null}}"#)
+            };
+            assert!(decode(&body.into()).is_ok(), "{member}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_no_object_is_told_what_it_is() {
+        let example = r#"expected a JSON object such as {"subscription": {…}, "payload": "…"}"#;
+        for (body, found) in [
+            (&b""[..], "empty"),
+            (b" \n", "empty"),
+            (b"null", "null"),
+            (
+                b"[]",
+                "an array (PHP writes an empty one for an empty object)",
+            ),
+            (
+                br#""{}""#,
+                "a string (an object that was encoded twice becomes one)",
+            ),
+            (b"17", "not an object"),
+            (b"hello", "not an object"),
+            (b"\xff\xfe{\0", "not an object"),
+            (
+                b"\xef\xbb\xbf{}",
+                "preceded by a byte order mark, which JSON must not have",
+            ),
+            (b"\x1f\x8b\x08", "compressed (gzip)"),
+        ] {
+            let fault = fault(body);
+            assert_eq!(fault.to_string(), format!("the body is {found}; {example}"));
+            assert_eq!(fault.reason, Reason::MalformedEvent);
+        }
+    }
+
+    #[test]
+    fn bad_events_are_told_where_and_what_was_expected() {
+        for (members, sentence) in [
+            (
+                r#""ttl":-1"#,
+                "ttl: expected an integer of seconds, 0 or more; got a negative one",
+            ),
+            (r#""tll":5"#, "tll: unknown member; did you mean `ttl`?"),
+            (
+                r#""ttl":5,"ttl":6"#,
+                "ttl: expected once; it is there twice",
+            ),
+            (
+                r#""recipients":[1]"#,
+                "expected either `subscription` or `recipients`; got both",
+            ),
+            (
+                r#""payload":1,"payload_base64":"""#,
+                "payload_base64: expected either `payload` or `payload_base64`; got both",
+            ),
+            (
+                r#""payload_base64":"%""#,
+                "payload_base64: expected base64url or base64",
+            ),
+            (
+                r#""label":"A.B""#,
+                "label: expected 1 to 64 of the characters a-z 0-9 _ -",
+            ),
+            (r#""app":5"#, "app: expected a string; got an integer"),
+            (r#""group":"""#, "group: expected 1 to 128 bytes; got 0"),
+            (
+                r#""metadata":[1]"#,
+                "metadata: expected an object; got an array",
+            ),
+            (
+                r#""urgency":"now""#,
+                "urgency: expected one of very-low, low, normal, high",
+            ),
+            (r#""results":true"#, "results: expected a string; got true"),
+            (
+                r#""content_encoding":"gzip""#,
+                "content_encoding: expected one of aes128gcm, aesgcm",
+            ),
+            (
+                r#""version":2,"later":1"#,
+                "version: this daemon speaks version 1 of the contract only",
+            ),
+        ] {
+            assert_eq!(
+                fault(format!("{{{SUBSCRIPTION},{members}}}")).to_string(),
+                sentence
+            );
+        }
+        for (body, sentence) in [
+            (
+                "{}",
+                "expected either `subscription` or `recipients`; got neither",
+            ),
+            (
+                r#"{"recipients":[]}"#,
+                "recipients: expected an array of 1 to 10000 objects; got 0 of them",
+            ),
+            (
+                r#"{"recipients":{"1":{}}}"#,
+                "recipients: expected an array of 1 to 10000 objects; got an object",
+            ),
+            (
+                r#"{"recipients":[1],"recipient_id":1}"#,
+                "recipient_id: goes with `subscription`; each of `recipients` has an `id` of its own",
+            ),
+            (
+                "{",
+                "the body is not valid JSON: EOF while parsing an object at line 1 column 1",
+            ),
+            (
+                r#"{"payload":"a}"#,
+                "the body is not valid JSON: EOF while parsing a string at line 1 column 14",
+            ),
+            (
+                "{} {}",
+                "the body is not valid JSON: trailing characters at line 1 column 4",
+            ),
+            (
+                r#"{"payload":NaN}"#,
+                "the body is not valid JSON: expected value at line 1 column 12",
+            ),
+        ] {
+            assert_eq!(fault(body).to_string(), sentence);
+        }
+        assert_eq!(
+            fault(b"{\"payload\":\"\xe9\"}").to_string(),
+            "the body is not UTF-8 from byte 12 on; JSON is written in UTF-8"
+        );
+    }
+
+    #[test]
+    fn limits_hold_at_their_edge() {
+        let list = |count| format!(r#"{{"recipients":[{}]}}"#, vec!["{}"; count].join(","));
+        assert_eq!(
+            decoded(&list(RECIPIENT_LIMIT)).recipient_count(),
+            RECIPIENT_LIMIT
+        );
+        assert_eq!(
+            fault(list(RECIPIENT_LIMIT + 1)).to_string(),
+            "recipients: expected an array of 1 to 10000 objects; got 10001 of them"
+        );
+        let sized = |size: usize| {
+            let frame = format!(r#"{{{SUBSCRIPTION},"payload":""}}"#).len();
+            format!(
+                r#"{{{SUBSCRIPTION},"payload":"{}"}}"#,
+                "x".repeat(size - frame)
+            )
+        };
+        assert!(decode(&sized(EVENT_LIMIT).into()).is_ok());
+        let over = fault(sized(EVENT_LIMIT + 1));
+        assert_eq!(over.reason, Reason::EventTooLarge);
+        assert_eq!(
+            fault(vec![b'x'; 20 << 20]).to_string(),
+            "an event has at most 4194304 bytes; this one has 20971520"
+        );
+    }
+
+    #[test]
+    fn a_later_version_is_told_before_its_unknown_members() {
+        let fault = fault(r#"{"later":1,"version":2}"#);
+        assert_eq!(fault.reason, Reason::UnsupportedVersion);
+    }
+
+    #[test]
+    fn a_bad_event_still_says_whose_it_is() {
+        for body in [
+            format!(
+                r#"{{"id":"a","app":"shop","label":"l","metadata":{{}},{SUBSCRIPTION},"recipient_id":7,"ttl":-1}}"#
+            ),
+            format!(
+                r#"{{"id":"a","app":"shop","label":"l","metadata":{{}},{SUBSCRIPTION},"recipient_id":7,"payload":"#
+            ),
+        ] {
+            let body = Bytes::from(body);
+            let error = decode(&body).unwrap_err();
+            assert_eq!(error.about.id, EventId::parse("a"));
+            assert_eq!(error.about.app, Name::parse("shop"));
+            assert_eq!(error.about.label, Name::parse("l"));
+            assert!(error.about.metadata.is_some());
+            assert_eq!(
+                error.recipient.endpoint.as_deref(),
+                Some("https://push.example.net/x")
+            );
+            assert_eq!(error.recipient.id.unwrap().get(), "7");
+        }
+    }
+
+    #[test]
+    fn a_subset_keeps_every_other_byte() {
+        let event = decoded(
+            r#"{ "id":"a" , "recipients" : [ {"id":0}, {"id":1} ,{"id":2}], "payload": [1, 2] }"#,
+        );
+        assert_eq!(
+            event.subset(&[0, 2]),
+            r#"{ "id":"a" , "recipients" : [{"id":0},{"id":2}], "payload": [1, 2] }"#
+        );
+        let single = format!("{{{SUBSCRIPTION}}} ");
+        assert_eq!(decoded(&single).subset(&[0]), single);
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let event = decoded(&format!(
+            r#"{{{SUBSCRIPTION},"payload":"hush","metadata":{{"a":"hush"}},"group":"hush"}}"#
+        ));
+        let recipient = Recipient::decode(event.recipient(0).unwrap(), &event, None).unwrap();
+        let shown = format!("{event:?} {recipient:?} {:?}", recipient.about);
+        assert!(
+            !shown.contains("hush") && !shown.contains("push.example.net/x"),
+            "{shown}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_is_total(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&body.into());
+        }
+
+        #[test]
+        fn decoding_is_total_on_what_looks_like_an_event(
+            members in prop::collection::vec((0..MEMBERS.len(), ANY_JSON), 0..6),
+        ) {
+            let members: Vec<String> = members
+                .iter()
+                .map(|(index, value)| format!("\"{}\":{value}", MEMBERS[*index]))
+                .collect();
+            let body = Bytes::from(format!("{{{}}}", members.join(",")));
+            match decode(&body) {
+                Ok(event) => {
+                    for raw in event.recipients() {
+                        let _ = Recipient::decode(raw, &event, Some(0)).map(|it| it.keys().is_ok());
+                    }
+                }
+                Err(error) => prop_assert!(!error.fault.expected.is_empty()),
+            }
+        }
+
+        #[test]
+        fn a_subset_has_the_chosen_recipients(chosen in prop::collection::btree_set(0..20usize, 1..20)) {
+            let recipients: Vec<String> = (0..20).map(|id| format!(r#"{{"id":{id}}}"#)).collect();
+            let body = Bytes::from(format!(r#"{{"recipients":[{}],"ttl":5}}"#, recipients.join(" , ")));
+            let chosen: Vec<usize> = chosen.into_iter().collect();
+            let subset = decode(&body).unwrap().subset(&chosen);
+            let event = decode(&subset).unwrap();
+            let ids: Vec<String> = event
+                .recipients()
+                .map(|raw| RecipientRef::of(raw).id.unwrap().get().to_owned())
+                .collect();
+            prop_assert_eq!(ids, chosen.iter().map(usize::to_string).collect::<Vec<_>>());
+            prop_assert_eq!(event.ttl, Some(5));
+        }
+    }
+
+    /// Values, some of which make sense somewhere.
+    const ANY_JSON: &str = r#"null|true|-?[0-9]{1,3}|[0-9]\.5|"[a-z0-9]{0,3}"|"\\\\ud800"|\[\]|\{\}|\[\{"subscription":(\{"endpoint":("https://a\.example/x"|5)\}|7)\}\]|\{"keys":\[\]\}|"(high|all|aesgcm|2026-01-01T00:00:00Z)""#;
 }

@@ -1,13 +1,14 @@
 //! JSON read member by member, so that each fault is known by its place.
+//!
+//! Nothing here builds a tree or recurses: a value stays text until the one who knows its meaning
+//! reads it, and a nesting bomb is only ever skipped.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserializer as _;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-
-use super::fault::Fault;
 
 /// The members of one object, each still as text; `null` counts as absent.
 pub(super) struct Object<'a, const N: usize> {
@@ -20,10 +21,7 @@ pub(super) struct Object<'a, const N: usize> {
 }
 
 impl<'a, const N: usize> Object<'a, N> {
-    /// Reads an object; on a syntax error, whatever came before it is kept.
-    ///
-    /// # Errors
-    /// If the text is not one JSON object.
+    /// Reads an object; of a broken one, whatever came before the break is kept beside the error.
     pub(super) fn read(
         text: &'a str,
         names: &'static [&'static str; N],
@@ -34,13 +32,20 @@ impl<'a, const N: usize> Object<'a, N> {
             twice: None,
         };
         let mut json = serde_json::Deserializer::from_str(text);
-        let read = json
-            .deserialize_map(Members {
-                object: &mut object,
-                names,
-            })
-            .and_then(|()| json.end());
+        let visitor = Members {
+            object: &mut object,
+            names,
+        };
+        let read = json.deserialize_map(visitor).and_then(|()| json.end());
         (object, read)
+    }
+
+    /// Reads a value that may be an object; an empty array counts as an empty object, which is
+    /// what PHP makes of one.
+    pub(super) fn of(raw: &'a RawValue, names: &'static [&'static str; N]) -> Option<Self> {
+        let text = if is_empty_array(raw) { "{}" } else { raw.get() };
+        let (object, read) = Self::read(text, names);
+        read.is_ok().then_some(object)
     }
 }
 
@@ -77,3 +82,174 @@ impl<'a, const N: usize> Visitor<'a> for Members<'_, 'a, N> {
 /// A member's name, borrowed unless it is written with escapes.
 #[derive(serde::Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The elements of an array, each still as text.
+pub(super) struct List<'a> {
+    /// The first elements, up to the limit and one more.
+    pub(super) elements: Vec<&'a RawValue>,
+    /// How many there are.
+    pub(super) count: usize,
+}
+
+impl<'a> List<'a> {
+    /// Reads an array and keeps few more than `limit` of its elements; `None` if it is not one.
+    pub(super) fn of(raw: &'a RawValue, limit: usize) -> Option<Self> {
+        let mut json = serde_json::Deserializer::from_str(raw.get());
+        json.deserialize_seq(Elements { limit }).ok()
+    }
+}
+
+struct Elements {
+    limit: usize,
+}
+
+impl<'a> Visitor<'a> for Elements {
+    type Value = List<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON array")
+    }
+
+    fn visit_seq<S: SeqAccess<'a>>(self, mut seq: S) -> Result<List<'a>, S::Error> {
+        let mut elements = Vec::new();
+        while elements.len() <= self.limit {
+            let Some(element) = seq.next_element::<&'a RawValue>()? else {
+                break;
+            };
+            elements.push(element);
+        }
+        let mut count = elements.len();
+        while seq.next_element::<IgnoredAny>()?.is_some() {
+            count += 1;
+        }
+        Ok(List { elements, count })
+    }
+}
+
+/// Reads a string; `None` if it is none, or holds an escape that stands for no character.
+pub(super) fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') {
+        serde_json::from_str(raw.get()).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(inner))
+    }
+}
+
+/// Reads the digits of an integer, with its sign; `None` for anything else, fractions and
+/// exponents included.
+pub(super) fn integer(raw: &RawValue) -> Option<&str> {
+    let text = raw.get();
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then_some(text)
+}
+
+/// Returns where the text of a value begins in the body it was read from.
+pub(super) fn offset(body: &[u8], raw: &RawValue) -> usize {
+    raw.get().as_ptr().addr() - body.as_ptr().addr()
+}
+
+/// Tells whether the value is `[]`.
+pub(super) fn is_empty_array(raw: &RawValue) -> bool {
+    raw.get()
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .is_some_and(|inner| inner.trim_ascii().is_empty())
+}
+
+/// Says what a value is, for a sentence, without repeating it.
+pub(super) fn kind(raw: &RawValue) -> &'static str {
+    match raw.get().as_bytes().first() {
+        Some(b'"') if string(raw).is_none() => "a string with an escape that is no character",
+        Some(b'"') => "a string",
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b't') => "true",
+        Some(b'f') => "false",
+        Some(b'n') => "null",
+        _ if integer(raw).is_some() => "an integer",
+        _ => "a number with a fraction or an exponent",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: [&str; 2] = ["a", "b"];
+
+    fn raw(text: &str) -> &RawValue {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn members_are_kept_as_they_were_written() {
+        let (object, read) =
+            Object::read(r#" {"\u0061": [1, {"x":2}] ,"b":null,"c":3,"d":4}"#, &NAMES);
+        assert!(read.is_ok());
+        assert_eq!(
+            object.values.map(|value| value.map(RawValue::get)),
+            [Some(r#"[1, {"x":2}]"#), None]
+        );
+        assert_eq!(object.unknown.as_deref(), Some("c"));
+        assert_eq!(object.twice, None);
+    }
+
+    #[test]
+    fn a_broken_object_keeps_what_came_before_the_break() {
+        let (object, read) = Object::read(r#"{"a":1,"b":"#, &NAMES);
+        assert!(read.is_err());
+        assert_eq!(object.values[0].map(RawValue::get), Some("1"));
+    }
+
+    #[test]
+    fn a_member_that_comes_twice_is_noticed() {
+        let (object, _) = Object::read(r#"{"a":1,"a":1}"#, &NAMES);
+        assert_eq!(object.twice, Some("a"));
+    }
+
+    #[test]
+    fn lists_count_beyond_what_they_keep() {
+        let list = List::of(raw("[1,2,3,4,5]"), 2).unwrap();
+        assert_eq!((list.elements.len(), list.count), (3, 5));
+        assert!(List::of(raw("{}"), 2).is_none());
+    }
+
+    #[test]
+    fn values_are_read_by_their_kind() {
+        for (text, expected) in [
+            (r#""a\/b""#, Some("a/b")),
+            (r#""ab""#, Some("ab")),
+            (r#""""#, Some("")),
+            (r#""\ud800""#, None),
+            ("1", None),
+        ] {
+            assert_eq!(string(raw(text)).as_deref(), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("0", true),
+            ("-7", true),
+            ("1.0", false),
+            ("1e3", false),
+            ("\"1\"", false),
+        ] {
+            assert_eq!(integer(raw(text)).is_some(), expected, "{text}");
+        }
+        for text in ["[]", "[ \n]"] {
+            assert!(is_empty_array(raw(text)));
+        }
+        for text in ["[0]", "{}", r#""[]""#] {
+            assert!(!is_empty_array(raw(text)));
+        }
+    }
+
+    #[test]
+    fn nesting_is_skipped_without_recursion() {
+        let bomb = format!(r#"{{"a":{}{}}}"#, "[".repeat(1 << 20), "]".repeat(1 << 20));
+        let (object, read) = Object::read(&bomb, &NAMES);
+        assert!(read.is_ok() && object.values[0].is_some());
+    }
+}

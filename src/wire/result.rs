@@ -22,6 +22,17 @@ pub enum Results {
 }
 
 impl Results {
+    /// Finds the choice a word names.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "all" => Some(Self::All),
+            "failures" => Some(Self::Failures),
+            "none" => Some(Self::None),
+            _ => None,
+        }
+    }
+
     /// Tells whether a result with this outcome is published.
     #[must_use]
     pub fn wants(self, outcome: Outcome) -> bool {

@@ -1,0 +1,78 @@
+//! What may be said for a whole event, and otherwise for one recipient (contract.md §2).
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::fault::{Fault, Faults};
+use super::member;
+use crate::message::{Coding, Name, Topic};
+
+/// What is pushed and how, as far as an event or a recipient says.
+#[derive(Clone, Default)]
+pub struct PushOptions {
+    /// The plaintext; `None` pushes without a body.
+    pub payload: Option<Bytes>,
+    /// Which undelivered message it replaces.
+    pub topic: Option<Topic>,
+    /// Whether the topic stands in for one that some service would refuse.
+    pub topic_replaced: bool,
+    /// The key that is to sign.
+    pub vapid_key: Option<Name>,
+    /// The coding that is asked for.
+    pub coding: Option<Coding>,
+}
+
+impl PushOptions {
+    /// Reads `payload`, `payload_base64`, `topic`, `vapid_key` and `content_encoding`, which all
+    /// stand in `body`.
+    pub(super) fn read(
+        body: &Bytes,
+        [payload, payload_base64, topic, vapid_key, coding]: [Option<&RawValue>; 5],
+        faults: &mut Faults,
+    ) -> Self {
+        if payload.is_some() && payload_base64.is_some() {
+            let sentence = "expected either `payload` or `payload_base64`; got both";
+            faults.note(Fault::malformed("payload_base64", sentence));
+        }
+        let text = |path, raw| member::payload(body, path, raw);
+        let (topic, topic_replaced) = faults.read("topic", topic, member::topic).flatten().unzip();
+        Self {
+            payload: faults
+                .read("payload", payload, text)
+                .or_else(|| faults.read("payload_base64", payload_base64, member::payload_base64)),
+            topic,
+            topic_replaced: topic_replaced.unwrap_or_default(),
+            vapid_key: faults.read("vapid_key", vapid_key, member::name),
+            coding: faults.read("content_encoding", coding, member::coding),
+        }
+    }
+
+    /// Fills in what is not said here with what is said there.
+    pub(super) fn or(self, event: &Self) -> Self {
+        let topic_replaced = match self.topic {
+            Some(_) => self.topic_replaced,
+            None => event.topic_replaced,
+        };
+        Self {
+            payload: self.payload.or_else(|| event.payload.clone()),
+            topic: self.topic.or_else(|| event.topic.clone()),
+            topic_replaced,
+            vapid_key: self.vapid_key.or_else(|| event.vapid_key.clone()),
+            coding: self.coding.or(event.coding),
+        }
+    }
+}
+
+/// Shows no payload.
+impl fmt::Debug for PushOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PushOptions")
+            .field("payload", &self.payload.as_ref().map(Bytes::len))
+            .field("topic", &self.topic)
+            .field("vapid_key", &self.vapid_key)
+            .field("coding", &self.coding)
+            .finish_non_exhaustive()
+    }
+}
