@@ -41,7 +41,11 @@ impl Dispatch {
             under_way: under_way.clone(),
             give_up: give_up.clone(),
         };
-        Self { taking: tokio::spawn(round.run(taken, owed)), under_way, give_up }
+        Self {
+            taking: tokio::spawn(round.run(taken, owed)),
+            under_way,
+            give_up,
+        }
     }
 
     /// Waits until no delivery comes any more and every one that was taken is settled.
@@ -103,7 +107,12 @@ impl<T: Transport> Round<T> {
             let settled = async {
                 let publications = pipeline.process(&inbound).await;
                 // The publisher outlives every sender; if it is gone, so is the broker.
-                let _ = owed.send(Owed { receipt, publications }).await;
+                let _ = owed
+                    .send(Owed {
+                        receipt,
+                        publications,
+                    })
+                    .await;
             };
             tokio::select! {
                 () = settled => {}

@@ -59,7 +59,10 @@ impl Running {
     async fn drain(&mut self) {
         if timeout(self.grace, self.dispatch.finished()).await.is_err() {
             let unfinished = self.dispatch.give_up().await;
-            warn!(unfinished, "the grace is over; the broker delivers the rest again");
+            warn!(
+                unfinished,
+                "the grace is over; the broker delivers the rest again"
+            );
         }
     }
 }

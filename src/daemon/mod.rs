@@ -135,7 +135,15 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     notifier.ready(&health.status_line());
     tokio::spawn(systemd::report(notifier, Arc::clone(&health), end.clone()));
     info!(version = env!("CARGO_PKG_VERSION"), lanes, "started");
-    Running { broker, dispatch, health, stop_consuming, grace }.supervise(signals).await
+    Running {
+        broker,
+        dispatch,
+        health,
+        stop_consuming,
+        grace,
+    }
+    .supervise(signals)
+    .await
 }
 
 fn pipeline_of(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Pipeline<Client>, Failure> {

@@ -49,7 +49,12 @@ struct Scripted {
 impl Transport for Arc<Scripted> {
     async fn post(&self, request: PushRequest, _deadline: Duration) -> Attempt {
         self.requests.lock().unwrap().push(request);
-        let says = self.script.lock().unwrap().pop_front().unwrap_or(Says::Status(201));
+        let says = self
+            .script
+            .lock()
+            .unwrap()
+            .pop_front()
+            .unwrap_or(Says::Status(201));
         let mut headers = HeaderMap::new();
         let status = match says {
             Says::Status(status) => status,
@@ -60,9 +65,16 @@ impl Transport for Arc<Scripted> {
             Says::Fails(failure) => return Attempt::Failed(failure),
             Says::Panics => panic!("scripted"),
         };
-        headers.insert("location", HeaderValue::from_static("https://fcm.googleapis.com/0:1%2"));
+        headers.insert(
+            "location",
+            HeaderValue::from_static("https://fcm.googleapis.com/0:1%2"),
+        );
         let status = StatusCode::from_u16(status).unwrap();
-        Attempt::Answered(Answer { status, headers, excerpt: Bytes::new() })
+        Attempt::Answered(Answer {
+            status,
+            headers,
+            excerpt: Bytes::new(),
+        })
     }
 }
 
@@ -128,7 +140,11 @@ fn house_of(app: App, script: impl IntoIterator<Item = Says>, in_flight: usize) 
         Arc::clone(&clock) as Arc<_>,
         Arc::new(FixedJitter(1.0)),
     );
-    House { pipeline, service, clock }
+    House {
+        pipeline,
+        service,
+        clock,
+    }
 }
 
 fn house(script: impl IntoIterator<Item = Says>) -> House {
@@ -155,13 +171,17 @@ fn fcm(token: &str) -> Value {
 
 fn event(more: Value) -> String {
     let mut event = json!({ "id": "e1", "subscription": fcm("a"), "payload": "hello" });
-    event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    event
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
     event.to_string()
 }
 
 fn campaign(recipients: usize) -> String {
-    let recipients: Vec<_> =
-        (0..recipients).map(|n| json!({ "id": n, "subscription": fcm(&n.to_string()) })).collect();
+    let recipients: Vec<_> = (0..recipients)
+        .map(|n| json!({ "id": n, "subscription": fcm(&n.to_string()) }))
+        .collect();
     json!({ "id": "c1", "payload": "hello", "recipients": recipients }).to_string()
 }
 
@@ -175,8 +195,16 @@ fn outline(publications: &[Publication]) -> Vec<String> {
         (Route::Delay { after, pace, .. }, _) => {
             let passage = Passage::read(&publication.headers);
             let waiting = passage.waiting.unwrap().name();
-            let pace = if *pace == Pace::Towards { " towards" } else { "" };
-            format!("wait {}s {waiting} {}{pace}", after.as_secs(), passage.attempts)
+            let pace = if *pace == Pace::Towards {
+                " towards"
+            } else {
+                ""
+            };
+            format!(
+                "wait {}s {waiting} {}{pace}",
+                after.as_secs(),
+                passage.attempts
+            )
         }
         (Route::Due(lane), _) => format!("chunk to {lane}"),
         (Route::Quarantine, _) => "quarantine".to_owned(),
@@ -209,23 +237,47 @@ async fn every_answer_has_its_publications() {
         (Says::Status(201), vec!["delivery.shop.accepted._ accepted"]),
         (
             Says::Status(410),
-            vec!["delivery.shop.gone._ unsubscribed", "subscription.shop.gone"],
+            vec![
+                "delivery.shop.gone._ unsubscribed",
+                "subscription.shop.gone",
+            ],
         ),
-        (Says::Status(404), vec!["delivery.shop.gone._ not_found", "subscription.shop.gone"]),
-        (Says::Status(400), vec!["delivery.shop.rejected._ bad_request"]),
-        (Says::Status(413), vec!["delivery.shop.rejected._ payload_too_large"]),
-        (Says::Status(301), vec!["delivery.shop.rejected._ redirected"]),
+        (
+            Says::Status(404),
+            vec!["delivery.shop.gone._ not_found", "subscription.shop.gone"],
+        ),
+        (
+            Says::Status(400),
+            vec!["delivery.shop.rejected._ bad_request"],
+        ),
+        (
+            Says::Status(413),
+            vec!["delivery.shop.rejected._ payload_too_large"],
+        ),
+        (
+            Says::Status(301),
+            vec!["delivery.shop.rejected._ redirected"],
+        ),
         (Says::Status(503), vec!["wait 5s service_unavailable 1"]),
         (Says::RetryAfter(429, "120"), vec!["wait 120s throttled 1"]),
-        (Says::RetryAfter(429, "nonsense"), vec!["wait 5s throttled 1"]),
-        (Says::RetryAfter(503, "999999999"), vec!["delivery.shop.expired._ ttl_elapsed"]),
+        (
+            Says::RetryAfter(429, "nonsense"),
+            vec!["wait 5s throttled 1"],
+        ),
+        (
+            Says::RetryAfter(503, "999999999"),
+            vec!["delivery.shop.expired._ ttl_elapsed"],
+        ),
         (Says::Fails(Failure::Timeout), vec!["wait 5s timeout 1"]),
         (Says::Fails(Failure::Dns), vec!["wait 5s dns 1"]),
         (
             Says::Fails(Failure::ForbiddenAddress),
             vec!["delivery.shop.rejected._ endpoint_forbidden"],
         ),
-        (Says::Panics, vec!["quarantine", "delivery.shop.rejected._ internal_error"]),
+        (
+            Says::Panics,
+            vec!["quarantine", "delivery.shop.rejected._ internal_error"],
+        ),
     ] {
         let house = house([says]);
         assert_eq!(comes_to(&house, event(json!({}))).await, owed);
@@ -235,7 +287,10 @@ async fn every_answer_has_its_publications() {
 #[tokio::test]
 async fn a_result_says_what_happened() {
     let house = house([]);
-    let owed = house.pipeline.process(&inbound(event(json!({ "metadata": { "order": 7 } })))).await;
+    let owed = house
+        .pipeline
+        .process(&inbound(event(json!({ "metadata": { "order": 7 } }))))
+        .await;
     let result = parsed(&owed[0]);
     for (member, value) in [
         ("event_id", json!("e1")),
@@ -262,7 +317,12 @@ async fn the_request_carries_what_is_left_of_the_lifetime() {
     assert_eq!(requests[0].headers["ttl"], "40");
     assert_eq!(requests[0].headers["urgency"], "high");
     assert_eq!(requests[0].headers["content-encoding"], "aes128gcm");
-    assert!(requests[0].headers["authorization"].to_str().unwrap().starts_with("vapid t="));
+    assert!(
+        requests[0].headers["authorization"]
+            .to_str()
+            .unwrap()
+            .starts_with("vapid t=")
+    );
 }
 
 #[tokio::test]
@@ -272,8 +332,15 @@ async fn two_pushes_of_one_text_have_nothing_in_common() {
     comes_to(&house, event(json!({ "id": "e2" }))).await;
     let requests = house.service.requests.lock().unwrap();
     assert_ne!(requests[0].body[..16], requests[1].body[..16], "the salt");
-    assert_ne!(requests[0].body[21..86], requests[1].body[21..86], "the sender key");
-    let tokens: Vec<_> = requests.iter().map(|request| &request.headers["authorization"]).collect();
+    assert_ne!(
+        requests[0].body[21..86],
+        requests[1].body[21..86],
+        "the sender key"
+    );
+    let tokens: Vec<_> = requests
+        .iter()
+        .map(|request| &request.headers["authorization"])
+        .collect();
     assert_eq!(tokens[0], tokens[1], "one token serves an origin");
 }
 
@@ -292,12 +359,18 @@ async fn bad_input_costs_one_message_and_is_explained() {
         assert_eq!(told[0], "quarantine", "{body}");
         assert!(told[1].ends_with(owed), "{body}: {told:?}");
         assert_eq!(owed_for_it[0].body, body);
-        assert!(parsed(&owed_for_it[1])["detail"].as_str().unwrap().len() > 10, "{body}");
+        assert!(
+            parsed(&owed_for_it[1])["detail"].as_str().unwrap().len() > 10,
+            "{body}"
+        );
         assert!(house.service.requests.lock().unwrap().is_empty());
     }
     let house = house([]);
     let large = comes_to(&house, " ".repeat((4 << 20) + 1)).await;
-    assert_eq!(large, ["quarantine", "delivery._unknown.rejected._ event_too_large"]);
+    assert_eq!(
+        large,
+        ["quarantine", "delivery._unknown.rejected._ event_too_large"]
+    );
 }
 
 #[tokio::test]
@@ -306,13 +379,22 @@ async fn what_cannot_be_sent_is_rejected_without_a_request() {
     let private = json!({ "subscription": subscription("https://10.0.0.1/a") });
     let removed = json!({ "subscription": subscription("https://permanently-removed.invalid/a") });
     for (more, owed) in [
-        (forbidden, vec!["delivery.shop.rejected._ endpoint_forbidden"]),
+        (
+            forbidden,
+            vec!["delivery.shop.rejected._ endpoint_forbidden"],
+        ),
         (private, vec!["delivery.shop.rejected._ endpoint_forbidden"]),
         (
             removed,
-            vec!["delivery.shop.gone._ removed_by_browser", "subscription.shop.gone"],
+            vec![
+                "delivery.shop.gone._ removed_by_browser",
+                "subscription.shop.gone",
+            ],
         ),
-        (json!({ "app": "nobody" }), vec!["delivery._unknown.rejected._ unknown_app"]),
+        (
+            json!({ "app": "nobody" }),
+            vec!["delivery._unknown.rejected._ unknown_app"],
+        ),
         (
             json!({ "payload": "x".repeat(3994) }),
             vec!["delivery.shop.rejected._ payload_too_large"],
@@ -346,19 +428,32 @@ async fn a_retry_remembers_what_was_tried_and_ends() {
     assert_eq!(outline(&second), ["wait 10s service_unavailable 2"]);
     house.clock.advance(Duration::from_secs(10));
     let third = house.pipeline.process(&returned(&second[0])).await;
-    assert_eq!(outline(&third), ["delivery.shop.failed._ service_unavailable"]);
+    assert_eq!(
+        outline(&third),
+        ["delivery.shop.failed._ service_unavailable"]
+    );
     let result = parsed(&third[0]);
-    assert_eq!((&result["attempts"], &result["requests"]), (&json!(3), &json!(3)));
+    assert_eq!(
+        (&result["attempts"], &result["requests"]),
+        (&json!(3), &json!(3))
+    );
     assert_eq!(result["created_at"], "2026-11-21T12:00:00.000Z");
     let requests = house.service.requests.lock().unwrap();
-    let ttls: Vec<_> = requests.iter().map(|request| request.headers["ttl"].clone()).collect();
+    let ttls: Vec<_> = requests
+        .iter()
+        .map(|request| request.headers["ttl"].clone())
+        .collect();
     assert_eq!(ttls, ["86400", "86395", "86385"]);
 }
 
 #[tokio::test]
 async fn a_producer_cannot_forge_what_was_tried() {
     let house = house([Says::Status(503)]);
-    let passage = Passage { attempts: 2, pass: 2, ..Passage::default() };
+    let passage = Passage {
+        attempts: 2,
+        pass: 2,
+        ..Passage::default()
+    };
     let forged = Inbound {
         properties: BasicProperties::default().with_headers(passage.write()),
         ..inbound(event(json!({})))
@@ -373,7 +468,10 @@ async fn what_the_service_did_not_process_is_sent_again_at_once() {
     let owed = house.pipeline.process(&inbound(event(json!({})))).await;
     assert_eq!(outline(&owed), ["delivery.shop.accepted._ accepted"]);
     let result = parsed(&owed[0]);
-    assert_eq!((&result["attempts"], &result["requests"]), (&json!(1), &json!(2)));
+    assert_eq!(
+        (&result["attempts"], &result["requests"]),
+        (&json!(1), &json!(2))
+    );
 }
 
 #[tokio::test]
@@ -388,7 +486,10 @@ async fn a_schedule_waits_in_the_broker_and_ttl_counts_from_then() {
     house.clock.advance(Duration::from_secs(1800));
     let due = house.pipeline.process(&returned(&early[0])).await;
     assert_eq!(outline(&due), ["delivery.shop.accepted._ accepted"]);
-    assert_eq!(house.service.requests.lock().unwrap()[0].headers["ttl"], "60");
+    assert_eq!(
+        house.service.requests.lock().unwrap()[0].headers["ttl"],
+        "60"
+    );
 }
 
 #[tokio::test]
@@ -410,7 +511,10 @@ async fn a_campaign_is_split_and_each_recipient_fares_by_itself() {
     let copy = chunk.iter().find(|one| one.kind == Kind::Retry).unwrap();
     assert_eq!(parsed(copy)["recipients"].as_array().unwrap().len(), 1);
     let again = house.pipeline.process(&returned(copy)).await;
-    assert_eq!(outline(&again), ["delivery.shop.accepted._ accepted", "summary.shop._"]);
+    assert_eq!(
+        outline(&again),
+        ["delivery.shop.accepted._ accepted", "summary.shop._"]
+    );
 }
 
 #[tokio::test]
@@ -435,10 +539,20 @@ async fn a_redelivery_is_answered_from_memory() {
     let house = house([Says::Status(503)]);
     let first = inbound(event(json!({})));
     let owed = house.pipeline.process(&first).await;
-    let again = Inbound { redelivered: true, ..first.clone() };
-    assert_eq!(outline(&house.pipeline.process(&again).await), outline(&owed));
+    let again = Inbound {
+        redelivered: true,
+        ..first.clone()
+    };
+    assert_eq!(
+        outline(&house.pipeline.process(&again).await),
+        outline(&owed)
+    );
     assert_eq!(house.service.requests.lock().unwrap().len(), 1);
-    assert_ne!(outline(&house.pipeline.process(&first).await), outline(&owed), "another event");
+    assert_ne!(
+        outline(&house.pipeline.process(&first).await),
+        outline(&owed),
+        "another event"
+    );
     assert_eq!(house.service.requests.lock().unwrap().len(), 2);
 }
 
@@ -446,12 +560,19 @@ async fn a_redelivery_is_answered_from_memory() {
 async fn results_are_narrowed_as_asked_but_the_dead_are_always_told() {
     for (results, says, owed) in [
         ("failures", 201, vec![]),
-        ("failures", 400, vec!["delivery.shop.rejected._ bad_request"]),
+        (
+            "failures",
+            400,
+            vec!["delivery.shop.rejected._ bad_request"],
+        ),
         ("none", 400, vec![]),
         ("none", 410, vec!["subscription.shop.gone"]),
     ] {
         let house = house([Says::Status(says)]);
-        assert_eq!(comes_to(&house, event(json!({ "results": results }))).await, owed);
+        assert_eq!(
+            comes_to(&house, event(json!({ "results": results }))).await,
+            owed
+        );
     }
 }
 
@@ -481,7 +602,10 @@ async fn what_the_broker_gave_up_on_ends_in_a_result_and_the_quarantine() {
 #[tokio::test]
 async fn in_dry_run_nothing_is_sent() {
     let house = house_of(app(Mode::DryRun), [], 100);
-    assert_eq!(comes_to(&house, event(json!({}))).await, ["delivery.shop.accepted._ accepted"]);
+    assert_eq!(
+        comes_to(&house, event(json!({}))).await,
+        ["delivery.shop.accepted._ accepted"]
+    );
     assert!(house.service.requests.lock().unwrap().is_empty());
 }
 

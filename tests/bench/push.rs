@@ -1,3 +1,180 @@
-//! To be written.
+//! What one push costs: the signature, the encryption, and everything but the network.
+//!
+//! `cargo bench --bench push`
+#![expect(clippy::unwrap_used, reason = "a bench that cannot be set up should stop")]
 
-fn main() {}
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use http::{HeaderMap, StatusCode};
+use lapin::BasicProperties;
+
+use pushrider::broker::{Inbound, Source};
+use pushrider::clock::{FixedJitter, SystemClock};
+use pushrider::ece::{Padding, Salt, SenderKey, aes128gcm};
+use pushrider::gate::{self, Gates};
+use pushrider::guard;
+use pushrider::message::Name;
+use pushrider::metrics::Metrics;
+use pushrider::origin::Origin;
+use pushrider::outcome::{Answer, Attempt};
+use pushrider::pipeline::{self, Pipeline};
+use pushrider::plan::{self, App, Apps, EndpointForm, Mode, Results};
+use pushrider::push_service::{PushRequest, Transport};
+use pushrider::retry::Policy;
+use pushrider::subscription::{AuthSecret, Keys, UserAgentKey};
+use pushrider::vapid::{KeyRing, Subject, Token, Validity, VapidKey};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const P256DH: &str =
+    "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4";
+const AUTH: &str = "BTBZMqHH6r4Tts7J_aSIgg";
+
+/// A push service that is nowhere and takes everything.
+struct Null;
+
+impl Transport for Null {
+    async fn post(&self, request: PushRequest, _deadline: Duration) -> Attempt {
+        black_box(request);
+        Attempt::Answered(Answer {
+            status: StatusCode::CREATED,
+            headers: HeaderMap::new(),
+            excerpt: Bytes::new(),
+        })
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+fn app() -> App {
+    App {
+        name: name("shop"),
+        subject: Subject::parse("mailto:ops@example.org").unwrap(),
+        ring: KeyRing {
+            primary: Arc::new(VapidKey::generate(name("main")).unwrap()),
+            older: Vec::new(),
+        },
+        ttl: 86_400,
+        results: Results::All,
+        mode: Mode::Send,
+        payload_limit: 3993,
+        endpoint: EndpointForm::Full,
+    }
+}
+
+fn pipeline() -> Pipeline<Null> {
+    let settings = pipeline::Settings {
+        apps: Apps::new(vec![Arc::new(app())]),
+        event_limit: 4 << 20,
+        plan: plan::Settings {
+            chunk: 50,
+            hold: Duration::from_secs(1),
+            horizon: Duration::from_hours(720),
+        },
+        guard: Arc::new(guard::Rules::default()),
+        retry: Policy {
+            max_attempts: 10,
+            base: Duration::from_secs(5),
+            cap: Duration::from_mins(10),
+            retry_after_cap: Duration::from_hours(24),
+        },
+        push_timeout: Duration::from_secs(20),
+    };
+    let gates = gate::Settings {
+        in_flight: 500,
+        per_origin: 200,
+        max_wait: Duration::from_secs(1),
+    };
+    Pipeline::new(
+        settings,
+        Null,
+        Gates::new(gates),
+        Arc::new(Metrics::new().unwrap()),
+        Arc::new(SystemClock),
+        Arc::new(FixedJitter(0.5)),
+    )
+}
+
+fn inbound(recipients: usize) -> Inbound {
+    let payload = "x".repeat(300);
+    let subscription = |n: usize| {
+        let url = format!("https://fcm.googleapis.com/fcm/send/{n:0150}");
+        format!(r#"{{"endpoint":"{url}","keys":{{"p256dh":"{P256DH}","auth":"{AUTH}"}}}}"#)
+    };
+    let body = if recipients == 1 {
+        format!(
+            r#"{{"id":"e1","subscription":{},"payload":"{payload}"}}"#,
+            subscription(0)
+        )
+    } else {
+        let list: Vec<_> = (0..recipients)
+            .map(|n| format!(r#"{{"id":{n},"subscription":{}}}"#, subscription(n)))
+            .collect();
+        format!(
+            r#"{{"id":"e1","recipients":[{}],"payload":"{payload}"}}"#,
+            list.join(",")
+        )
+    };
+    Inbound {
+        lane: name("default"),
+        source: Source::Lane,
+        body: body.into(),
+        properties: BasicProperties::default(),
+        redelivered: false,
+    }
+}
+
+fn sign(c: &mut Criterion) {
+    let key = VapidKey::generate(name("main")).unwrap();
+    let subject = Subject::parse("mailto:ops@example.org").unwrap();
+    let audience = Origin::of(&url::Url::parse("https://fcm.googleapis.com/").unwrap());
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_262_400);
+    c.bench_function("sign", |b| {
+        b.iter(|| Token::sign(&key, &audience, &subject, now, Validity::default()).unwrap());
+    });
+}
+
+fn encrypt(c: &mut Criterion) {
+    let keys = Keys {
+        p256dh: UserAgentKey::parse(P256DH).unwrap(),
+        auth: AuthSecret::parse(AUTH).unwrap(),
+    };
+    let mut group = c.benchmark_group("encrypt");
+    for length in [0, 300, 3993] {
+        let plaintext = vec![b'x'; length];
+        group.bench_function(length.to_string(), |b| {
+            b.iter(|| {
+                let (sender, salt) = (SenderKey::generate().unwrap(), Salt::random().unwrap());
+                aes128gcm::encrypt(&keys, &plaintext, Padding::None, sender, salt).unwrap()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn process(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let pipeline = pipeline();
+    let mut group = c.benchmark_group("process");
+    for recipients in [1, 50] {
+        let inbound = inbound(recipients);
+        group.throughput(Throughput::Elements(recipients as u64));
+        group.bench_function(recipients.to_string(), |b| {
+            b.iter(|| runtime.block_on(pipeline.process(&inbound)));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, sign, encrypt, process);
+criterion_main!(benches);
