@@ -16,7 +16,7 @@ use super::result::Results;
 use crate::message::{EventId, Name, Urgency};
 use crate::outcome::Reason;
 
-/// The most bytes an event may have.
+/// The most bytes an event may have, unless an operator says otherwise.
 pub const EVENT_LIMIT: usize = 4 << 20;
 
 /// The most recipients an event may have.
@@ -164,12 +164,11 @@ pub fn decode(body: &Bytes) -> Result<Event<'_>, Box<EventError<'_>>> {
     }
 }
 
-/// Notes that a body has more bytes than an event may have.
-///
-/// [`decode`] says so too; this is for whoever does not want to keep the body that long.
+/// Notes that a body has more bytes than an event may have; [`decode`] leaves that to its caller,
+/// who knows what is configured.
 #[must_use]
-pub fn too_large(length: usize) -> Fault {
-    let sentence = format!("an event has at most {EVENT_LIMIT} bytes; this one has {length}");
+pub fn too_large(length: usize, limit: usize) -> Fault {
+    let sentence = format!("an event has at most {limit} bytes; this one has {length}");
     Fault::malformed("", sentence).because(Reason::EventTooLarge)
 }
 
@@ -177,9 +176,6 @@ pub fn too_large(length: usize) -> Fault {
 fn text_of(body: &[u8]) -> Result<&str, Fault> {
     const EXAMPLE: &str = r#"expected a JSON object such as {"subscription": {…}, "payload": "…"}"#;
     const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-    if body.len() > EVENT_LIMIT {
-        return Err(too_large(body.len()));
-    }
     let found = match body.trim_ascii() {
         [b'{', ..] => {
             return str::from_utf8(body).map_err(|error| {
@@ -561,19 +557,31 @@ mod tests {
             fault(list(RECIPIENT_LIMIT + 1)).to_string(),
             "recipients: expected an array of 1 to 10000 objects; got 10001 of them"
         );
-        let sized = |size: usize| {
-            let frame = format!(r#"{{{SUBSCRIPTION},"payload":""}}"#).len();
-            format!(
-                r#"{{{SUBSCRIPTION},"payload":"{}"}}"#,
-                "x".repeat(size - frame)
-            )
-        };
-        assert!(decode(&sized(EVENT_LIMIT).into()).is_ok());
-        let over = fault(sized(EVENT_LIMIT + 1));
+        let over = too_large(20 << 20, EVENT_LIMIT);
         assert_eq!(over.reason, Reason::EventTooLarge);
         assert_eq!(
-            fault(vec![b'x'; 20 << 20]).to_string(),
+            over.to_string(),
             "an event has at most 4194304 bytes; this one has 20971520"
+        );
+    }
+
+    #[test]
+    fn large_and_deep_bodies_do_no_harm() {
+        let large = format!(r#"{{{SUBSCRIPTION},"payload":"{}"}}"#, "x".repeat(20 << 20));
+        assert_eq!(
+            decoded(&large).options.payload.map(|payload| payload.len()),
+            Some(20 << 20)
+        );
+        let deep = |member: &str| {
+            let bomb = format!("{}{}", "[".repeat(1 << 20), "]".repeat(1 << 20));
+            format!(r#"{{{SUBSCRIPTION},"{member}":{bomb}}}"#)
+        };
+        assert!(decode(&deep("payload").into()).is_ok());
+        assert!(decode(&deep("metadata").into()).is_err());
+        let list = format!(r#"{{"recipients":[{}1]}}"#, "1,".repeat(1 << 20));
+        assert_eq!(
+            fault(list).to_string(),
+            "recipients: expected an array of 1 to 10000 objects; got 1048577 of them"
         );
     }
 

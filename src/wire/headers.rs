@@ -8,6 +8,9 @@ use std::time::SystemTime;
 
 use lapin::types::FieldTable;
 
+pub use super::death::{Death, DeathCause};
+use super::event::RECIPIENT_LIMIT;
+use super::table;
 use crate::message::EventId;
 use crate::outcome::Waiting;
 
@@ -33,9 +36,7 @@ pub struct Passage {
     /// The event's name, where the body has none.
     pub event_id: Option<EventId>,
     /// W3C trace context, passed on.
-    pub traceparent: Option<Box<str>>,
-    /// W3C trace state, passed on.
-    pub tracestate: Option<Box<str>>,
+    pub trace: Trace,
 }
 
 /// Which part of an event with `recipients` a message is.
@@ -49,52 +50,240 @@ pub struct Chunk {
     pub first: Option<u32>,
 }
 
+/// The producer's trace, as text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// The header `traceparent`.
+    pub traceparent: Option<Box<str>>,
+    /// The header `tracestate`.
+    pub tracestate: Option<Box<str>>,
+}
+
+const PASS: &str = "x-pushrider-pass";
+const ATTEMPT: &str = "x-pushrider-attempt";
+const REQUESTS: &str = "x-pushrider-requests";
+const CREATED_AT: &str = "x-pushrider-created-at";
+const NOT_BEFORE: &str = "x-pushrider-not-before";
+const WAITING: &str = "x-pushrider-waiting";
+const LAST_STATUS: &str = "x-pushrider-last-status";
+const CHUNK: &str = "x-pushrider-chunk";
+const CHUNKS: &str = "x-pushrider-chunks";
+const FIRST_RECIPIENT: &str = "x-pushrider-first-recipient";
+const EVENT_ID: &str = "x-pushrider-event-id";
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+
 impl Passage {
     /// Reads the headers of a message from one of our own queues; nonsense counts as absent.
     #[must_use]
-    pub fn read(_headers: &FieldTable) -> Self {
-        Self::default()
+    pub fn read(headers: &FieldTable) -> Self {
+        Self {
+            pass: table::count(headers, PASS).unwrap_or_default(),
+            attempts: table::count(headers, ATTEMPT).unwrap_or_default(),
+            requests: table::count(headers, REQUESTS).unwrap_or_default(),
+            created_at: table::moment(headers, CREATED_AT),
+            not_before: table::moment(headers, NOT_BEFORE),
+            waiting: table::text(headers, WAITING).and_then(Waiting::parse),
+            last_status: table::count(headers, LAST_STATUS)
+                .and_then(|status| status.try_into().ok())
+                .filter(|status| (100..=999).contains(status)),
+            chunk: Chunk::read(headers),
+            event_id: table::text(headers, EVENT_ID).and_then(EventId::parse),
+            trace: Trace::read(headers),
+        }
     }
 
-    /// Reads the headers of a message from a lane: the trace context alone, since producers have
-    /// no say in the rest.
+    /// Reads the headers of a message from a lane: the trace alone, since producers have no say in
+    /// the rest.
     #[must_use]
-    pub fn fresh(_headers: &FieldTable) -> Self {
-        Self::default()
+    pub fn fresh(headers: &FieldTable) -> Self {
+        Self {
+            trace: Trace::read(headers),
+            ..Self::default()
+        }
     }
 
-    /// Writes the headers of the next pass.
+    /// Writes the headers of the next pass, exactly as they stand here.
     #[must_use]
     pub fn write(&self) -> FieldTable {
-        FieldTable::default()
+        let mut headers = FieldTable::default();
+        table::put_number(&mut headers, PASS, self.pass);
+        table::put_number(&mut headers, ATTEMPT, self.attempts);
+        table::put_number(&mut headers, REQUESTS, self.requests);
+        if let Some(moment) = self.created_at {
+            table::put_moment(&mut headers, CREATED_AT, moment);
+        }
+        if let Some(moment) = self.not_before {
+            table::put_moment(&mut headers, NOT_BEFORE, moment);
+        }
+        if let Some(waiting) = self.waiting {
+            table::put_text(&mut headers, WAITING, waiting.name());
+        }
+        if let Some(status) = self.last_status {
+            table::put_number(&mut headers, LAST_STATUS, status);
+        }
+        if let Some(chunk) = self.chunk {
+            chunk.write(&mut headers);
+        }
+        if let Some(id) = &self.event_id {
+            table::put_text(&mut headers, EVENT_ID, id.as_str());
+        }
+        self.trace.write(&mut headers);
+        headers
     }
 }
 
-/// What the broker says of a message it gave up on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Death {
-    /// Why.
-    pub cause: DeathCause,
-    /// The queue it was in.
-    pub queue: Option<Box<str>>,
+impl Chunk {
+    fn read(headers: &FieldTable) -> Option<Self> {
+        let below_limit = |count: u32| usize::try_from(count).is_ok_and(|n| n <= RECIPIENT_LIMIT);
+        let of = table::count(headers, CHUNKS).filter(|of| below_limit(*of))?;
+        Some(Self {
+            n: table::count(headers, CHUNK).filter(|n| (1..=of).contains(n))?,
+            of,
+            first: table::count(headers, FIRST_RECIPIENT).filter(|first| below_limit(*first)),
+        })
+    }
+
+    fn write(self, headers: &mut FieldTable) {
+        table::put_number(headers, CHUNK, self.n);
+        table::put_number(headers, CHUNKS, self.of);
+        if let Some(first) = self.first {
+            table::put_number(headers, FIRST_RECIPIENT, first);
+        }
+    }
 }
 
-/// Why the broker gave up on a message (`x-first-death-reason`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DeathCause {
-    /// The producer's `expiration` passed.
-    Expired,
-    /// It was delivered too often without being settled.
-    DeliveryLimit,
-    /// Anything else, or not said.
-    #[default]
-    Other,
-}
-
-impl Death {
-    /// Reads the headers the broker gives a message that it moves to the undeliverable queue.
+impl Trace {
+    /// Reads the producer's trace; what no tracer writes counts as absent.
     #[must_use]
-    pub fn read(_headers: &FieldTable) -> Self {
-        Self::default()
+    pub fn read(headers: &FieldTable) -> Self {
+        let printable = |text: &&str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        let read = |name| table::text(headers, name).filter(printable).map(Box::from);
+        Self {
+            traceparent: read(TRACEPARENT),
+            tracestate: read(TRACESTATE),
+        }
+    }
+
+    /// Writes it into the headers of an output.
+    pub fn write(&self, headers: &mut FieldTable) {
+        if let Some(text) = &self.traceparent {
+            table::put_text(headers, TRACEPARENT, text);
+        }
+        if let Some(text) = &self.tracestate {
+            table::put_text(headers, TRACESTATE, text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lapin::types::{AMQPValue, ShortString};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::outcome::Reason;
+
+    fn whole() -> Passage {
+        Passage {
+            pass: 3,
+            attempts: 2,
+            requests: 4,
+            created_at: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123)),
+            not_before: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_009_456)),
+            waiting: Some(Waiting::Retry(Reason::Throttled)),
+            last_status: Some(429),
+            chunk: Some(Chunk {
+                n: 2,
+                of: 200,
+                first: Some(50),
+            }),
+            event_id: EventId::parse("order-1"),
+            trace: Trace {
+                traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+                tracestate: Some("a=b".into()),
+            },
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for passage in [Passage::default(), whole()] {
+            assert_eq!(Passage::read(&passage.write()), passage);
+        }
+    }
+
+    #[test]
+    fn a_producer_has_no_say_but_in_the_trace() {
+        let fresh = Passage {
+            trace: whole().trace,
+            ..Passage::default()
+        };
+        assert_eq!(Passage::fresh(&whole().write()), fresh);
+    }
+
+    #[test]
+    fn only_the_white_list_is_written() {
+        let written: Vec<String> = whole()
+            .write()
+            .inner()
+            .keys()
+            .map(|key| key.to_string())
+            .collect();
+        assert_eq!(
+            written,
+            [
+                TRACEPARENT,
+                TRACESTATE,
+                ATTEMPT,
+                CHUNK,
+                CHUNKS,
+                CREATED_AT,
+                EVENT_ID,
+                FIRST_RECIPIENT,
+                LAST_STATUS,
+                NOT_BEFORE,
+                PASS,
+                REQUESTS,
+                WAITING
+            ]
+        );
+    }
+
+    #[test]
+    fn a_chunk_that_cannot_be_is_none() {
+        for (n, of) in [(0, 3), (4, 3), (1, 10_001), (1, 0)] {
+            let mut headers = FieldTable::default();
+            Chunk { n, of, first: None }.write(&mut headers);
+            assert_eq!(Passage::read(&headers).chunk, None, "{n} of {of}");
+        }
+    }
+
+    fn any_value() -> impl Strategy<Value = AMQPValue> {
+        prop_oneof![
+            any::<i64>().prop_map(AMQPValue::LongLongInt),
+            any::<u64>().prop_map(AMQPValue::Timestamp),
+            any::<f64>().prop_map(AMQPValue::Double),
+            prop::collection::vec(any::<u8>(), 0..40)
+                .prop_map(|it| AMQPValue::LongString(it.into())),
+            Just(AMQPValue::Void),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn nonsense_is_read_as_something_that_can_be_written(
+            values in prop::collection::vec(any_value(), 13),
+        ) {
+            let names = whole().write();
+            let mut headers = FieldTable::default();
+            for (name, value) in names.inner().keys().zip(values) {
+                headers.insert(ShortString::from(name.as_str()), value);
+            }
+            let passage = Passage::read(&headers);
+            prop_assert_eq!(&Passage::read(&passage.write()), &passage);
+        }
     }
 }

@@ -14,19 +14,21 @@
 //! | summary | consumers | [`summary`] |
 //! | subscription event | consumers | [`subscription`] |
 
+mod death;
 pub mod event;
 pub mod fault;
 pub mod headers;
 mod json;
 mod member;
 pub mod options;
+mod output;
 mod push_subscription;
 pub mod quarantine;
 pub mod recipient;
 pub mod result;
 pub mod subscription;
 pub mod summary;
-mod time;
+mod table;
 
 /// The kinds of messages that leave the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

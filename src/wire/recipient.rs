@@ -148,6 +148,14 @@ impl<'a> RecipientRef<'a> {
     pub fn of(raw: RawRecipient<'a>) -> Self {
         Parts::read(raw, &mut Faults::default()).about
     }
+
+    /// Returns what tells it from other recipients: its endpoint, else all that was given of it.
+    pub(super) fn distinction(&self) -> &[u8] {
+        match &self.fingerprint {
+            Some(fingerprint) => fingerprint.as_bytes(),
+            None => self.text.as_bytes(),
+        }
+    }
 }
 
 /// Where a recipient stands in the event as it was published, if that is known.
