@@ -3,6 +3,7 @@
 //! What can go wrong here is what was asked for: scripts end connections in the rude ways that
 //! servers have. A client that does not get through its handshake is dropped in silence.
 
+use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -31,10 +32,10 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a script does to its connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Command {
-    /// Finish what is in flight, take nothing more.
-    Drain,
+#[derive(Debug)]
+enum Command {
+    /// Finish what is in flight, take nothing more; acknowledged once the client will be told.
+    Drain(oneshot::Sender<()>),
     /// Say that nothing was processed, and end.
     Refuse,
     /// End.
@@ -58,16 +59,25 @@ impl Connection {
         entered
     }
 
-    /// Does something to the connection.
-    pub(crate) fn command(&self, command: Command) {
+    /// Shuts the connection down gracefully; what is answered after this comes behind `GOAWAY`.
+    pub(crate) async fn drain(&self) {
+        let (done, acknowledged) = oneshot::channel();
         // A connection that has ended already needs no command.
-        let _ended = self.commands.send(command);
+        if self.commands.send(Command::Drain(done)).is_ok() {
+            let _ended = acknowledged.await;
+        }
     }
 
-    /// Does something to the connection that leaves no time for an answer.
-    pub(crate) async fn end<T>(&self, command: Command) -> T {
-        self.command(command);
-        std::future::pending().await
+    /// Ends the connection, with the word that nothing was processed where HTTP has one.
+    pub(crate) async fn refuse<T>(&self) -> T {
+        let _ended = self.commands.send(Command::Refuse);
+        pending().await
+    }
+
+    /// Ends the connection without a word.
+    pub(crate) async fn cut<T>(&self) -> T {
+        let _ended = self.commands.send(Command::Cut);
+        pending().await
     }
 }
 
@@ -132,6 +142,7 @@ impl Listener {
             streams: Gauge::default(),
             commands,
         });
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let refuse = Arc::new(AtomicBool::new(false));
         let stream = TokioIo::new(Refusing::new(stream, Arc::clone(&refuse)));
         let service = service_fn(|request| {
@@ -144,9 +155,12 @@ impl Listener {
                 _ended = &mut conversation => return,
                 () = self.stop.cancelled() => return,
                 command = commanded.recv() => match command {
-                    Some(Command::Drain) => conversation.as_mut().graceful_shutdown(),
-                    Some(Command::Refuse) => refuse.store(true, Ordering::Release),
-                    Some(Command::Cut) | None => return,
+                    Some(Command::Drain(done)) => {
+                        conversation.as_mut().graceful_shutdown();
+                        let _gone = done.send(());
+                    }
+                    Some(Command::Refuse) if http2 => refuse.store(true, Ordering::Release),
+                    Some(Command::Refuse | Command::Cut) | None => return,
                 },
             }
         }

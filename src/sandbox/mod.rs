@@ -16,10 +16,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::broadcast;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::TaskTracker;
 use url::Url;
 
 use crate::origin::Origin;
@@ -32,11 +29,13 @@ mod listener;
 mod messages;
 mod push;
 mod refusing;
+mod running;
 mod script;
 #[cfg(test)]
 mod sender;
 mod service;
 mod stats;
+mod stored;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -47,13 +46,13 @@ pub use ca::CaError;
 pub use decrypt::DecryptError;
 pub use messages::Message;
 pub use push::Refusal;
+pub use running::Running;
 pub use script::{Act, Answer, Response, Script, ScriptError};
 pub use stats::Stats;
 pub use subscriptions::{KeysJson, SUBSCRIPTIONS_LIMIT, SubscribeError, SubscriptionJson, Wish};
 pub use vapid::{Claims, VapidError};
 
 use ca::Authority;
-use listener::Listener;
 use messages::Messages;
 use service::PushService;
 use stats::Counters;
@@ -105,16 +104,6 @@ impl Default for Settings {
     }
 }
 
-/// A sandbox that runs until it is stopped or dropped.
-pub struct Running {
-    service: Arc<PushService>,
-    ca: Arc<str>,
-    control: Option<SocketAddr>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-    _stop_on_drop: DropGuard,
-}
-
 /// Starts a sandbox; it accepts pushes as soon as this returns.
 ///
 /// # Errors
@@ -136,23 +125,15 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let tls = TlsAcceptor::from(Arc::new(
         authority.server(settings.certificate_names(), settings.http2)?,
     ));
-    let service = Arc::new(settings.service(origins(&settings, &sockets)?)?);
-    let stop = CancellationToken::new();
-    let running = Running {
-        service: Arc::clone(&service),
-        ca: authority.pem().into(),
-        control: control.as_ref().map(|(_, address)| *address),
-        tasks: TaskTracker::new(),
-        _stop_on_drop: stop.clone().drop_guard(),
-        stop,
-    };
+    let service = settings.service(origins(&settings, &sockets)?)?;
+    let control_address = control.as_ref().map(|(_, address)| *address);
+    let running = Running::new(service, authority.pem(), control_address);
     for (origin, (socket, _)) in sockets.into_iter().enumerate() {
         running.listen(origin, socket, &tls, settings.max_concurrent_streams);
     }
     if let Some((socket, _)) = control {
         running.serve_control(socket);
     }
-    running.tasks.close();
     Ok(running)
 }
 
@@ -207,93 +188,6 @@ fn origins(
         Ok(Origin::of(&url).as_str().to_owned())
     };
     sockets.iter().map(name).collect()
-}
-
-impl Running {
-    /// Returns the origins, in the order of [`Settings::listen`].
-    #[must_use]
-    pub fn origins(&self) -> &[String] {
-        &self.service.origins
-    }
-
-    /// Returns the base URL of the control listener.
-    #[must_use]
-    pub fn control(&self) -> Option<String> {
-        self.control.map(|address| format!("http://{address}"))
-    }
-
-    /// Returns the certificate (PEM) that clients must trust.
-    #[must_use]
-    pub fn ca_pem(&self) -> &str {
-        &self.ca
-    }
-
-    /// Makes a subscription; a [`Script`] alone will do for a wish.
-    ///
-    /// # Errors
-    /// If the wish cannot be granted.
-    pub fn subscribe(&self, wish: impl Into<Wish>) -> Result<SubscriptionJson, SubscribeError> {
-        self.service.subscriptions.add(wish.into())
-    }
-
-    /// Begins another script for a subscription; tells whether there is one of that id.
-    pub fn play(&self, id: &str, script: Script) -> bool {
-        let subscription = self.service.subscriptions.named(id);
-        subscription
-            .map(|subscription| subscription.play(script))
-            .is_some()
-    }
-
-    /// Returns the messages that are kept, oldest first, of one subscription or of all.
-    #[must_use]
-    pub fn messages(&self, subscription: Option<&str>) -> Vec<Arc<Message>> {
-        self.service.messages.of(subscription)
-    }
-
-    /// Forgets the messages that are kept.
-    pub fn forget(&self) {
-        self.service.messages.clear();
-    }
-
-    /// Returns the numbers so far.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        self.service.stats()
-    }
-
-    /// Listens to messages as they come, before they are answered.
-    #[must_use]
-    pub fn arrivals(&self) -> broadcast::Receiver<Arc<Message>> {
-        self.service.messages.arrivals()
-    }
-
-    /// Ends all connections and waits until nothing of the sandbox is left.
-    pub async fn stop(self) {
-        self.stop.cancel();
-        self.tasks.wait().await;
-    }
-
-    fn listen(&self, origin: usize, socket: TcpListener, tls: &TlsAcceptor, streams: u32) {
-        let listener = Listener {
-            origin,
-            socket,
-            tls: tls.clone(),
-            http: listener::http(streams),
-            service: Arc::clone(&self.service),
-            stop: self.stop.clone(),
-            tasks: self.tasks.clone(),
-        };
-        self.tasks.spawn(listener.run());
-    }
-
-    fn serve_control(&self, socket: TcpListener) {
-        let routes = control::routes(Arc::clone(&self.service), Arc::clone(&self.ca));
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            let serving = axum::serve(socket, routes).into_future();
-            stop.run_until_cancelled(serving).await
-        });
-    }
 }
 
 /// Why a sandbox does not start.

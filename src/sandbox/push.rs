@@ -238,6 +238,7 @@ pub(crate) fn shown(headers: &HeaderMap, name: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::sandbox::sender::Sender;
+    use crate::sandbox::subscriptions::KeysJson;
 
     const ORIGIN: &str = "https://push.example.net";
 
@@ -259,7 +260,7 @@ mod tests {
     #[test]
     fn a_right_push_is_taken_and_opened() {
         let (sender, receiver) = (Sender::new(), receiver());
-        let (headers, body) = sender.request(ORIGIN, &receiver, b"hello");
+        let (headers, body) = sender.request(ORIGIN, &KeysJson::of(&receiver), b"hello");
         let head = head_of(&headers, sender.now).unwrap();
         assert_eq!(head.ttl, 60);
         let body = Body::Whole(body);
@@ -272,7 +273,7 @@ mod tests {
     #[test]
     fn every_header_is_held_to_its_rfc() {
         let sender = Sender::new();
-        let (right, _) = sender.request(ORIGIN, &receiver(), b"hello");
+        let (right, _) = sender.request(ORIGIN, &KeysJson::of(&receiver()), b"hello");
         let topic = "x".repeat(33);
         for (name, values, status) in [
             ("ttl", &[][..], 400),
@@ -312,7 +313,7 @@ mod tests {
     #[test]
     fn a_body_must_be_what_its_headers_say() {
         let (sender, receiver) = (Sender::new(), receiver());
-        let (right, body) = sender.request(ORIGIN, &receiver, b"hello");
+        let (right, body) = sender.request(ORIGIN, &KeysJson::of(&receiver), b"hello");
         let head = head_of(&right, sender.now).unwrap();
         let check = |headers: &HeaderMap, body: &Body| {
             check_body(headers, body, &head.credential, Some(&receiver))

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use http::header::HeaderMap;
 use serde_json::json;
 
-use super::decrypt::{ReceiverKeys, expand, extract};
+use super::decrypt::{expand, extract};
+use super::subscriptions::KeysJson;
 use crate::clock::{Clock as _, SystemClock};
-use crate::subscription::encode_base64url;
+use crate::subscription::{decode_base64, encode_base64url};
 
 /// An application server with its VAPID key.
 pub(crate) struct Sender {
@@ -38,10 +39,12 @@ impl Sender {
     pub(crate) fn request(
         &self,
         origin: &str,
-        to: &ReceiverKeys,
+        keys: &KeysJson,
         plaintext: &[u8],
     ) -> (HeaderMap, Bytes) {
-        let body = encrypt(to.public(), to.auth(), plaintext);
+        let p256dh = decode_base64(&keys.p256dh).unwrap().try_into().unwrap();
+        let auth = decode_base64(&keys.auth).unwrap().try_into().unwrap();
+        let body = encrypt(&p256dh, &auth, plaintext);
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("ttl", "60"),
@@ -76,7 +79,7 @@ impl Sender {
 }
 
 /// Encrypts as RFC 8291 §3.4, with a key and a salt of its own for every message.
-pub(crate) fn encrypt(p256dh: &[u8; 65], auth: &[u8; 16], plaintext: &[u8]) -> Bytes {
+fn encrypt(p256dh: &[u8; 65], auth: &[u8; 16], plaintext: &[u8]) -> Bytes {
     let private = PrivateKey::generate(&ECDH_P256).unwrap();
     let public = private.compute_public_key().unwrap();
     let peer = UnparsedPublicKey::new(&ECDH_P256, p256dh);

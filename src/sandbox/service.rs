@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use tokio::time::sleep;
 
 use super::body::{self, ReplyBody};
-use super::listener::{Command, Connection};
+use super::listener::Connection;
 use super::messages::{Message, Messages};
 use super::push::{self, Body, Refusal, Terms};
 use super::script::{self, Act, Answer};
@@ -67,11 +67,12 @@ impl PushService {
             Act::Reset(reason) => Err((*reason).into()),
             Act::Hang => pending().await,
             Act::GoAway => {
-                connection.command(Command::Drain);
-                Ok(self.response(&created(), connection, id, ttl))
+                connection.drain().await;
+                let created = script::Response::status(StatusCode::CREATED);
+                Ok(self.response(&created, connection, id, ttl))
             }
-            Act::GoAwayUnprocessed => connection.end(Command::Refuse).await,
-            Act::Cut => connection.end(Command::Cut).await,
+            Act::GoAwayUnprocessed => connection.refuse().await,
+            Act::Cut => connection.cut().await,
         }
     }
 
@@ -186,10 +187,6 @@ impl PushService {
             ..self.counters.stats(&self.origins)
         }
     }
-}
-
-fn created() -> script::Response {
-    script::Response::status(StatusCode::CREATED)
 }
 
 fn refused(refusal: &Refusal) -> script::Response {

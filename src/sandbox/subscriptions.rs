@@ -1,23 +1,18 @@
 //! The subscriptions of the user agents that the sandbox stands in for.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use aws_lc_rs::agreement::{ECDH_P256, PrivateKey};
-use aws_lc_rs::encoding::{AsBigEndian, EcPrivateKeyBin};
 use aws_lc_rs::error::Unspecified;
-use aws_lc_rs::rand;
 use serde::{Deserialize, Serialize};
-use url::Url;
 
 use super::decrypt::{POINT_LENGTH, ReceiverKeys};
 use super::script::{Answer, Playback, Script};
+use super::stored::{StateFile, Stored};
 use super::vapid::point;
-use crate::subscription::{decode_base64, encode_base64url};
+use crate::subscription::encode_base64url;
 
 /// The most subscriptions a sandbox holds.
 pub const SUBSCRIPTIONS_LIMIT: usize = 250_000;
@@ -80,6 +75,16 @@ pub struct KeysJson {
     pub auth: String,
 }
 
+impl KeysJson {
+    /// Writes down what a user agent tells of its keys.
+    pub(crate) fn of(keys: &ReceiverKeys) -> Self {
+        Self {
+            p256dh: encode_base64url(keys.public()),
+            auth: encode_base64url(keys.auth()),
+        }
+    }
+}
+
 /// One subscription, seen from the push service and the user agent at once.
 pub(crate) struct Subscription {
     pub(crate) id: Arc<str>,
@@ -110,7 +115,7 @@ impl Subscription {
 pub(crate) struct Subscriptions {
     origins: Arc<[String]>,
     book: RwLock<Book>,
-    file: Option<Mutex<File>>,
+    file: Option<StateFile>,
 }
 
 #[derive(Default)]
@@ -126,10 +131,14 @@ impl Subscriptions {
     pub(crate) fn open(origins: Arc<[String]>, state: Option<&Path>) -> io::Result<Self> {
         let mut book = Book::default();
         book.by_path.resize_with(origins.len(), HashMap::new);
-        let file = match state.map(|directory| directory.join("subscriptions.jsonl")) {
-            Some(path) => Some(Mutex::new(restore(&mut book, &path)?)),
-            None => None,
-        };
+        let mut file = None;
+        if let Some(directory) = state {
+            let (opened, stored) = StateFile::open(&directory.join("subscriptions.jsonl"))?;
+            for one in stored {
+                book.restore(one).map_err(io::Error::other)?;
+            }
+            file = Some(opened);
+        }
         Ok(Self {
             origins,
             book: RwLock::new(book),
@@ -143,7 +152,7 @@ impl Subscriptions {
             .origins
             .get(wish.origin)
             .ok_or(SubscribeError::Origin)?;
-        let stored = Stored::make(&wish, origin)?;
+        let mut stored = Stored::make(&wish, origin)?;
         let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
         if book.by_id.len() >= SUBSCRIPTIONS_LIMIT {
             return Err(SubscribeError::Full);
@@ -151,10 +160,8 @@ impl Subscriptions {
         let subscription = book.insert(stored.clone(), wish.answer)?;
         drop(book);
         if let Some(file) = &self.file {
-            let line = stored.line(&subscription.id)?;
-            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            file.write_all(line.as_bytes())
-                .map_err(SubscribeError::Write)?;
+            stored.id = Some(subscription.id.to_string());
+            file.append(&stored).map_err(SubscribeError::Write)?;
         }
         Ok(self.json(&subscription))
     }
@@ -189,19 +196,28 @@ impl Subscriptions {
             id: subscription.id.to_string(),
             endpoint: format!("{}{}", self.origins[subscription.origin], subscription.path),
             expiration_time: None,
-            keys: KeysJson {
-                p256dh: encode_base64url(subscription.keys.public()),
-                auth: encode_base64url(subscription.keys.auth()),
-            },
+            keys: KeysJson::of(&subscription.keys),
         }
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Book> {
+    fn read(&self) -> RwLockReadGuard<'_, Book> {
         self.book.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Book {
+    /// Takes up a subscription of an earlier run; one of an origin that is no longer listened on
+    /// has no place to be.
+    fn restore(&mut self, stored: Stored) -> Result<(), SubscribeError> {
+        let id = stored.id.as_deref().and_then(|id| id.strip_prefix('s'));
+        let number = id.and_then(|number| number.parse().ok());
+        self.last = self.last.max(number.unwrap_or(0));
+        match self.insert(stored, Script::default()) {
+            Ok(_) | Err(SubscribeError::Origin) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     fn insert(
         &mut self,
         stored: Stored,
@@ -216,12 +232,12 @@ impl Book {
             .by_path
             .get_mut(stored.origin)
             .ok_or(SubscribeError::Origin)?;
-        self.last += 1;
+        let id = stored.id.unwrap_or_else(|| {
+            self.last += 1;
+            format!("s{}", self.last)
+        });
         let subscription = Arc::new(Subscription {
-            id: stored
-                .id
-                .unwrap_or_else(|| format!("s{}", self.last))
-                .into(),
+            id: id.into(),
             bound,
             keys,
             origin: stored.origin,
@@ -233,83 +249,6 @@ impl Book {
             .insert(Arc::clone(&subscription.id), Arc::clone(&subscription));
         Ok(subscription)
     }
-}
-
-/// A subscription as the state directory keeps it, one line of JSON each; its script is not kept.
-#[derive(Clone, Serialize, Deserialize)]
-struct Stored {
-    id: Option<String>,
-    origin: usize,
-    path: String,
-    private: String,
-    auth: String,
-    application_server_key: Option<String>,
-}
-
-impl Stored {
-    fn make(wish: &Wish, origin: &str) -> Result<Self, SubscribeError> {
-        let private = PrivateKey::generate(&ECDH_P256)?;
-        let scalar: EcPrivateKeyBin<'static> = private.as_be_bytes()?;
-        let (mut token, mut auth) = ([0; 32], [0; 16]);
-        rand::fill(&mut token)?;
-        rand::fill(&mut auth)?;
-        if !wish.path.contains("{token}") {
-            return Err(SubscribeError::Path);
-        }
-        let path = wish.path.replace("{token}", &encode_base64url(&token));
-        let endpoint = format!("{origin}{path}");
-        if !path.starts_with('/')
-            || !Url::parse(&endpoint).is_ok_and(|url| url.as_str() == endpoint)
-        {
-            return Err(SubscribeError::Path);
-        }
-        Ok(Self {
-            id: None,
-            origin: wish.origin,
-            path,
-            private: encode_base64url(scalar.as_ref()),
-            auth: encode_base64url(&auth),
-            application_server_key: wish.application_server_key.clone(),
-        })
-    }
-
-    fn keys(&self) -> Option<ReceiverKeys> {
-        let auth = decode_base64(&self.auth)?.try_into().ok()?;
-        ReceiverKeys::new(&decode_base64(&self.private)?, auth)
-    }
-
-    fn line(mut self, id: &str) -> Result<String, SubscribeError> {
-        self.id = Some(id.to_owned());
-        let json = serde_json::to_string(&self).map_err(io::Error::other);
-        json.map(|json| json + "\n").map_err(SubscribeError::Write)
-    }
-}
-
-/// Reads the lines of an earlier run and opens the file for more.
-fn restore(book: &mut Book, path: &Path) -> io::Result<File> {
-    let text = match std::fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        read => read?,
-    };
-    for line in text.lines() {
-        let stored: Stored = serde_json::from_str(line).map_err(io::Error::from)?;
-        let number = stored
-            .id
-            .as_deref()
-            .and_then(|id| id.strip_prefix('s')?.parse().ok());
-        // Subscriptions of an origin that is no longer listened on have no place to be.
-        if let Err(error) = book.insert(stored, Script::default())
-            && !matches!(error, SubscribeError::Origin)
-        {
-            return Err(io::Error::other(error));
-        }
-        book.last = book.last.max(number.unwrap_or(0));
-    }
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
 }
 
 /// Why there is no new subscription.
@@ -347,6 +286,8 @@ impl From<Unspecified> for SubscribeError {
 
 #[cfg(test)]
 mod tests {
+    use url::Url;
+
     use super::*;
 
     fn origins() -> Arc<[String]> {
