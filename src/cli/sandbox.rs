@@ -1,0 +1,310 @@
+//! `pushrider sandbox`: a push service to develop against.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::sandbox::{self, Message, Running, Settings, Wish};
+
+/// How much of a plaintext a line shows, in characters.
+const EXCERPT: usize = 80;
+
+/// Run a local push service in place of a browser: it hands out subscriptions, decrypts what
+/// arrives and answers as it is told
+#[derive(Debug, clap::Args)]
+pub struct Sandbox {
+    /// Where to listen for pushes (TLS); repeat for several origins
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
+    listen: Vec<SocketAddr>,
+    /// Where to serve control requests (plain HTTP, no authentication)
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8444")]
+    control: SocketAddr,
+    /// Host name in the endpoints, instead of the address listened on
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Further name or address for the certificate; may be repeated
+    #[arg(long, value_name = "NAME")]
+    name: Vec<String>,
+    /// Keep the CA and the subscriptions here between runs; without it the CA is new at every
+    /// start
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Hold every answer back this long, for example 50ms
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "0s")]
+    latency: Duration,
+    /// How many messages to keep for the control listener; 0 only counts them
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    keep: usize,
+    /// Make this many subscriptions at start and print them, one JSON object a line
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    subscriptions: usize,
+    /// How many requests a client may have open on one HTTP/2 connection
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    max_streams: u32,
+    /// Offer HTTP/1.1 alone
+    #[arg(long)]
+    http1: bool,
+    /// Check heads only and leave bodies encrypted: for benchmarks
+    #[arg(long)]
+    fast: bool,
+    /// Print no line for each message
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Sandbox {
+    /// Turns what was asked for into what the sandbox needs.
+    fn settings(&self) -> Settings {
+        Settings {
+            listen: self.listen.clone(),
+            host: self.host.clone(),
+            names: self.name.clone(),
+            control: Some(self.control),
+            state: self.state.clone(),
+            latency: self.latency,
+            keep: self.keep,
+            decrypt: !self.fast,
+            http2: !self.http1,
+            max_concurrent_streams: self.max_streams,
+        }
+    }
+}
+
+/// Runs the sandbox until SIGTERM or SIGINT.
+pub async fn run(args: Sandbox) -> ExitCode {
+    match serve(&args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without standard error there is nobody to tell.
+            let _unheard = writeln!(io::stderr(), "pushrider sandbox: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(args: &Sandbox) -> Result<(), Box<dyn std::error::Error>> {
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let running = sandbox::start(args.settings()).await?;
+    // Whoever closes standard output early still wants the service.
+    let _closed = introduce(&mut io::stdout().lock(), args, &running);
+    for _ in 0..args.subscriptions {
+        let made = serde_json::to_string(&running.subscribe(Wish::default())?)?;
+        let _closed = writeln!(io::stdout(), "{made}");
+    }
+    if args.quiet {
+        stopped(&mut terminate, &mut interrupt).await;
+    } else {
+        tokio::select! {
+            () = stopped(&mut terminate, &mut interrupt) => {}
+            () = tell(running.arrivals()) => {}
+        }
+    }
+    running.stop().await;
+    Ok(())
+}
+
+async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Prints what a person needs to push here.
+fn introduce(out: &mut impl Write, args: &Sandbox, running: &Running) -> io::Result<()> {
+    let control = running.control().unwrap_or_default();
+    writeln!(
+        out,
+        "pushrider sandbox, a push service for development and tests"
+    )?;
+    for origin in running.origins() {
+        writeln!(out, "  pushes   {origin}")?;
+    }
+    writeln!(
+        out,
+        "  control  {control}  (/subscriptions /messages /stats /ca.pem)"
+    )?;
+    let ca = args
+        .state
+        .as_ref()
+        .map(|directory| directory.join("ca.pem"));
+    match &ca {
+        Some(path) => writeln!(out, "  CA       {}", path.display())?,
+        None => writeln!(
+            out,
+            "  CA       {control}/ca.pem  (--state DIR keeps it between runs)"
+        )?,
+    }
+    let file = ca.unwrap_or_else(|| "sandbox-ca.pem".into());
+    write!(
+        out,
+        "\n\
+         To push here, put this into pushrider.toml:\n\n\
+         {}\n\
+         Get a subscription, and see what has arrived:\n\n\
+         \x20 curl -X POST {control}/subscriptions\n\
+         \x20 curl {control}/messages\n\n\
+         Make a subscription fail twice, then work:\n\n\
+         \x20 curl -X PUT {control}/subscriptions/s1/answer \\\n\
+         \x20   -d '[{{\"status\": 503, \"times\": 2}}, {{\"status\": 201}}]'\n\n",
+        configuration(running.origins(), &file.display().to_string())
+    )?;
+    if args.state.is_none() {
+        writeln!(
+            out,
+            "Save the CA first: curl -o sandbox-ca.pem {control}/ca.pem\n"
+        )?;
+    }
+    out.flush()
+}
+
+/// Writes the part of a configuration that lets the daemon push to these origins.
+fn configuration(origins: &[String], ca_file: &str) -> String {
+    let urls: Vec<_> = origins
+        .iter()
+        .filter_map(|origin| url::Url::parse(origin).ok())
+        .collect();
+    let mut nets: Vec<_> = urls.iter().filter_map(net).collect();
+    let mut ports: Vec<_> = urls
+        .iter()
+        .filter_map(url::Url::port_or_known_default)
+        .collect();
+    nets.sort_unstable();
+    nets.dedup();
+    ports.sort_unstable();
+    ports.dedup();
+    format!(
+        "  [guard]\n  allow = {nets:?}\n  ports = {ports:?}\n\n  [push]\n  ca_file = {ca_file:?}\n"
+    )
+}
+
+/// Returns the net that holds an origin's one address; a name may be loopback in both families.
+fn net(origin: &url::Url) -> Option<String> {
+    match origin.host()? {
+        url::Host::Domain(_) => Some("127.0.0.1/32".to_owned()),
+        url::Host::Ipv4(address) => Some(format!("{address}/32")),
+        url::Host::Ipv6(address) => Some(format!("{address}/128")),
+    }
+}
+
+/// Prints a line for each message until the sandbox ends.
+async fn tell(mut arrivals: Receiver<Arc<Message>>) {
+    loop {
+        let line = match arrivals.recv().await {
+            Ok(message) => line(&message),
+            Err(RecvError::Lagged(missed)) => format!("… {missed} messages not shown"),
+            Err(RecvError::Closed) => return,
+        };
+        let _closed = writeln!(io::stdout(), "{line}");
+    }
+}
+
+/// Tells of one message: `s1  201  hello`.
+fn line(message: &Message) -> String {
+    let answer = match (message.status, message.fault) {
+        (Some(status), None) => status.to_string(),
+        (Some(status), Some(fault)) => format!("{status} {fault}"),
+        (None, fault) => fault.unwrap_or("-").to_owned(),
+    };
+    let what = match (&message.error, &message.text, &message.plaintext) {
+        (Some(error), _, _) => format!("refused: {error}"),
+        (None, Some(text), _) => excerpt(text),
+        (None, None, Some(bytes)) => format!("({} bytes that are not UTF-8)", bytes.len()),
+        (None, None, None) if message.content_encoding.is_none() => "(no body)".to_owned(),
+        (None, None, None) => "(not decrypted)".to_owned(),
+    };
+    format!("{}  {answer}  {what}", message.subscription)
+}
+
+/// Cuts a text, and makes what would move the terminal's cursor visible.
+fn excerpt(text: &str) -> String {
+    let mut shown: String = text.chars().take(EXCERPT).flat_map(visible).collect();
+    if text.chars().nth(EXCERPT).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn visible(character: char) -> Vec<char> {
+    if character.is_control() {
+        character.escape_default().collect()
+    } else {
+        vec![character]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
+    use super::*;
+
+    fn args(line: &[&str]) -> Sandbox {
+        let command = Sandbox::augment_args(clap::Command::new("sandbox"));
+        let matches = command
+            .try_get_matches_from([&["sandbox"], line].concat())
+            .unwrap();
+        Sandbox::from_arg_matches(&matches).unwrap()
+    }
+
+    #[test]
+    fn several_origins_can_be_asked_for() {
+        let one = args(&[]).settings();
+        assert_eq!(one.listen, ["127.0.0.1:8443".parse().unwrap()]);
+        let two = args(&["--listen", "[::1]:1", "--listen", "127.0.0.1:2", "--fast"]).settings();
+        assert_eq!(two.listen.len(), 2);
+        assert!(!two.decrypt);
+    }
+
+    #[test]
+    fn the_configuration_names_every_address_and_port_once() {
+        let origins = [
+            "https://127.0.0.1:8443",
+            "https://127.0.0.1:9443",
+            "https://[::1]",
+        ];
+        let shown = configuration(&origins.map(str::to_owned), "ca.pem");
+        let parsed: toml::Table = toml::from_str(&shown).unwrap();
+        let list = |values: &[&str]| toml::Value::from(values.to_vec());
+        assert_eq!(parsed["guard"]["allow"], list(&["127.0.0.1/32", "::1/128"]));
+        assert_eq!(
+            parsed["guard"]["ports"],
+            toml::Value::from(vec![443, 8443, 9443])
+        );
+        assert_eq!(parsed["push"]["ca_file"].as_str(), Some("ca.pem"));
+    }
+
+    #[tokio::test]
+    async fn a_person_is_told_how_to_begin() {
+        let args = args(&["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]);
+        let running = sandbox::start(args.settings()).await.unwrap();
+        let mut told = Vec::new();
+        introduce(&mut told, &args, &running).unwrap();
+        let told = String::from_utf8(told).unwrap();
+        let control = running.control().unwrap();
+        for part in [
+            &running.origins()[0],
+            &format!("curl -X POST {control}/subscriptions"),
+            &format!("curl -o sandbox-ca.pem {control}/ca.pem"),
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+    }
+
+    #[test]
+    fn an_excerpt_cannot_move_the_cursor() {
+        assert_eq!(excerpt("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
+        assert_eq!(excerpt(&"é".repeat(81)), format!("{}…", "é".repeat(80)));
+        assert_eq!(excerpt(&"é".repeat(80)), "é".repeat(80));
+    }
+}

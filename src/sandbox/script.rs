@@ -1,0 +1,286 @@
+//! How a subscription answers: what a test wants from a push service on a bad day.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::Reason;
+use http::header::HeaderMap;
+use http::status::StatusCode;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Answers in the order in which they are given; the last one repeats for ever.
+///
+/// As JSON it is one answer or a list of them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "Value")]
+pub struct Script(Vec<Arc<Answer>>);
+
+/// The most answers one script may have.
+const ANSWERS_LIMIT: usize = 1000;
+
+impl Script {
+    /// Puts answers in a row.
+    ///
+    /// # Errors
+    /// If there are none, or more than a thousand.
+    pub fn new(answers: impl IntoIterator<Item = Answer>) -> Result<Self, ScriptError> {
+        let answers: Vec<_> = answers.into_iter().map(Arc::new).collect();
+        match answers.len() {
+            1..=ANSWERS_LIMIT => Ok(Self(answers)),
+            count => Err(ScriptError::Count(count)),
+        }
+    }
+
+    /// Reads the JSON form, which the control listener takes too.
+    ///
+    /// # Errors
+    /// If it is neither an answer nor a list of answers.
+    pub fn from_json(json: Value) -> Result<Self, ScriptError> {
+        match json {
+            Value::Array(answers) => {
+                let answers = answers.into_iter().map(serde_json::from_value);
+                Self::new(answers.collect::<Result<Vec<Answer>, _>>()?)
+            }
+            one @ (Value::Object(_)
+            | Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)) => Self::new([serde_json::from_value(one)?]),
+        }
+    }
+}
+
+impl Default for Script {
+    /// Accepts everything.
+    fn default() -> Self {
+        Answer::status(StatusCode::CREATED).into()
+    }
+}
+
+impl From<Answer> for Script {
+    fn from(answer: Answer) -> Self {
+        Self(vec![Arc::new(answer)])
+    }
+}
+
+impl TryFrom<Value> for Script {
+    type Error = ScriptError;
+
+    fn try_from(json: Value) -> Result<Self, ScriptError> {
+        Self::from_json(json)
+    }
+}
+
+/// A script and how far it has come.
+#[derive(Debug)]
+pub(crate) struct Playback {
+    script: Script,
+    at: usize,
+    given: u32,
+}
+
+impl Playback {
+    pub(crate) fn new(script: Script) -> Self {
+        Self {
+            script,
+            at: 0,
+            given: 0,
+        }
+    }
+
+    /// Returns the answer to the next push.
+    pub(crate) fn next(&mut self) -> Arc<Answer> {
+        let answers = &self.script.0;
+        if self.given >= answers[self.at].times && self.at + 1 < answers.len() {
+            self.at += 1;
+            self.given = 0;
+        }
+        self.given = self.given.saturating_add(1);
+        Arc::clone(&answers[self.at])
+    }
+}
+
+/// One answer to a push that was right.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "super::written::Written")]
+pub struct Answer {
+    /// How many pushes are answered this way before the script goes on.
+    pub times: u32,
+    /// How long the answer is held back, besides the sandbox's latency.
+    pub delay: Duration,
+    /// What the answer is.
+    pub act: Act,
+}
+
+/// What is done with a push.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// A response with this head and body; a 201 carries `Location` and `TTL` of its own accord.
+    Respond(Response),
+    /// `RST_STREAM` with this reason; over HTTP/1.1 the connection ends.
+    Reset(Reason),
+    /// No answer for as long as the connection lives.
+    Hang,
+    /// 201, and the connection is shut down gracefully with `GOAWAY` (over HTTP/1.1 closed).
+    GoAway,
+    /// `GOAWAY` whose last stream is 0: by RFC 9113 §6.8 nothing unanswered was processed. The
+    /// connection ends; over HTTP/1.1 without a word.
+    GoAwayUnprocessed,
+    /// The connection ends without a word, in TLS neither.
+    Cut,
+}
+
+impl Act {
+    /// Returns the word for acts that are not a response.
+    #[must_use]
+    pub fn fault(&self) -> Option<&'static str> {
+        match self {
+            Self::Respond(_) => None,
+            Self::Reset(_) => Some("reset"),
+            Self::Hang => Some("hang"),
+            Self::GoAway => Some("goaway"),
+            Self::GoAwayUnprocessed => Some("goaway_unprocessed"),
+            Self::Cut => Some("cut"),
+        }
+    }
+
+    /// Returns the status that will be sent, if one will.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Respond(response) => Some(response.status.as_u16()),
+            Self::GoAway => Some(StatusCode::CREATED.as_u16()),
+            Self::Reset(_) | Self::Hang | Self::GoAwayUnprocessed | Self::Cut => None,
+        }
+    }
+}
+
+/// Head and body of a response.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// The status.
+    pub status: StatusCode,
+    /// Headers, sent as they are.
+    pub headers: HeaderMap,
+    /// The body's bytes, sent first.
+    pub body: Bytes,
+    /// How many bytes of filler follow, without a `Content-Length`.
+    pub filler: u64,
+    /// The pause before each byte of a body that trickles.
+    pub trickle: Option<Duration>,
+}
+
+impl Response {
+    /// Makes a response of a status and nothing else.
+    #[must_use]
+    pub fn status(status: StatusCode) -> Self {
+        Self {
+            status,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            filler: 0,
+            trickle: None,
+        }
+    }
+}
+
+impl Answer {
+    /// Answers with a status and nothing else.
+    #[must_use]
+    pub fn status(status: StatusCode) -> Self {
+        Self::act(Act::Respond(Response::status(status)))
+    }
+
+    /// Does this, at once and once.
+    #[must_use]
+    pub fn act(act: Act) -> Self {
+        Self {
+            times: 1,
+            delay: Duration::ZERO,
+            act,
+        }
+    }
+
+    /// Gives the answer so many times.
+    #[must_use]
+    pub fn times(self, times: u32) -> Self {
+        Self { times, ..self }
+    }
+}
+
+/// Why something is not a script.
+#[derive(Debug, thiserror::Error)]
+pub enum ScriptError {
+    /// None, or too many.
+    #[error("a script has 1 to {ANSWERS_LIMIT} answers, not {0}")]
+    Count(usize),
+    /// Not the JSON form of an answer.
+    #[error("not an answer: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Given no times.
+    #[error("times must be 1 or more")]
+    Times,
+    /// Not a status that ends an exchange.
+    #[error("status must be 200 to 999, not {0}")]
+    Status(u16),
+    /// Not a header of HTTP.
+    #[error("headers: {0:?} or its value is no header")]
+    Header(String),
+    /// Not a duration.
+    #[error("{0} must be a duration such as \"250ms\" or \"2s\"")]
+    Duration(&'static str),
+    /// Not an HTTP/2 error code.
+    #[error("reason must be an error code of RFC 9113 §7, by name or number")]
+    Reason,
+    /// A reason that would not be sent.
+    #[error("reason belongs to fault \"reset\" alone")]
+    ReasonWithoutReset,
+    /// Two answers in one.
+    #[error("an answer has a fault or a response (status, headers, body, …), not both")]
+    FaultAndResponse,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_script_goes_on_after_its_times_and_stays_at_the_end() {
+        let script = Script::from_json(json!([
+            { "status": 503, "times": 2, "headers": { "Retry-After": "inf" } },
+            { "fault": "reset", "reason": "REFUSED_STREAM" },
+            { "status": 201 },
+        ]))
+        .unwrap();
+        let mut playback = Playback::new(script);
+        let given: Vec<_> = (0..6).map(|_| playback.next().act.status()).collect();
+        assert_eq!(
+            given,
+            [Some(503), Some(503), None, Some(201), Some(201), Some(201)]
+        );
+    }
+
+    #[test]
+    fn what_is_no_answer_is_refused() {
+        for json in [
+            json!([]),
+            json!(null),
+            json!({ "status": 99 }),
+            json!({ "status": 101 }),
+            json!({ "status": 201, "times": 0 }),
+            json!({ "stats": 201 }),
+            json!({ "delay": "soon" }),
+            json!({ "fault": "hang", "status": 500 }),
+            json!({ "fault": "hang", "reason": 1 }),
+            json!({ "fault": "reset", "reason": "NONE" }),
+            json!({ "headers": { "a b": "c" } }),
+            json!({ "headers": { "a": "b\r\nc: d" } }),
+        ] {
+            assert!(Script::from_json(json.clone()).is_err(), "{json}");
+        }
+    }
+}

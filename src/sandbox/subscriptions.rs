@@ -1,0 +1,372 @@
+//! The subscriptions of the user agents that the sandbox stands in for.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use aws_lc_rs::error::Unspecified;
+use serde::{Deserialize, Serialize};
+
+use super::decrypt::{POINT_LENGTH, ReceiverKeys};
+use super::script::{Answer, Playback, Script};
+use super::stored::{StateFile, Stored};
+use super::vapid::point;
+use crate::subscription::encode_base64url;
+
+/// The most subscriptions a sandbox holds.
+pub const SUBSCRIPTIONS_LIMIT: usize = 250_000;
+
+/// What a new subscription shall be; the control listener takes it as JSON.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Wish {
+    /// The application server key (base64url) whose holder alone may push; anyone's without.
+    pub application_server_key: Option<String>,
+    /// How its pushes are answered.
+    pub answer: Script,
+    /// Which of the origins it lives at, from 0.
+    pub origin: usize,
+    /// Path and query of the push resource, `{token}` standing for what cannot be guessed: the
+    /// shapes by which senders tell one service from another.
+    pub path: String,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self {
+            application_server_key: None,
+            answer: Script::default(),
+            origin: 0,
+            path: "/push/{token}".to_owned(),
+        }
+    }
+}
+
+impl From<Script> for Wish {
+    fn from(answer: Script) -> Self {
+        Self {
+            answer,
+            ..Self::default()
+        }
+    }
+}
+
+/// What a browser's `PushSubscription.toJSON()` returns (W3C Push API), and our name for it.
+#[derive(Clone, Debug, Serialize)]
+pub struct SubscriptionJson {
+    /// The name of the subscription at the control listener.
+    pub id: String,
+    /// The URL of the push resource.
+    pub endpoint: String,
+    /// When it expires by itself: never.
+    #[serde(rename = "expirationTime")]
+    pub expiration_time: Option<u64>,
+    /// What to encrypt with.
+    pub keys: KeysJson,
+}
+
+/// The keys of a subscription, base64url without padding.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeysJson {
+    /// The user agent's public key, an uncompressed point.
+    pub p256dh: String,
+    /// The authentication secret.
+    pub auth: String,
+}
+
+impl KeysJson {
+    /// Writes down what a user agent tells of its keys.
+    pub(crate) fn of(keys: &ReceiverKeys) -> Self {
+        Self {
+            p256dh: encode_base64url(keys.public()),
+            auth: encode_base64url(keys.auth()),
+        }
+    }
+}
+
+/// One subscription, seen from the push service and the user agent at once.
+pub(crate) struct Subscription {
+    pub(crate) id: Arc<str>,
+    pub(crate) bound: Option<[u8; POINT_LENGTH]>,
+    pub(crate) keys: ReceiverKeys,
+    origin: usize,
+    path: String,
+    playback: Mutex<Playback>,
+}
+
+impl Subscription {
+    /// Returns the answer to the next push.
+    pub(crate) fn answer(&self) -> Arc<Answer> {
+        self.playback().next()
+    }
+
+    /// Begins another script.
+    pub(crate) fn play(&self, script: Script) {
+        *self.playback() = Playback::new(script);
+    }
+
+    fn playback(&self) -> MutexGuard<'_, Playback> {
+        self.playback.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All subscriptions, found by what a push names and by what a person names.
+pub(crate) struct Subscriptions {
+    origins: Arc<[String]>,
+    book: RwLock<Book>,
+    file: Option<StateFile>,
+}
+
+#[derive(Default)]
+struct Book {
+    /// By path and query, one map for each origin.
+    by_path: Vec<HashMap<String, Arc<Subscription>>>,
+    by_id: HashMap<Arc<str>, Arc<Subscription>>,
+    last: u64,
+}
+
+impl Subscriptions {
+    /// Starts with those of an earlier run, if there is a state directory.
+    pub(crate) fn open(origins: Arc<[String]>, state: Option<&Path>) -> io::Result<Self> {
+        let mut book = Book::default();
+        book.by_path.resize_with(origins.len(), HashMap::new);
+        let mut file = None;
+        if let Some(directory) = state {
+            let (opened, stored) = StateFile::open(&directory.join("subscriptions.jsonl"))?;
+            for one in stored {
+                book.restore(one).map_err(io::Error::other)?;
+            }
+            file = Some(opened);
+        }
+        Ok(Self {
+            origins,
+            book: RwLock::new(book),
+            file,
+        })
+    }
+
+    /// Makes a subscription.
+    pub(crate) fn add(&self, wish: Wish) -> Result<SubscriptionJson, SubscribeError> {
+        let origin = self
+            .origins
+            .get(wish.origin)
+            .ok_or(SubscribeError::Origin)?;
+        let mut stored = Stored::make(&wish, origin)?;
+        let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
+        if book.by_id.len() >= SUBSCRIPTIONS_LIMIT {
+            return Err(SubscribeError::Full);
+        }
+        let subscription = book.insert(stored.clone(), wish.answer)?;
+        drop(book);
+        if let Some(file) = &self.file {
+            stored.id = Some(subscription.id.to_string());
+            file.append(&stored).map_err(SubscribeError::Write)?;
+        }
+        Ok(self.json(&subscription))
+    }
+
+    /// Finds the subscription of a push resource.
+    pub(crate) fn at(&self, origin: usize, path_and_query: &str) -> Option<Arc<Subscription>> {
+        self.read()
+            .by_path
+            .get(origin)?
+            .get(path_and_query)
+            .map(Arc::clone)
+    }
+
+    /// Finds a subscription by its name.
+    pub(crate) fn named(&self, id: &str) -> Option<Arc<Subscription>> {
+        self.read().by_id.get(id).map(Arc::clone)
+    }
+
+    /// Returns how many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.read().by_id.len()
+    }
+
+    /// Returns all, in no order.
+    pub(crate) fn all(&self) -> Vec<SubscriptionJson> {
+        let book = self.read();
+        book.by_id.values().map(|one| self.json(one)).collect()
+    }
+
+    fn json(&self, subscription: &Subscription) -> SubscriptionJson {
+        SubscriptionJson {
+            id: subscription.id.to_string(),
+            endpoint: format!("{}{}", self.origins[subscription.origin], subscription.path),
+            expiration_time: None,
+            keys: KeysJson::of(&subscription.keys),
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Book> {
+        self.book.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    /// Takes up a subscription of an earlier run; one of an origin that is no longer listened on
+    /// has no place to be.
+    fn restore(&mut self, stored: Stored) -> Result<(), SubscribeError> {
+        let id = stored.id.as_deref().and_then(|id| id.strip_prefix('s'));
+        let number = id.and_then(|number| number.parse().ok());
+        self.last = self.last.max(number.unwrap_or(0));
+        match self.insert(stored, Script::default()) {
+            Ok(_) | Err(SubscribeError::Origin) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn insert(
+        &mut self,
+        stored: Stored,
+        script: Script,
+    ) -> Result<Arc<Subscription>, SubscribeError> {
+        let keys = stored.keys().ok_or(SubscribeError::Keys)?;
+        let bound = match &stored.application_server_key {
+            Some(key) => Some(point(key).ok_or(SubscribeError::ApplicationServerKey)?),
+            None => None,
+        };
+        let by_path = self
+            .by_path
+            .get_mut(stored.origin)
+            .ok_or(SubscribeError::Origin)?;
+        let id = stored.id.unwrap_or_else(|| {
+            self.last += 1;
+            format!("s{}", self.last)
+        });
+        let subscription = Arc::new(Subscription {
+            id: id.into(),
+            bound,
+            keys,
+            origin: stored.origin,
+            path: stored.path,
+            playback: Mutex::new(Playback::new(script)),
+        });
+        by_path.insert(subscription.path.clone(), Arc::clone(&subscription));
+        self.by_id
+            .insert(Arc::clone(&subscription.id), Arc::clone(&subscription));
+        Ok(subscription)
+    }
+}
+
+/// Why there is no new subscription.
+#[derive(Debug, thiserror::Error)]
+pub enum SubscribeError {
+    /// No such origin.
+    #[error("there is no origin of that number")]
+    Origin,
+    /// A key that is none.
+    #[error(
+        "application_server_key must be an uncompressed P-256 point in base64url without padding"
+    )]
+    ApplicationServerKey,
+    /// A path that would not survive.
+    #[error(
+        "path must start with a slash, contain {{token}} and be in the normal form browsers give it"
+    )]
+    Path,
+    /// At the limit.
+    #[error("there are {SUBSCRIPTIONS_LIMIT} subscriptions already")]
+    Full,
+    /// No keys could be made.
+    #[error("the keys of a subscription could not be made")]
+    Keys,
+    /// The state directory does not take it.
+    #[error("the subscription could not be written to the state directory: {0}")]
+    Write(#[source] io::Error),
+}
+
+impl From<Unspecified> for SubscribeError {
+    fn from(_: Unspecified) -> Self {
+        Self::Keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::*;
+
+    fn origins() -> Arc<[String]> {
+        [
+            "https://a.example:1".to_owned(),
+            "https://b.example".to_owned(),
+        ]
+        .into()
+    }
+
+    fn book() -> Subscriptions {
+        Subscriptions::open(origins(), None).unwrap()
+    }
+
+    fn path_of(endpoint: &str) -> String {
+        Url::parse(endpoint).unwrap()[url::Position::BeforePath..].to_owned()
+    }
+
+    #[test]
+    fn a_subscription_looks_like_a_browsers() {
+        let made = book().add(Wish::default()).unwrap();
+        let json = serde_json::to_value(&made).unwrap();
+        assert!(made.endpoint.starts_with("https://a.example:1/push/"));
+        assert!(json["expirationTime"].is_null());
+        assert_eq!(json["keys"]["p256dh"].as_str().unwrap().len(), 87);
+        assert_eq!(json["keys"]["auth"].as_str().unwrap().len(), 22);
+        assert_eq!(json.as_object().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn a_token_opens_one_path_at_one_origin() {
+        let book = book();
+        let wish = Wish {
+            origin: 1,
+            path: "/w/?token=BQ%2b{token}%3d".to_owned(),
+            ..Wish::default()
+        };
+        let made = book.add(wish).unwrap();
+        let path = path_of(&made.endpoint);
+        assert_eq!(*book.at(1, &path).unwrap().id, *made.id);
+        assert!(book.at(0, &path).is_none());
+        assert!(book.at(1, &path.replace("%2b", "%2B")).is_none());
+        assert!(book.at(1, "/push/").is_none());
+        assert!(book.at(2, &path).is_none());
+    }
+
+    #[test]
+    fn wishes_that_cannot_be_are_refused() {
+        for json in [
+            r#"{ "application_server_key": "BBBB" }"#,
+            r#"{ "origin": 2 }"#,
+            r#"{ "path": "/push" }"#,
+            r#"{ "path": "push/{token}" }"#,
+            r#"{ "path": "/a/../{token}" }"#,
+            r#"{ "path": "/{token}#x" , "origin": 9 }"#,
+        ] {
+            let wish: Wish = serde_json::from_str(json).unwrap();
+            assert!(book().add(wish).is_err(), "{json}");
+        }
+        assert!(serde_json::from_str::<Wish>(r#"{ "answers": [] }"#).is_err());
+    }
+
+    #[test]
+    fn subscriptions_outlive_a_restart() {
+        let state = tempfile::tempdir().unwrap();
+        let open = || Subscriptions::open(origins(), Some(state.path())).unwrap();
+        let first = open();
+        let made = [
+            first.add(Wish::default()).unwrap(),
+            first.add(Wish::default()).unwrap(),
+        ];
+        drop(first);
+        let again = open();
+        for one in &made {
+            let found = again.at(0, &path_of(&one.endpoint)).unwrap();
+            assert_eq!(*found.id, *one.id);
+            assert_eq!(encode_base64url(found.keys.public()), one.keys.p256dh);
+        }
+        assert_eq!(again.add(Wish::default()).unwrap().id, "s3");
+        assert_eq!(open().count(), 3);
+    }
+}

@@ -1,0 +1,223 @@
+//! Answers as they are written in JSON.
+//!
+//! ```json
+//! [ { "status": 429, "headers": { "Retry-After": "17" }, "body": "slow down", "times": 3 },
+//!   { "status": 503, "delay": "2s" },
+//!   { "status": 500, "body_bytes": 100000000 },
+//!   { "status": 200, "body": "dripping", "trickle": "1s" },
+//!   { "fault": "reset", "reason": "REFUSED_STREAM" },
+//!   { "status": 201 } ]
+//! ```
+//!
+//! The other faults are `hang`, `goaway`, `goaway_unprocessed` and `cut`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use h2::Reason;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::status::StatusCode;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::script::{Act, Answer, Response, ScriptError};
+
+/// An answer as it is written in JSON.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Written {
+    times: u32,
+    delay: Option<String>,
+    status: Option<u16>,
+    headers: BTreeMap<String, Values>,
+    body: String,
+    body_bytes: u64,
+    trickle: Option<String>,
+    fault: Option<Fault>,
+    reason: Option<Value>,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self {
+            times: 1,
+            delay: None,
+            status: None,
+            headers: BTreeMap::new(),
+            body: String::new(),
+            body_bytes: 0,
+            trickle: None,
+            fault: None,
+            reason: None,
+        }
+    }
+}
+
+/// One value of a header, or several lines of it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Values {
+    One(String),
+    Several(Vec<String>),
+}
+
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Fault {
+    Reset,
+    Hang,
+    #[serde(rename = "goaway")]
+    GoAway,
+    #[serde(rename = "goaway_unprocessed")]
+    GoAwayUnprocessed,
+    Cut,
+}
+
+impl TryFrom<Written> for Answer {
+    type Error = ScriptError;
+
+    fn try_from(written: Written) -> Result<Self, ScriptError> {
+        if written.times == 0 {
+            return Err(ScriptError::Times);
+        }
+        Ok(Self {
+            times: written.times,
+            delay: duration("delay", written.delay.as_deref())?.unwrap_or_default(),
+            act: written.act()?,
+        })
+    }
+}
+
+impl Written {
+    fn act(self) -> Result<Act, ScriptError> {
+        if self.fault.is_some() && self.has_response() {
+            return Err(ScriptError::FaultAndResponse);
+        }
+        if self.reason.is_some() && self.fault != Some(Fault::Reset) {
+            return Err(ScriptError::ReasonWithoutReset);
+        }
+        match self.fault {
+            None => self.response().map(Act::Respond),
+            Some(Fault::Reset) => reason(self.reason.as_ref()).map(Act::Reset),
+            Some(Fault::Hang) => Ok(Act::Hang),
+            Some(Fault::GoAway) => Ok(Act::GoAway),
+            Some(Fault::GoAwayUnprocessed) => Ok(Act::GoAwayUnprocessed),
+            Some(Fault::Cut) => Ok(Act::Cut),
+        }
+    }
+
+    fn has_response(&self) -> bool {
+        self.status.is_some()
+            || !self.headers.is_empty()
+            || !self.body.is_empty()
+            || self.body_bytes > 0
+            || self.trickle.is_some()
+    }
+
+    fn response(self) -> Result<Response, ScriptError> {
+        let status = self.status.unwrap_or(201);
+        let status = StatusCode::from_u16(status)
+            .ok()
+            .filter(|status| !status.is_informational())
+            .ok_or(ScriptError::Status(status))?;
+        Ok(Response {
+            status,
+            headers: headers(&self.headers)?,
+            body: self.body.into(),
+            filler: self.body_bytes,
+            trickle: duration("trickle", self.trickle.as_deref())?,
+        })
+    }
+}
+
+fn headers(written: &BTreeMap<String, Values>) -> Result<HeaderMap, ScriptError> {
+    let mut headers = HeaderMap::new();
+    for (name, values) in written {
+        let invalid = || ScriptError::Header(name.clone());
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
+        let values = match values {
+            Values::One(value) => std::slice::from_ref(value),
+            Values::Several(values) => values,
+        };
+        for value in values {
+            let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| invalid())?;
+            headers.append(name.clone(), value);
+        }
+    }
+    Ok(headers)
+}
+
+fn duration(member: &'static str, written: Option<&str>) -> Result<Option<Duration>, ScriptError> {
+    written
+        .map(|text| humantime::parse_duration(text).map_err(|_| ScriptError::Duration(member)))
+        .transpose()
+}
+
+/// The error codes of RFC 9113 §7, by number or by name.
+fn reason(written: Option<&Value>) -> Result<Reason, ScriptError> {
+    const NAMES: [&str; 14] = [
+        "NO_ERROR",
+        "PROTOCOL_ERROR",
+        "INTERNAL_ERROR",
+        "FLOW_CONTROL_ERROR",
+        "SETTINGS_TIMEOUT",
+        "STREAM_CLOSED",
+        "FRAME_SIZE_ERROR",
+        "REFUSED_STREAM",
+        "CANCEL",
+        "COMPRESSION_ERROR",
+        "CONNECT_ERROR",
+        "ENHANCE_YOUR_CALM",
+        "INADEQUATE_SECURITY",
+        "HTTP_1_1_REQUIRED",
+    ];
+    let Some(written) = written else {
+        return Ok(Reason::INTERNAL_ERROR);
+    };
+    let code = match written.as_str() {
+        Some(name) => NAMES.iter().position(|known| *known == name),
+        None => written.as_u64().and_then(|code| usize::try_from(code).ok()),
+    };
+    code.and_then(|code| u32::try_from(code).ok())
+        .map(Reason::from)
+        .ok_or(ScriptError::Reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_as_it_is_written() {
+        let answer: Answer = serde_json::from_value(json!({
+            "status": 429, "headers": { "retry-after": ["-1", "Fri, 31 Dec 9999 23:59:59 GMT"] },
+            "body": "slow down", "body_bytes": 7, "trickle": "1s", "delay": "2s 5ms", "times": 3,
+        }))
+        .unwrap();
+        assert_eq!(
+            (answer.times, answer.delay),
+            (3, Duration::from_millis(2005))
+        );
+        let Act::Respond(response) = answer.act else {
+            panic!("{answer:?}");
+        };
+        assert_eq!(response.status, 429);
+        assert_eq!(response.headers.get_all("retry-after").iter().count(), 2);
+        assert_eq!(
+            (&response.body[..], response.filler),
+            (&b"slow down"[..], 7)
+        );
+        assert_eq!(response.trickle, Some(Duration::from_secs(1)));
+        for (code, reason) in [
+            (json!("REFUSED_STREAM"), Reason::REFUSED_STREAM),
+            (json!("HTTP_1_1_REQUIRED"), Reason::HTTP_1_1_REQUIRED),
+            (json!(11), Reason::ENHANCE_YOUR_CALM),
+        ] {
+            let answer = json!({ "fault": "reset", "reason": code });
+            let answer: Answer = serde_json::from_value(answer).unwrap();
+            assert!(matches!(answer.act, Act::Reset(given) if given == reason));
+        }
+    }
+}
