@@ -15,10 +15,20 @@ use crate::message::{EventId, Name};
 use crate::secret::Secret;
 use crate::wire::Kind;
 
+mod acker;
+mod confirms;
+mod connect;
+mod consumer;
+mod declare;
+mod generation;
+mod intake;
+mod properties;
+mod publisher;
 mod route;
 mod session;
 mod topology;
 mod trouble;
+mod window;
 
 pub use session::{check, run};
 pub use trouble::OperatorMustAct;

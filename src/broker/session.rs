@@ -1,12 +1,32 @@
-//! The life with the broker: generations of connections, one after the other.
+//! The life with the broker: one generation after the other, with pauses between them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use tokio::select;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::broker::connect::Address;
+use crate::broker::declare::inspect;
+use crate::broker::generation::{Generation, Shared};
+use crate::broker::topology::Topology;
+use crate::broker::trouble::Trouble;
 use crate::broker::{Delivery, OperatorMustAct, Owed, Settings, State};
-use crate::metrics::Metrics;
+use crate::clock::{Clock, Jitter, RandomJitter, SystemClock};
+use crate::metrics::{Metrics, Role};
+
+/// The pause after the first trouble; it doubles with each one that follows up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(300);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// A generation that lived so long was a good one: the next pause is short again.
+const GOOD_LIFE: Duration = LONGEST_PAUSE;
+
+/// After so long without the broker an operator should look.
+const LONG_OUTAGE: Duration = Duration::from_secs(60);
 
 /// Lives with the broker until `owed` is closed and everything in it is settled.
 ///
@@ -22,8 +42,25 @@ pub async fn run(
     metrics: Arc<Metrics>,
     stop_consuming: CancellationToken,
 ) -> Result<(), OperatorMustAct> {
-    let _ = (settings, deliveries, owed, state, metrics, stop_consuming);
-    Ok(())
+    let shared = Arc::new(Shared {
+        address: Address::new(&settings)?,
+        topology: Arc::new(Topology::new(&settings)),
+        settings,
+        deliveries,
+        state,
+        metrics,
+        stop: stop_consuming,
+        proven: AtomicBool::new(false),
+    });
+    let session = Session {
+        shared,
+        owed,
+        generation: 0,
+        streak: 0,
+        cautious: false,
+        lost: None,
+    };
+    session.live().await
 }
 
 /// Opens the broker, looks at every exchange and queue without changing anything, and names what
@@ -32,6 +69,145 @@ pub async fn run(
 /// # Errors
 /// If the broker cannot be reached or entered at all.
 pub async fn check(settings: &Settings) -> Result<Vec<String>, OperatorMustAct> {
-    let _ = settings;
-    Ok(Vec::new())
+    let address = Address::new(settings)?;
+    let topology = Topology::new(settings);
+    let objects = topology.essential_objects().iter();
+    let objects = objects.chain(topology.delay_objects());
+    let inspected = async {
+        let link = address.connect(Role::Consume).await?;
+        let findings = inspect(&link.connection, objects, settings.declare).await?;
+        link.close().await;
+        Ok(findings)
+    };
+    inspected.await.map_err(|trouble: Trouble| {
+        let unreachable = || OperatorMustAct::Unreachable {
+            address: address.to_string(),
+            reason: trouble.to_string(),
+        };
+        let act = trouble.operator_must_act(settings.declare);
+        act.unwrap_or_else(unreachable)
+    })
+}
+
+struct Session {
+    shared: Arc<Shared>,
+    owed: mpsc::Receiver<Owed>,
+    generation: u64,
+    /// Troubles since the last good generation.
+    streak: u32,
+    /// Whether a generation ended abnormally while it consumed.
+    cautious: bool,
+    /// Since when the broker is away.
+    lost: Option<Instant>,
+}
+
+impl Session {
+    async fn live(mut self) -> Result<(), OperatorMustAct> {
+        loop {
+            let opened = SystemClock.now().mono;
+            let trouble = match self.generation().await {
+                Ok(()) => return Ok(()),
+                Err(trouble) => trouble,
+            };
+            let shared = &self.shared;
+            let proven = shared.proven.load(Ordering::Relaxed);
+            if !proven && let Some(act) = trouble.operator_must_act(shared.settings.declare) {
+                return Err(act);
+            }
+            let now = SystemClock.now().mono;
+            if trouble.is_unreadable() || now.duration_since(opened) > GOOD_LIFE {
+                self.streak = 0;
+            }
+            let pause = pause(self.streak, RandomJitter.draw());
+            self.streak = self.streak.saturating_add(1);
+            self.report(&trouble, pause, now);
+            if !self.pause(pause).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Lives through one generation; `Ok` if nothing more is owed.
+    async fn generation(&mut self) -> Result<(), Trouble> {
+        self.generation += 1;
+        let shared = Arc::clone(&self.shared);
+        let opening = Generation::open(&shared, self.generation, self.cautious);
+        let generation = select! {
+            biased;
+            () = drain(&mut self.owed) => return Ok(()),
+            opened = opening => opened?,
+        };
+        tracing::info!(address = %shared.address, generation = self.generation, "broker connected");
+        self.lost = None;
+        self.cautious = true;
+        show_connected(&shared, true);
+        let ended = generation.serve(&shared, &mut self.owed).await;
+        show_connected(&shared, false);
+        ended
+    }
+
+    fn report(&mut self, trouble: &Trouble, pause: Duration, now: Instant) {
+        self.shared.metrics.broker_reconnects();
+        let problem = trouble.to_string();
+        let first = self.lost.is_none();
+        let since = *self.lost.get_or_insert(now);
+        let address = &self.shared.address;
+        if first || now.duration_since(since) > LONG_OUTAGE {
+            tracing::warn!(%address, problem, ?pause, "no broker; trying again");
+        } else {
+            tracing::info!(%address, problem, ?pause, "no broker; trying again");
+        }
+        self.shared
+            .state
+            .send_modify(|state| state.problem = Some(problem));
+    }
+
+    /// Waits; tells whether to go on.
+    async fn pause(&mut self, pause: Duration) -> bool {
+        select! {
+            biased;
+            () = drain(&mut self.owed) => false,
+            () = sleep(pause) => true,
+        }
+    }
+}
+
+/// Drops what is owed until nothing more comes: without a generation nothing can be settled, and
+/// the broker delivers it again.
+async fn drain(owed: &mut mpsc::Receiver<Owed>) {
+    while owed.recv().await.is_some() {}
+}
+
+fn show_connected(shared: &Shared, connected: bool) {
+    for role in Role::ALL {
+        shared.metrics.broker_connected(role, connected);
+    }
+    shared.metrics.broker_blocked(false);
+    shared.state.send_modify(|state| {
+        state.connected = connected;
+        state.consuming = false;
+        state.blocked = false;
+    });
+}
+
+/// How long to wait after so many troubles in a row.
+fn pause(streak: u32, jitter: f64) -> Duration {
+    let doubled = FIRST_PAUSE.saturating_mul(1 << streak.min(16));
+    doubled.min(LONGEST_PAUSE).mul_f64(1.0 - jitter * 0.3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_from_the_first_to_the_longest_and_are_spread() {
+        assert_eq!(pause(0, 0.0), FIRST_PAUSE);
+        assert_eq!(pause(1, 0.0), FIRST_PAUSE * 2);
+        assert_eq!(pause(u32::MAX, 0.0), LONGEST_PAUSE);
+        for streak in 0..40 {
+            assert!(pause(streak, 0.5) <= pause(streak + 1, 0.5));
+            assert!(pause(streak, 0.999) < pause(streak, 0.0));
+        }
+    }
 }

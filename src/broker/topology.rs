@@ -5,6 +5,7 @@
 //! when the broker restarts. That strategy needs quorum queues which refuse rather than drop when
 //! they are full, and due queues without a limit, so that waiting messages can always come back.
 
+use std::fmt;
 use std::time::Duration;
 
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -226,6 +227,24 @@ impl Topology {
             text(self.name(park).as_str()),
         );
         arguments
+    }
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exchange { name, .. } => write!(f, "exchange {name}"),
+            Self::Queue { name, .. } => write!(f, "queue {name}"),
+            Self::Binding {
+                exchange,
+                queue,
+                key,
+            } => write!(
+                f,
+                "binding of {queue} to {exchange} ({key:?})",
+                key = key.as_str()
+            ),
+        }
     }
 }
 

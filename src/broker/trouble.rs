@@ -1,9 +1,285 @@
 //! What goes wrong with the broker, and who must act.
+//!
+//! Most trouble passes: the network, a broker that restarts or is not up yet. Some never does until
+//! an operator acts, and is told apart by AMQP's reply codes, never by text. None of these values
+//! carries a secret: URLs are not quoted, and lapin's parse errors, which may show bytes of a
+//! message, are replaced by a sentence.
+
+use std::fmt;
+use std::time::Duration;
+
+use lapin::ErrorKind;
+
+use crate::broker::Declare;
+use crate::broker::topology::Object;
+
+const ACCESS_REFUSED: u16 = 403;
+const NOT_FOUND: u16 = 404;
+const PRECONDITION_FAILED: u16 = 406;
+const NOT_ALLOWED: u16 = 530;
 
 /// Why running on is useless until an operator acts: exit code 78.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OperatorMustAct {
     /// The URL cannot be read.
-    #[error("the AMQP URL is malformed: {0}")]
+    #[error(
+        "the AMQP URL is malformed: {0}; it looks like amqps://user:password@host:5671/vhost, with \
+         reserved characters percent-encoded (the virtual host / is %2f)"
+    )]
     MalformedUrl(&'static str),
+    /// The extra certificates cannot be read.
+    #[error("the CA file of the broker holds no readable PEM certificate")]
+    UnreadableCa,
+    /// `check`: nobody answers.
+    #[error("the broker at {address} cannot be reached: {reason}")]
+    Unreachable {
+        /// Host and port.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// 403 at login.
+    #[error(
+        "the broker refuses the user name or the password (403): check both in the AMQP URL, and \
+         with `rabbitmqctl authenticate_user`"
+    )]
+    LoginRefused,
+    /// 530 at login.
+    #[error(
+        "the broker does not let the user into the virtual host (530): it must exist \
+         (`rabbitmqctl add_vhost`) and the user needs permissions in it \
+         (`rabbitmqctl set_permissions`)"
+    )]
+    VhostRefused,
+    /// 403 when an object is declared.
+    #[error(
+        "the broker user may not declare {object} (403): give it the configure, write and read \
+         permissions on everything that starts with the prefix, or declare the topology as another \
+         user and set broker.declare = \"passive\""
+    )]
+    MayNotDeclare {
+        /// The exchange, queue or binding.
+        object: String,
+    },
+    /// 403 when a queue is consumed.
+    #[error("the broker user may not consume {object} (403): give it the read permission there")]
+    MayNotConsume {
+        /// The queue.
+        object: String,
+    },
+    /// 404.
+    #[error(
+        "{object} does not exist, and broker.declare = \"{declare}\" does not make it: declare it, \
+         or set broker.declare = \"create\""
+    )]
+    Missing {
+        /// The exchange or queue.
+        object: String,
+        /// The word of the configuration.
+        declare: &'static str,
+    },
+}
+
+/// Why a generation of connections ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// The connection could not be made.
+    #[error("cannot connect: {}", Plain(.0))]
+    Connect(#[source] lapin::Error),
+    /// Somebody accepted and stayed silent.
+    #[error("no AMQP handshake within {0:?}")]
+    Silent(Duration),
+    /// An exchange, queue or binding could not be declared.
+    #[error("cannot declare {object}: {}", Plain(.error))]
+    Declare {
+        object: String,
+        #[source]
+        error: lapin::Error,
+    },
+    /// A queue could not be consumed.
+    #[error("cannot consume {object}: {}", Plain(.error))]
+    Consume {
+        object: String,
+        #[source]
+        error: lapin::Error,
+    },
+    /// The broker ended a consumer, as it does when its queue is deleted.
+    #[error("the broker cancelled the consumer of {object}")]
+    Cancelled { object: String },
+    /// A connection or channel broke.
+    #[error("the connection is lost: {}", Plain(.0))]
+    Lost(#[from] lapin::Error),
+    /// A publication was neither confirmed nor refused.
+    #[error("a publication was not confirmed within {0:?}")]
+    Unconfirmed(Duration),
+    /// The publishing channel does not confirm.
+    #[error("the channel does not confirm publications")]
+    ConfirmsOff,
+}
+
+impl Trouble {
+    pub(super) fn declare(object: &Object, error: lapin::Error) -> Self {
+        Self::Declare {
+            object: object.to_string(),
+            error,
+        }
+    }
+
+    /// Tells whether an operator must act before another attempt can succeed.
+    pub(super) fn operator_must_act(&self, declare: Declare) -> Option<OperatorMustAct> {
+        match self {
+            Self::Connect(error) => match reply_code(error)? {
+                ACCESS_REFUSED => Some(OperatorMustAct::LoginRefused),
+                NOT_ALLOWED => Some(OperatorMustAct::VhostRefused),
+                _ => None,
+            },
+            Self::Declare { object, error } => match reply_code(error)? {
+                ACCESS_REFUSED => Some(OperatorMustAct::MayNotDeclare {
+                    object: object.clone(),
+                }),
+                NOT_FOUND => Some(missing(object, declare)),
+                _ => None,
+            },
+            Self::Consume { object, error } => match reply_code(error)? {
+                ACCESS_REFUSED => Some(OperatorMustAct::MayNotConsume {
+                    object: object.clone(),
+                }),
+                NOT_FOUND => Some(missing(object, declare)),
+                _ => None,
+            },
+            Self::Silent(_)
+            | Self::Cancelled { .. }
+            | Self::Lost(_)
+            | Self::Unconfirmed(_)
+            | Self::ConfirmsOff => None,
+        }
+    }
+
+    /// Tells whether lapin could not read what the broker sent: a message with a property that is
+    /// not UTF-8, which comes back until the delivery limit parks it.
+    pub(super) fn is_unreadable(&self) -> bool {
+        match self {
+            Self::Connect(error)
+            | Self::Declare { error, .. }
+            | Self::Consume { error, .. }
+            | Self::Lost(error) => matches!(error.kind(), ErrorKind::ParsingError(_)),
+            Self::Silent(_) | Self::Cancelled { .. } | Self::Unconfirmed(_) | Self::ConfirmsOff => {
+                false
+            }
+        }
+    }
+}
+
+/// Tells whether an object exists with other arguments than were asked for.
+pub(super) fn is_mismatch(error: &lapin::Error) -> bool {
+    reply_code(error) == Some(PRECONDITION_FAILED)
+}
+
+/// Tells whether an object does not exist.
+pub(super) fn is_missing(error: &lapin::Error) -> bool {
+    reply_code(error) == Some(NOT_FOUND)
+}
+
+/// Returns the reply code the broker closed a channel or connection with.
+fn reply_code(error: &lapin::Error) -> Option<u16> {
+    let ErrorKind::ProtocolError(error) = error.kind() else {
+        return None;
+    };
+    Some(error.get_id())
+}
+
+fn missing(object: &str, declare: Declare) -> OperatorMustAct {
+    OperatorMustAct::Missing {
+        object: object.to_owned(),
+        declare: match declare {
+            Declare::Create => "create",
+            Declare::Passive => "passive",
+            Declare::None => "none",
+        },
+    }
+}
+
+/// An error of lapin's in words that show nothing of a message.
+struct Plain<'a>(&'a lapin::Error);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if matches!(self.0.kind(), ErrorKind::ParsingError(_)) {
+            return f.write_str(
+                "the broker sent something unreadable, such as a message with a property that is \
+                 not UTF-8",
+            );
+        }
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::AMQPError;
+
+    use super::*;
+
+    fn closed_with(code: u16) -> lapin::Error {
+        let error = AMQPError::from_id(code, "because".into()).unwrap();
+        ErrorKind::ProtocolError(error).into()
+    }
+
+    #[test]
+    fn an_operator_must_act_only_where_trying_again_cannot_help() {
+        let object = || "queue q".to_owned();
+        let verdict = |trouble: Trouble| trouble.operator_must_act(Declare::Passive);
+        let connect = |code| verdict(Trouble::Connect(closed_with(code)));
+        let declare = |code| {
+            verdict(Trouble::Declare {
+                object: object(),
+                error: closed_with(code),
+            })
+        };
+        let consume = |code| {
+            verdict(Trouble::Consume {
+                object: object(),
+                error: closed_with(code),
+            })
+        };
+        let gone = Some(OperatorMustAct::Missing {
+            object: object(),
+            declare: "passive",
+        });
+        assert_eq!(connect(403), Some(OperatorMustAct::LoginRefused));
+        assert_eq!(connect(530), Some(OperatorMustAct::VhostRefused));
+        assert_eq!(
+            declare(403),
+            Some(OperatorMustAct::MayNotDeclare { object: object() })
+        );
+        assert_eq!(declare(404), gone);
+        assert_eq!(
+            consume(403),
+            Some(OperatorMustAct::MayNotConsume { object: object() })
+        );
+        assert_eq!(consume(404), gone);
+        for code in [320, 405, 406, 501, 506, 541] {
+            assert_eq!(connect(code), None, "{code}");
+            assert_eq!(declare(code), None, "{code}");
+            assert_eq!(consume(code), None, "{code}");
+        }
+        for code in [403, 404, 530] {
+            assert_eq!(verdict(Trouble::Lost(closed_with(code))), None, "{code}");
+        }
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        assert_eq!(verdict(Trouble::Connect(refused.into())), None);
+        assert_eq!(verdict(Trouble::Silent(Duration::from_secs(1))), None);
+    }
+
+    #[test]
+    fn a_sentence_names_the_thing_and_the_fix() {
+        let declare = Trouble::Declare {
+            object: "queue webpush.due.high".to_owned(),
+            error: closed_with(403),
+        };
+        let sentence = declare.operator_must_act(Declare::Create).unwrap();
+        let sentence = sentence.to_string();
+        assert!(sentence.contains("queue webpush.due.high"), "{sentence}");
+        assert!(sentence.contains("broker.declare"), "{sentence}");
+    }
 }

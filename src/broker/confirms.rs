@@ -1,0 +1,169 @@
+//! What is published and not yet confirmed.
+//!
+//! What can go wrong here: lapin hangs a returned message (`mandatory`, and no queue took it) on
+//! whichever confirm it completes next, so a return is matched by what it says, never by the
+//! confirm that carries it. It does so before it completes the returned message's own confirm;
+//! hence everything that is ready is collected first, and judged then.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use lapin::message::BasicReturnMessage;
+use lapin::{Confirmation, PublisherConfirm};
+use tokio::time::Instant;
+
+use crate::broker::route::{Routes, short};
+use crate::broker::trouble::Trouble;
+use crate::broker::{Owed, Publication, Receipt};
+use crate::metrics::Confirmed;
+
+/// One publication on its way to the broker.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    debt: Arc<Debt>,
+    index: usize,
+    /// When it was published last.
+    pub(super) published: Instant,
+    /// How often the broker refused it.
+    pub(super) refusals: u32,
+    returned: bool,
+}
+
+/// What one delivery waits for.
+#[derive(Debug)]
+struct Debt {
+    owed: Owed,
+    unconfirmed: AtomicUsize,
+}
+
+impl Ticket {
+    /// Makes a ticket for each publication that a delivery waits for.
+    pub(super) fn all(owed: Owed, now: Instant) -> impl Iterator<Item = Self> {
+        let count = owed.publications.len();
+        let debt = Arc::new(Debt {
+            owed,
+            unconfirmed: AtomicUsize::new(count),
+        });
+        (0..count).map(move |index| Self {
+            debt: Arc::clone(&debt),
+            index,
+            published: now,
+            refusals: 0,
+            returned: false,
+        })
+    }
+
+    pub(super) fn publication(&self) -> &Publication {
+        &self.debt.owed.publications[self.index]
+    }
+
+    /// Pays its part of the debt; the last to pay gets what is to be acknowledged.
+    pub(super) fn pay(self) -> Option<Receipt> {
+        let open = self.debt.unconfirmed.fetch_sub(1, Ordering::AcqRel);
+        (open == 1).then_some(self.debt.owed.receipt)
+    }
+
+    fn is_in(&self, message: &BasicReturnMessage, routes: &Routes) -> bool {
+        let publication = self.publication();
+        let id = message.properties.message_id().as_ref();
+        if id != Some(&short(&publication.message_id)) {
+            return false;
+        }
+        let destination = routes.destination(&publication.to);
+        (destination.exchange, destination.routing_key)
+            == (message.exchange.clone(), message.routing_key.clone())
+    }
+}
+
+/// The publications that wait for their confirms, in the order they were published.
+#[derive(Default)]
+pub(super) struct Confirms {
+    waiting: FuturesUnordered<Waiting>,
+    tickets: BTreeMap<u64, Ticket>,
+    next: u64,
+    answers: Vec<(u64, Confirmation)>,
+}
+
+impl Confirms {
+    pub(super) fn push(&mut self, ticket: Ticket, confirm: PublisherConfirm) {
+        let number = self.next;
+        self.next += 1;
+        self.tickets.insert(number, ticket);
+        self.waiting.push(Waiting { number, confirm });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Returns when the oldest was published.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let (_, ticket) = self.tickets.first_key_value()?;
+        Some(ticket.published)
+    }
+
+    /// Takes all tickets, for what they wait for will never come.
+    pub(super) fn abandon(&mut self) -> impl Iterator<Item = Ticket> {
+        self.waiting.clear();
+        std::mem::take(&mut self.tickets).into_values()
+    }
+
+    /// Waits for the broker to answer something; never ends if nothing is waiting.
+    ///
+    /// Dropping it loses nothing.
+    pub(super) async fn answered(&mut self) -> Result<(), Trouble> {
+        let Some(first) = self.waiting.next().await else {
+            return std::future::pending().await;
+        };
+        let mut next = Some(first);
+        while let Some((number, answer)) = next {
+            self.answers.push((number, answer?));
+            next = self.waiting.next().now_or_never().flatten();
+        }
+        Ok(())
+    }
+
+    /// Judges what was answered.
+    pub(super) fn judge(&mut self, routes: &Routes) -> Result<Vec<(Ticket, Confirmed)>, Trouble> {
+        for (_, answer) in &self.answers {
+            let (Confirmation::Ack(message) | Confirmation::Nack(message)) = answer else {
+                return Err(Trouble::ConfirmsOff);
+            };
+            let Some(message) = message else { continue };
+            for ticket in self.tickets.values_mut() {
+                ticket.returned |= ticket.is_in(message, routes);
+            }
+        }
+        let judged = self.answers.drain(..).filter_map(|(number, answer)| {
+            let mut ticket = self.tickets.remove(&number)?;
+            let returned = std::mem::take(&mut ticket.returned);
+            let confirmed = match (answer.is_ack(), returned) {
+                (true, false) => Confirmed::Ack,
+                (true, true) => Confirmed::Returned,
+                (false, _) => Confirmed::Nack,
+            };
+            Some((ticket, confirmed))
+        });
+        Ok(judged.collect())
+    }
+}
+
+/// A confirm, by the number of its ticket.
+struct Waiting {
+    number: u64,
+    confirm: PublisherConfirm,
+}
+
+impl Future for Waiting {
+    type Output = (u64, lapin::Result<Confirmation>);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(Pin::new(&mut self.confirm).poll(cx));
+        Poll::Ready((self.number, answer))
+    }
+}

@@ -1,0 +1,247 @@
+//! One connection to the broker.
+//!
+//! What can go wrong here: a peer that accepts TCP and then stays silent would hold lapin's thread
+//! and socket for ever, because lapin has no time-out of its own. A [`Link`] therefore keeps a
+//! duplicate of the socket and shuts it down when its time is over, which ends that thread. An
+//! `amqps` URL must never end up in plain text, an IPv6 literal must not become `localhost`, and
+//! lapin prints the password in `Debug`, so nothing here has one that shows the URL.
+
+use std::fmt;
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use lapin::runtime::default_runtime;
+use lapin::tcp::RustlsConnectorConfig;
+use lapin::types::ShortString;
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+
+use crate::broker::trouble::Trouble;
+use crate::broker::{OperatorMustAct, Settings};
+use crate::metrics::Role;
+
+/// How long a connection may take to close in good order.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Where the broker is and how to get in; shows host and port only.
+pub(super) struct Address {
+    uri: AMQPUri,
+    ca: Option<Vec<CertificateDer<'static>>>,
+    timeout: Duration,
+}
+
+impl Address {
+    /// Reads the URL and the certificates.
+    pub(super) fn new(settings: &Settings) -> Result<Self, OperatorMustAct> {
+        let mut uri = parse(settings.url.expose())?;
+        let heartbeat = u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX);
+        uri.query.heartbeat.get_or_insert(heartbeat.max(1));
+        let ca = settings.ca.as_deref().map(certificates).transpose()?;
+        Ok(Self {
+            uri,
+            ca,
+            timeout: settings.connect_timeout,
+        })
+    }
+
+    /// Connects, in bounded time.
+    pub(super) async fn connect(&self, role: Role) -> Result<Link, Trouble> {
+        let socket = Arc::new(Socket::default());
+        match timeout(self.timeout, self.open(role, Arc::downgrade(&socket))).await {
+            Ok(Ok(connection)) => Ok(Link {
+                connection,
+                _socket: socket,
+            }),
+            Ok(Err(error)) => Err(Trouble::Connect(error)),
+            Err(_elapsed) => Err(Trouble::Silent(self.timeout)),
+        }
+    }
+
+    async fn open(&self, role: Role, socket: Weak<Socket>) -> lapin::Result<Connection> {
+        let name = format!("pushrider {} ({})", env!("CARGO_PKG_VERSION"), role.name());
+        let options = ConnectionProperties::default().with_connection_name(name.into());
+        let (limit, ca) = (self.timeout, self.ca.clone());
+        let runtime = default_runtime()?;
+        let reactor = runtime.clone();
+        let connect = async move |uri: AMQPUri, _runtime| {
+            let opening = async {
+                let address = (uri.authority.host.as_str(), uri.authority.port);
+                let addresses: Vec<_> = lookup_host(address).await?.collect();
+                let stream = AsyncTcpStream::connect(&reactor, addresses).await?;
+                if let AsyncTcpStream::Plain(plain) = &stream {
+                    Socket::duplicate(&socket, plain.get_ref())?;
+                }
+                match uri.scheme {
+                    AMQPScheme::AMQP => Ok(stream),
+                    AMQPScheme::AMQPS => {
+                        let tls = trusting(ca.as_deref())?.connector_with_no_client_auth()?;
+                        stream.into_rustls(&tls, &uri.authority.host).await
+                    }
+                }
+            };
+            let opened: Result<_, io::Error> = match timeout(limit, opening).await {
+                Ok(opened) => opened,
+                Err(_elapsed) => Err(io::ErrorKind::TimedOut.into()),
+            };
+            opened.map_err(lapin::Error::from)
+        };
+        Connection::connector(self.uri.clone(), runtime, connect, options).await
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let authority = &self.uri.authority;
+        if authority.host.contains(':') {
+            write!(f, "[{}]:{}", authority.host, authority.port)
+        } else {
+            write!(f, "{}:{}", authority.host, authority.port)
+        }
+    }
+}
+
+/// A connection whose socket is shut down when it is dropped.
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    _socket: Arc<Socket>,
+}
+
+impl Link {
+    /// Closes the connection in good order if the broker answers, and in any case.
+    pub(super) async fn close(&self) {
+        let closing = self.connection.close(200, ShortString::from("OK"));
+        if let Ok(Err(error)) = timeout(CLOSE_TIMEOUT, closing).await {
+            tracing::debug!(%error, "the connection was closed already");
+        }
+    }
+}
+
+/// A duplicate of the socket that lapin's thread reads and writes: its last owner shuts it down.
+#[derive(Default)]
+struct Socket(OnceLock<TcpStream>);
+
+impl Socket {
+    /// Keeps a duplicate for the owner; fails if the connect was abandoned.
+    fn duplicate(owner: &Weak<Self>, socket: impl AsFd) -> io::Result<()> {
+        let owner = owner.upgrade().ok_or(io::ErrorKind::ConnectionAborted)?;
+        let duplicate = TcpStream::from(socket.as_fd().try_clone_to_owned()?);
+        owner.0.get_or_init(|| duplicate);
+        Ok(())
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Some(socket) = self.0.get()
+            && let Err(error) = socket.shutdown(Shutdown::Both)
+        {
+            tracing::trace!(%error, "the socket was shut down already");
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<AMQPUri, OperatorMustAct> {
+    let malformed = OperatorMustAct::MalformedUrl;
+    let url = url::Url::parse(text).map_err(|_| malformed("it is not a URL"))?;
+    if !matches!(url.scheme(), "amqp" | "amqps") {
+        return Err(malformed("it must begin with amqp:// or amqps://"));
+    }
+    let host = url.host().ok_or(malformed("it names no host"))?;
+    let mut uri: AMQPUri = text
+        .parse()
+        .map_err(|_| malformed("a part of it, such as a number after ?, cannot be read"))?;
+    if let url::Host::Ipv6(address) = host {
+        uri.authority.host = address.to_string();
+    }
+    Ok(uri)
+}
+
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, OperatorMustAct> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|_| OperatorMustAct::UnreadableCa)?;
+    if certificates.is_empty() {
+        return Err(OperatorMustAct::UnreadableCa);
+    }
+    Ok(certificates)
+}
+
+/// Trusts the system's certificates and the operator's; without a system store, the latter alone.
+fn trusting(ca: Option<&[CertificateDer<'static>]>) -> io::Result<RustlsConnectorConfig> {
+    match (RustlsConnectorConfig::new_with_native_certs(), ca) {
+        (system, None) => system,
+        (system, Some(ca)) => Ok(system
+            .unwrap_or_default()
+            .with_parsable_certificates(ca.to_vec())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::tests::settings;
+    use crate::secret::Secret;
+
+    fn address(url: &str) -> Result<Address, OperatorMustAct> {
+        Address::new(&Settings {
+            url: Secret::new(url.to_owned()),
+            ..settings()
+        })
+    }
+
+    #[test]
+    fn a_url_gives_host_port_vhost_and_heartbeat() {
+        for (url, shown, vhost, heartbeat) in [
+            ("amqp://u:p@rabbit", "rabbit:5672", "/", 10),
+            ("amqps://u:p@rabbit/%2f", "rabbit:5671", "/", 10),
+            ("amqp://rabbit:5673/v?heartbeat=4", "rabbit:5673", "v", 4),
+            ("amqp://u:p@127.0.0.1", "127.0.0.1:5672", "/", 10),
+            ("amqp://u:p@[::1]:5000/", "[::1]:5000", "", 10),
+        ] {
+            let address = address(url).map_err(|error| error.to_string()).unwrap();
+            assert_eq!(address.to_string(), shown);
+            assert_eq!(address.uri.vhost, vhost);
+            assert_eq!(address.uri.query.heartbeat, Some(heartbeat));
+        }
+    }
+
+    #[test]
+    fn a_malformed_url_is_refused_and_never_quoted() {
+        for url in [
+            "",
+            "rabbit:hunter2",
+            "http://u:hunter2@rabbit",
+            "amqp:hunter2",
+            "amqp://u:hunter2@/vhost",
+            "amqp://u:hunter2@rabbit:99999",
+            "amqp://u:hunter2@rabbit?heartbeat=hunter2",
+            "amqp://u:%ff@rabbit",
+        ] {
+            let error = address(url).err().unwrap();
+            assert!(matches!(error, OperatorMustAct::MalformedUrl(_)), "{url}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_ca_without_a_certificate_is_refused() {
+        for pem in [
+            "",
+            "hello",
+            "-----BEGIN CERTIFICATE-----\n??\n-----END CERTIFICATE-----\n",
+        ] {
+            let refused = Address::new(&Settings {
+                ca: Some(pem.to_owned()),
+                ..settings()
+            });
+            assert_eq!(refused.err(), Some(OperatorMustAct::UnreadableCa), "{pem}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Declaring the topology, or looking whether it is there.
+//!
+//! What can go wrong here: every refusal closes the channel, so each gets a new one. Where a queue
+//! exists with other arguments (406), an operator has decided; it is used as it is, and a warning
+//! says so.
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection};
+
+use crate::broker::Declare;
+use crate::broker::topology::{ExchangeKind, Object};
+use crate::broker::trouble::{Trouble, is_mismatch, is_missing};
+
+/// Makes the objects exist, or checks that they do, as the operator decided.
+pub(super) async fn declare(
+    connection: &Connection,
+    objects: &[Object],
+    mode: Declare,
+) -> Result<(), Trouble> {
+    let passive = match mode {
+        Declare::Create => false,
+        Declare::Passive => true,
+        Declare::None => return Ok(()),
+    };
+    let mut channel = connection.create_channel().await?;
+    for object in objects {
+        let mut declared = one(&channel, object, passive).await;
+        if let Err(error) = &declared
+            && is_mismatch(error)
+            && !passive
+        {
+            tracing::warn!(
+                object = object.to_string(),
+                "it exists with other arguments than configured, and is used as it is"
+            );
+            channel = connection.create_channel().await?;
+            declared = one(&channel, object, true).await;
+        }
+        declared.map_err(|error| Trouble::declare(object, error))?;
+    }
+    Ok(())
+}
+
+/// Looks at the objects without changing anything, and says what an operator should know.
+///
+/// To declare again what exists changes nothing and shows whether the daemon may, so that is tried
+/// where the daemon would declare; what it may do with objects that do not exist cannot be seen.
+pub(super) async fn inspect(
+    connection: &Connection,
+    objects: impl Iterator<Item = &Object>,
+    mode: Declare,
+) -> Result<Vec<String>, Trouble> {
+    let mut findings = Vec::new();
+    let mut channel = connection.create_channel().await?;
+    for object in objects {
+        if matches!(object, Object::Binding { .. }) {
+            continue;
+        }
+        let finding = match one(&channel, object, true).await {
+            Ok(()) if mode == Declare::Create => match one(&channel, object, false).await {
+                Ok(()) => continue,
+                Err(error) if is_mismatch(&error) => Some(format!(
+                    "{object} exists with other arguments than configured, and is used as it is"
+                )),
+                Err(error) => Some(Trouble::declare(object, error).to_string()),
+            },
+            Ok(()) => continue,
+            Err(error) if is_missing(&error) && mode == Declare::Create => None,
+            Err(error) if is_missing(&error) => Some(format!("{object} does not exist")),
+            Err(error) => return Err(Trouble::declare(object, error)),
+        };
+        findings.extend(finding);
+        channel = connection.create_channel().await?;
+    }
+    Ok(findings)
+}
+
+async fn one(channel: &Channel, object: &Object, passive: bool) -> lapin::Result<()> {
+    match object {
+        Object::Exchange {
+            name,
+            kind,
+            alternate,
+        } => {
+            let kind = match kind {
+                ExchangeKind::Topic => lapin::ExchangeKind::Topic,
+                ExchangeKind::Fanout => lapin::ExchangeKind::Fanout,
+            };
+            let options = ExchangeDeclareOptions {
+                passive,
+                durable: true,
+                ..Default::default()
+            };
+            let mut arguments = FieldTable::default();
+            if let Some(alternate) = alternate {
+                let alternate = lapin::types::AMQPValue::LongString(alternate.as_str().into());
+                arguments.insert("alternate-exchange".into(), alternate);
+            }
+            channel
+                .exchange_declare(name.clone(), kind, options, arguments)
+                .await
+        }
+        Object::Queue { name, arguments } => {
+            let options = QueueDeclareOptions {
+                passive,
+                durable: true,
+                ..Default::default()
+            };
+            channel
+                .queue_declare(name.clone(), options, arguments.clone())
+                .await
+                .map(drop)
+        }
+        // AMQP has no way to look at a binding.
+        Object::Binding { .. } if passive => Ok(()),
+        Object::Binding {
+            exchange,
+            queue,
+            key,
+        } => {
+            channel
+                .queue_bind(
+                    queue.clone(),
+                    exchange.clone(),
+                    key.clone(),
+                    QueueBindOptions::default(),
+                    FieldTable::default(),
+                )
+                .await
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A generation: two connections, the rooms that live on them, and their end.
+//!
+//! What can go wrong here: everything, at any moment. Any error, a consumer that the broker
+//! cancels, a failed acknowledgement or a confirm that never comes ends the whole generation, for
+//! half of one would publish what it can no longer acknowledge, or take what it cannot settle. The
+//! broker then delivers again what was open. lapin's own recovery mixes the deliveries of two
+//! connections, so it is not used.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt, future};
+use lapin::options::ConfirmSelectOptions;
+use lapin::{Channel, Event};
+use tokio::select;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::acker::{Acker, InFlight, Progress};
+use crate::broker::connect::{Address, Link};
+use crate::broker::declare::declare;
+use crate::broker::intake::Intake;
+use crate::broker::publisher::{Doors, Publisher};
+use crate::broker::topology::{Consumed, Topology};
+use crate::broker::trouble::Trouble;
+use crate::broker::{Delivery, Owed, Settings, State};
+use crate::metrics::{Metrics, Role};
+
+/// How long the last acknowledgements may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What all generations share.
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    pub(super) address: Address,
+    pub(super) topology: Arc<Topology>,
+    pub(super) deliveries: mpsc::Sender<Delivery>,
+    pub(super) state: watch::Sender<State>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) stop: CancellationToken,
+    /// Whether any generation came up completely.
+    pub(super) proven: AtomicBool,
+}
+
+/// The connections and channels of a generation.
+pub(super) struct Generation {
+    number: u64,
+    consume: Arc<Link>,
+    publish: Link,
+    publishing: Channel,
+    desks: Vec<(Channel, Arc<Progress>, Consumed)>,
+    cautious: bool,
+}
+
+/// Tasks of a generation; dropped, they end.
+pub(super) type Rooms = JoinSet<Result<(), Trouble>>;
+
+impl Generation {
+    /// Connects, and makes sure of everything that must exist before anything is consumed.
+    pub(super) async fn open(
+        shared: &Shared,
+        number: u64,
+        cautious: bool,
+    ) -> Result<Self, Trouble> {
+        let (consume, publish) = future::try_join(
+            shared.address.connect(Role::Consume),
+            shared.address.connect(Role::Publish),
+        )
+        .await?;
+        let objects = shared.topology.essential_objects();
+        declare(&consume.connection, objects, shared.settings.declare).await?;
+        let publishing = publish.connection.create_channel().await?;
+        publishing
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
+        let mut desks = Vec::new();
+        for consumed in shared.topology.consumed_queues() {
+            let channel = consume.connection.create_channel().await?;
+            let prefetch = if cautious { 1 } else { consumed.prefetch };
+            desks.push((channel, Progress::new(prefetch), consumed.clone()));
+        }
+        Ok(Self {
+            number,
+            consume: Arc::new(consume),
+            publish,
+            publishing,
+            desks,
+            cautious,
+        })
+    }
+
+    /// Consumes, publishes and acknowledges until nothing more is owed.
+    pub(super) async fn serve(
+        self,
+        shared: &Arc<Shared>,
+        owed: &mut mpsc::Receiver<Owed>,
+    ) -> Result<(), Trouble> {
+        let (settled, settling) = mpsc::unbounded_channel();
+        let (bands_ready, bands) = oneshot::channel();
+        let blocked = watch::Sender::new(false);
+        let doors = Doors {
+            settled,
+            blocked: blocked.subscribe(),
+            bands,
+        };
+        let mut publisher = Publisher::new(
+            self.publishing.clone(),
+            self.number,
+            Arc::clone(&shared.topology),
+            Arc::clone(&shared.metrics),
+            shared.settings.confirm_timeout,
+            doors,
+        );
+        let in_flight = InFlight::new(Arc::clone(&shared.metrics));
+        let mut acker = Rooms::new();
+        acker.spawn(self.acker(&in_flight).run(settling));
+        let mut rooms = Rooms::new();
+        for link in [&*self.consume, &self.publish] {
+            let events = link.connection.events_listener();
+            rooms.spawn(watch_events(events, Arc::clone(shared), blocked.clone()));
+        }
+        rooms.spawn(self.intake(shared, in_flight).run(bands_ready));
+        let ended = select! {
+            biased;
+            ended = publisher.run(owed) => ended,
+            trouble = first_trouble(&mut rooms) => Err(trouble),
+            trouble = first_trouble(&mut acker) => Err(trouble),
+        };
+        publisher.abandon();
+        ended?;
+        self.close(acker).await;
+        Ok(())
+    }
+
+    fn acker(&self, in_flight: &Arc<InFlight>) -> Acker {
+        let desks = self.desks.iter();
+        let desks = desks.map(|(channel, progress, _)| (channel.clone(), Arc::clone(progress)));
+        Acker::new(desks, Arc::clone(in_flight))
+    }
+
+    fn intake(&self, shared: &Arc<Shared>, in_flight: Arc<InFlight>) -> Intake {
+        Intake {
+            shared: Arc::clone(shared),
+            link: Arc::clone(&self.consume),
+            desks: self.desks.clone(),
+            generation: self.number,
+            cautious: self.cautious,
+            in_flight,
+        }
+    }
+
+    async fn close(self, mut acker: Rooms) {
+        if timeout(CLOSE_TIMEOUT, acker.join_next()).await.is_err() {
+            tracing::warn!("the last acknowledgements did not go out in time; expect redeliveries");
+        }
+        future::join(self.publish.close(), self.consume.close()).await;
+    }
+}
+
+/// Waits for a task to end in trouble; a panic goes on.
+pub(super) async fn first_trouble(rooms: &mut Rooms) -> Trouble {
+    loop {
+        match rooms.join_next().await {
+            Some(Ok(Err(trouble))) => return trouble,
+            Some(Ok(Ok(()))) => {}
+            Some(Err(ended)) => {
+                if let Ok(panic) = ended.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+            None => return future::pending().await,
+        }
+    }
+}
+
+/// Watches what the broker says about a connection.
+async fn watch_events(
+    events: impl Stream<Item = Event>,
+    shared: Arc<Shared>,
+    blocked: watch::Sender<bool>,
+) -> Result<(), Trouble> {
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Event::ConnectionBlocked(reason) => {
+                tracing::warn!(reason, "the broker blocks publishing");
+                show_blocked(&shared, &blocked, true);
+            }
+            Event::ConnectionUnblocked => {
+                tracing::info!("the broker takes publications again");
+                show_blocked(&shared, &blocked, false);
+            }
+            Event::Error(error) => return Err(error.into()),
+            Event::Connected | Event::SendFlow(_) | _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn show_blocked(shared: &Shared, blocked: &watch::Sender<bool>, now: bool) {
+    blocked.send_replace(now);
+    shared.metrics.broker_blocked(now);
+    shared.state.send_modify(|state| state.blocked = now);
+}
