@@ -1,1 +1,51 @@
-//! To be written.
+//! The configuration: read from its layers, judged as a whole, handed over as settings.
+//!
+//! Defaults, file, environment and command line are merged ([`layers`]), read into what an operator
+//! may write ([`file`]), and resolved into what the daemon needs ([`resolve`]). Nothing stops at
+//! the first mistake: every problem of shape and meaning is reported in one go, with its key, where
+//! the value came from and what was expected, because the next mistake found by the next restart
+//! costs an operator more than it costs us.
+
+mod file;
+mod layers;
+mod print;
+mod problem;
+mod request;
+mod resolve;
+mod secrets;
+mod shape;
+mod text;
+mod units;
+
+use crate::daemon;
+use crate::logging;
+
+pub use self::file::File;
+pub use self::print::Effective;
+pub use self::problem::{Finding, Problems, Source};
+pub use self::request::{DEFAULT_FILE, Environment, FILE_VARIABLE, Request};
+pub use self::resolve::place;
+
+/// A configuration without problems.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the daemon needs.
+    pub daemon: daemon::Settings,
+    /// What logging needs.
+    pub logging: logging::Settings,
+    /// What works, but should be looked at.
+    pub warnings: Vec<Finding>,
+    /// The configuration as it came out of its layers.
+    pub effective: Effective,
+}
+
+/// Reads the configuration, and every file it names.
+///
+/// # Errors
+/// With every problem there is.
+pub fn load(request: &Request) -> Result<Config, Problems> {
+    let mut problems = Problems::default();
+    let (values, mut sources) = layers::merge(request, &mut problems);
+    let file = shape::read(values, &sources, &mut problems);
+    resolve::resolve(file, &mut sources, &request.environment, problems)
+}

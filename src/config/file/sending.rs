@@ -1,0 +1,79 @@
+//! The sections about sending to push services.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::text::Network;
+use crate::config::units::{Count, DAY, HOUR, MILLISECOND, MINUTE, SECOND, Span};
+
+/// `[push]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Push {
+    pub(in crate::config) timeout: Span<{ 10 * MILLISECOND }, { 5 * MINUTE }>,
+    pub(in crate::config) connect_timeout: Span<{ 10 * MILLISECOND }, { 5 * MINUTE }>,
+    pub(in crate::config) idle_timeout: Span<SECOND, { 24 * HOUR }>,
+    pub(in crate::config) connections_per_origin: Count<100>,
+    pub(in crate::config) requests_per_connection: Count<10_000>,
+    pub(in crate::config) in_flight: Count<100_000>,
+    pub(in crate::config) per_origin: Count<100_000>,
+    pub(in crate::config) max_wait: Span<0, { 10 * SECOND }>,
+    pub(in crate::config) ca_file: Option<PathBuf>,
+}
+
+impl Default for Push {
+    fn default() -> Self {
+        Self {
+            timeout: Span::of(20 * SECOND),
+            connect_timeout: Span::of(5 * SECOND),
+            idle_timeout: Span::of(5 * MINUTE),
+            connections_per_origin: Count::of(4),
+            requests_per_connection: Count::of(100),
+            in_flight: Count::of(500),
+            per_origin: Count::of(200),
+            max_wait: Span::of(SECOND),
+            ca_file: None,
+        }
+    }
+}
+
+/// `[retry]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Retry {
+    pub(in crate::config) max_attempts: Count<1000>,
+    pub(in crate::config) base: Span<MILLISECOND, DAY>,
+    pub(in crate::config) cap: Span<MILLISECOND, { 28 * DAY }>,
+    pub(in crate::config) retry_after_cap: Span<SECOND, { 28 * DAY }>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            max_attempts: Count::of(10),
+            base: Span::of(5 * SECOND),
+            cap: Span::of(10 * MINUTE),
+            retry_after_cap: Span::of(24 * HOUR),
+        }
+    }
+}
+
+/// `[guard]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Guard {
+    pub(in crate::config) allow: Vec<Network>,
+    pub(in crate::config) ports: Vec<Count<65_535>>,
+    pub(in crate::config) http: bool,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            ports: vec![Count::of(443)],
+            http: false,
+        }
+    }
+}

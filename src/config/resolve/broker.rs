@@ -1,0 +1,158 @@
+//! The broker: its URL, its lanes, its delay bands.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::{Host, Url};
+
+use crate::broker::{Declare, Lane, Settings};
+use crate::config::file::{self, File};
+use crate::config::resolve::{Reported, Scope, secret};
+use crate::config::secrets::{locate, read_certificates};
+use crate::secret::Secret;
+
+/// Resolves `[broker]`, `[lanes]` and `[delay]`.
+pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Settings, Reported> {
+    let broker = &file.broker;
+    let url = url(broker, scope);
+    let ca = certificates(scope, "broker.ca_file", broker.ca_file.as_ref());
+    let prefix = scope.name("broker.prefix", &broker.prefix.0);
+    let lanes = lanes(file, scope);
+    let bands = bands(file, scope);
+    Ok(Settings {
+        url: url?,
+        ca: ca?,
+        prefix: prefix?,
+        declare: match broker.declare {
+            file::Declare::Create => Declare::Create,
+            file::Declare::Passive => Declare::Passive,
+            file::Declare::None => Declare::None,
+        },
+        lanes: lanes?,
+        bands: bands?,
+        delivery_limit: broker.delivery_limit.get(),
+        quarantine_age: broker.quarantine_age.get(),
+        unrouted_messages: broker.unrouted_messages.get(),
+        unrouted_age: broker.unrouted_age.get(),
+        heartbeat: broker.heartbeat.get(),
+        connect_timeout: broker.connect_timeout.get(),
+        confirm_timeout: broker.confirm_timeout.get(),
+    })
+}
+
+/// Reads the certificates a key names.
+pub(super) fn certificates(
+    scope: &mut Scope<'_>,
+    key: &str,
+    path: Option<&PathBuf>,
+) -> Result<Option<String>, Reported> {
+    let Some(written) = path else {
+        return Ok(None);
+    };
+    let read = locate(written, &scope.sources.of(key)).and_then(|path| read_certificates(&path));
+    read.map(Some).map_err(|what| scope.problem(key, what))
+}
+
+fn url(broker: &file::Broker, scope: &mut Scope<'_>) -> Result<Secret<String>, Reported> {
+    let (inline, file) = (Some(&broker.url), broker.url_file.as_ref());
+    let Some(found) = secret::find(scope, "broker.url", inline, file)? else {
+        return Ok(broker.url.0.clone());
+    };
+    let text = std::str::from_utf8(found.bytes.expose()).map(str::trim);
+    let text = text.map_err(|_| scope.problem(&found.key, "is not text"))?;
+    check_url(text).map_err(|what| scope.problem(&found.key, what))?;
+    Ok(Secret::new(text.to_owned()))
+}
+
+const ESCAPES: &str = "in the user, the password and the virtual host, @ is written %40, : %3A, \
+                       / %2F, ? %3F, # %23 and % %25";
+
+/// Judges an AMQP URL; the message has nothing of it.
+fn check_url(text: &str) -> Result<(), String> {
+    let form =
+        || format!("is not of the form amqp://user:password@host:5672/virtual-host; {ESCAPES}");
+    let url = Url::parse(text).map_err(|_| form())?;
+    if !matches!(url.scheme(), "amqp" | "amqps") {
+        return Err("must begin with amqp:// or amqps://".to_owned());
+    }
+    match url.host() {
+        None | Some(Host::Domain("")) => return Err(form()),
+        Some(Host::Ipv6(_)) => {
+            return Err(
+                "has an IPv6 address, which cannot be used here; write a host name".to_owned(),
+            );
+        }
+        Some(Host::Domain(_) | Host::Ipv4(_)) => {}
+    }
+    let tail = format!("{}?{}", url.path(), url.query().unwrap_or_default());
+    if url.fragment().is_some() || tail.contains('@') || url.path().matches('/').count() > 1 {
+        return Err(format!("is cut in the wrong place: {ESCAPES}"));
+    }
+    if url.path() == "/" {
+        return Err(
+            "ends with /, which names the virtual host \"\"; leave it out for the virtual \
+                    host \"/\""
+                .to_owned(),
+        );
+    }
+    text.parse::<lapin::uri::AMQPUri>()
+        .map(|_| ())
+        .map_err(|_| form())
+}
+
+/// Writes where a broker is, without user, password and parameters.
+#[must_use]
+pub fn place(url: &Secret<String>) -> String {
+    let Ok(url) = Url::parse(url.expose()) else {
+        return "(hidden)".to_owned();
+    };
+    let port = url
+        .port()
+        .map_or_else(String::new, |port| format!(":{port}"));
+    let host = url.host_str().unwrap_or_default();
+    format!("{}://{host}{port}{}", url.scheme(), url.path())
+}
+
+fn lanes(file: &File, scope: &mut Scope<'_>) -> Result<Vec<Lane>, Reported> {
+    let lanes = file.lanes.iter().map(|(name, lane)| {
+        let name = scope.name(&format!("lanes.{name}"), name)?;
+        Ok(Lane {
+            name,
+            prefetch: lane.prefetch.short(),
+            due_prefetch: lane.due_prefetch.short(),
+            max_bytes: lane.max_size.map(|size| size.get()),
+        })
+    });
+    collect(lanes)
+}
+
+/// Takes all or nothing, but looks at everything, so that every problem is found.
+pub(super) fn collect<T>(
+    results: impl Iterator<Item = Result<T, Reported>>,
+) -> Result<Vec<T>, Reported> {
+    let results: Vec<_> = results.collect();
+    results.into_iter().collect()
+}
+
+fn bands(file: &File, scope: &mut Scope<'_>) -> Result<Vec<Duration>, Reported> {
+    const KEY: &str = "delay.bands";
+    let bands = &file.delay.bands;
+    if !scope.sound(&[KEY]) {
+        return Err(Reported);
+    }
+    if bands.is_empty() {
+        return Err(scope.problem(KEY, "must have at least one band such as \"1s\", got none"));
+    }
+    let pairs = bands.windows(2).enumerate();
+    let wrong: Vec<_> = pairs.filter(|(_, pair)| pair[1] <= pair[0]).collect();
+    for (index, pair) in &wrong {
+        let (before, band) = (pair[0], pair[1]);
+        let what = format!("must be longer than the band before it (\"{before}\"), got \"{band}\"");
+        scope.problem(&format!("{KEY}[{}]", index + 1), what);
+    }
+    if wrong.is_empty() {
+        Ok(bands.iter().map(|band| band.get()).collect())
+    } else {
+        Err(Reported)
+    }
+}

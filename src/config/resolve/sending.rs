@@ -1,0 +1,136 @@
+//! Sending: deadlines, connections, permits, retries, the guard, and how they fit together.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::file::File;
+use crate::config::resolve::broker::certificates;
+use crate::config::resolve::{Reported, Scope};
+use crate::config::units::duration_text;
+use crate::gate;
+use crate::guard;
+use crate::push_service;
+use crate::retry;
+
+/// What `[push]`, `[retry]` and `[guard]` come to.
+pub(super) struct Sending {
+    pub(super) push_service: push_service::Settings,
+    pub(super) gate: gate::Settings,
+    pub(super) retry: retry::Policy,
+}
+
+/// Resolves `[push]`, `[retry]` and `[guard]`.
+pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Sending, Reported> {
+    let push = &file.push;
+    let ca = certificates(scope, "push.ca_file", push.ca_file.as_ref());
+    let guard = guard(file, scope);
+    let connect_timeout = connect_timeout(file, scope);
+    let per_origin = per_origin(file, scope);
+    check_grace(file, scope);
+    check_retry(file, scope);
+    Ok(Sending {
+        push_service: push_service::Settings {
+            connect_timeout,
+            ca: ca?,
+            connections_per_origin: push.connections_per_origin.size(),
+            requests_per_connection: push.requests_per_connection.size(),
+            idle_timeout: push.idle_timeout.get(),
+            guard: Arc::new(guard?),
+        },
+        gate: gate::Settings {
+            in_flight: push.in_flight.size(),
+            per_origin,
+            max_wait: push.max_wait.get(),
+        },
+        retry: retry::Policy {
+            max_attempts: file.retry.max_attempts.get(),
+            base: file.retry.base.get(),
+            cap: file.retry.cap.get(),
+            retry_after_cap: file.retry.retry_after_cap.get(),
+        },
+    })
+}
+
+fn guard(file: &File, scope: &mut Scope<'_>) -> Result<guard::Rules, Reported> {
+    let guard = &file.guard;
+    if guard.ports.is_empty() && scope.sound(&["guard.ports"]) {
+        let what = "must have at least one port, got none; push services answer on 443";
+        return Err(scope.problem("guard.ports", what));
+    }
+    Ok(guard::Rules {
+        allow: guard.allow.iter().map(|network| network.0).collect(),
+        ports: guard.ports.iter().map(|port| port.short()).collect(),
+        http: guard.http,
+    })
+}
+
+/// A whole exchange includes connecting. The default gives way to a shorter deadline.
+fn connect_timeout(file: &File, scope: &mut Scope<'_>) -> Duration {
+    let [timeout, connect] = [file.push.timeout.get(), file.push.connect_timeout.get()];
+    let keys = ["push.connect_timeout", "push.timeout"];
+    if connect > timeout && scope.is_set(keys[0]) && scope.sound(&keys) {
+        at_most(scope, keys, quoted(timeout), quoted(connect));
+    }
+    connect.min(timeout)
+}
+
+/// One origin cannot have more than all. The default gives way to a smaller whole.
+fn per_origin(file: &File, scope: &mut Scope<'_>) -> usize {
+    let [all, one] = [file.push.in_flight, file.push.per_origin].map(|count| count.size());
+    let keys = ["push.per_origin", "push.in_flight"];
+    if one > all && scope.is_set(keys[0]) && scope.sound(&keys) {
+        at_most(scope, keys, all, one);
+    }
+    one.min(all)
+}
+
+fn check_retry(file: &File, scope: &mut Scope<'_>) {
+    let [base, cap] = [file.retry.base.get(), file.retry.cap.get()];
+    let keys = ["retry.base", "retry.cap"];
+    if base > cap && scope.sound(&keys) {
+        at_most(scope, keys, quoted(cap), quoted(base));
+    }
+}
+
+fn at_most(scope: &mut Scope<'_>, keys: [&str; 2], limit: impl Display, got: impl Display) {
+    let [key, other] = keys;
+    scope.problem(key, format!("must be at most {other} ({limit}), got {got}"));
+}
+
+/// What is in flight at a signal gets its whole deadline: otherwise every restart pushes twice.
+fn check_grace(file: &File, scope: &mut Scope<'_>) {
+    const KEYS: [&str; 3] = ["push.timeout", "shutdown.grace", "push.max_wait"];
+    let [timeout, wait] = [file.push.timeout.get(), file.push.max_wait.get()];
+    let (needed, grace) = (timeout + wait, file.shutdown.grace.get());
+    if needed < grace || !scope.sound(&KEYS) {
+        return;
+    }
+    // The key of the highest layer is the one that was changed last; of equals, the first.
+    let rank = |key: &&str| scope.sources.of(key).rank();
+    let changed = KEYS.into_iter().rev().max_by_key(rank).unwrap_or(KEYS[0]);
+    let what = if changed == KEYS[1] {
+        let needed = quoted(needed);
+        format!(
+            "must be longer than push.timeout and push.max_wait together ({needed}), got {}",
+            quoted(grace)
+        )
+    } else {
+        let (other, other_value, got) = if changed == KEYS[0] {
+            (KEYS[2], wait, timeout)
+        } else {
+            (KEYS[0], timeout, wait)
+        };
+        format!(
+            "must be, together with {other} ({}), shorter than shutdown.grace ({}), got {}",
+            quoted(other_value),
+            quoted(grace),
+            quoted(got)
+        )
+    };
+    scope.problem(changed, what);
+}
+
+fn quoted(duration: Duration) -> String {
+    format!("\"{}\"", duration_text(duration))
+}

@@ -1,0 +1,146 @@
+//! Words as an operator writes them: names, secrets, addresses, networks.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
+use serde::{Serialize, Serializer};
+
+use crate::secret::Secret;
+
+/// A word or a sentence; a number is taken as its digits, as in `primary = 2026`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Text(pub(super) String);
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Scalar).map(Self)
+    }
+}
+
+/// A secret given inline; what it is serialised as says only that there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SecretText(pub(super) Secret<String>);
+
+/// What is shown in a secret's place.
+pub(super) const HIDDEN: &str = "(hidden)";
+
+impl Serialize for SecretText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(HIDDEN)
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = deserializer.deserialize_any(Scalar)?;
+        Ok(Self(Secret::new(text)))
+    }
+}
+
+struct Scalar;
+
+impl Visitor<'_> for Scalar {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+}
+
+/// An address and port to listen on, or `"off"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Listen(pub(super) Option<SocketAddr>);
+
+const OFF: &str = "off";
+
+impl Serialize for Listen {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(address) => serializer.collect_str(&address),
+            None => serializer.serialize_str(OFF),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let parse = |text: &str| match text {
+            OFF => Some(Self(None)),
+            address => address.parse().ok().map(|address| Self(Some(address))),
+        };
+        let expected = "an IP address and a port such as \"127.0.0.1:9464\", or \"off\"";
+        deserializer.deserialize_str(Parsed { expected, parse })
+    }
+}
+
+/// A network that may be pushed to; a bare address is a network of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Network(pub(super) IpNet);
+
+impl Network {
+    /// The widest private ranges there are (10.0.0.0/8, fc00::/7): a wider exception to the guard
+    /// would be no guard.
+    fn parse(text: &str) -> Option<Self> {
+        let network = match text.parse::<IpAddr>() {
+            Ok(address) => IpNet::from(address),
+            Err(_) => text.parse::<IpNet>().ok()?.trunc(),
+        };
+        let widest = match network {
+            IpNet::V4(_) => 8,
+            IpNet::V6(_) => 7,
+        };
+        (network.prefix_len() >= widest).then_some(Self(network))
+    }
+}
+
+impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "a network such as \"10.1.0.0/16\", at most a /8 (IPv6: a /7) wide";
+        let parse = Self::parse;
+        deserializer.deserialize_str(Parsed { expected, parse })
+    }
+}
+
+/// A text that something parses.
+struct Parsed<F> {
+    expected: &'static str,
+    parse: F,
+}
+
+impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for Parsed<F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        (self.parse)(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+}

@@ -1,0 +1,237 @@
+//! Quantities as an operator writes them: `"30s"`, `"64KiB"`, a number in its range.
+//!
+//! Limits are part of the type, so that a value outside them is a wrong value like any other and
+//! the message can say what was expected.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
+use serde::{Serialize, Serializer};
+
+/// One millisecond, in the unit of [`Span`]'s limits.
+pub(super) const MILLISECOND: u64 = 1;
+/// One second.
+pub(super) const SECOND: u64 = 1000;
+/// One minute.
+pub(super) const MINUTE: u64 = 60 * SECOND;
+/// One hour.
+pub(super) const HOUR: u64 = 60 * MINUTE;
+/// One day.
+pub(super) const DAY: u64 = 24 * HOUR;
+
+/// A duration of `MIN` to `MAX` milliseconds, written `"30s"` or `"1h30m"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Span<const MIN: u64, const MAX: u64>(u64);
+
+impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
+    /// Takes a number of milliseconds inside the limits.
+    pub(super) const fn of(milliseconds: u64) -> Self {
+        assert!(MIN <= milliseconds && milliseconds <= MAX);
+        Self(milliseconds)
+    }
+
+    pub(super) fn get(self) -> Duration {
+        Duration::from_millis(self.0)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let duration = humantime::parse_duration(text).ok()?;
+        let milliseconds = u64::try_from(duration.as_millis()).ok()?;
+        let whole = Duration::from_millis(milliseconds) == duration;
+        (whole && (MIN..=MAX).contains(&milliseconds)).then_some(Self(milliseconds))
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> fmt::Display for Span<MIN, MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&duration_text(self.get()))
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> Serialize for Span<MIN, MAX> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text<const MIN: u64, const MAX: u64>;
+
+        impl<const MIN: u64, const MAX: u64> Visitor<'_> for Text<MIN, MAX> {
+            type Value = Span<MIN, MAX>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let [min, max] =
+                    [MIN, MAX].map(|limit| duration_text(Duration::from_millis(limit)));
+                write!(f, "a duration from \"{min}\" to \"{max}\"")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                Span::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// Writes a duration as an operator would: `"1m30s"`.
+pub(super) fn duration_text(duration: Duration) -> String {
+    const UNITS: [(u128, &str); 5] = [
+        (DAY as u128, "d"),
+        (HOUR as u128, "h"),
+        (MINUTE as u128, "m"),
+        (SECOND as u128, "s"),
+        (MILLISECOND as u128, "ms"),
+    ];
+    let mut left = duration.as_millis();
+    // People say 24h and 36h, and days from two on.
+    let from = usize::from(left < 2 * UNITS[0].0);
+    let mut text = String::new();
+    for (unit, name) in &UNITS[from..] {
+        if left >= *unit {
+            text += &format!("{}{name}", left / unit);
+            left %= unit;
+        }
+    }
+    if text.is_empty() {
+        text.push_str("0s");
+    }
+    text
+}
+
+/// One kibibyte, in bytes.
+pub(super) const KIB: u64 = 1024;
+/// One mebibyte.
+pub(super) const MIB: u64 = 1024 * KIB;
+/// One gibibyte.
+pub(super) const GIB: u64 = 1024 * MIB;
+
+/// A size of `MIN` to `MAX` bytes, written `"64KiB"` or as the number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size<const MIN: u64, const MAX: u64>(u64);
+
+impl<const MIN: u64, const MAX: u64> Size<MIN, MAX> {
+    /// Takes a number of bytes inside the limits.
+    pub(super) const fn of(bytes: u64) -> Self {
+        assert!(MIN <= bytes && bytes <= MAX);
+        Self(bytes)
+    }
+
+    pub(super) fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> Serialize for Size<MIN, MAX> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&size_text(self.0))
+    }
+}
+
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Size<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes<const MIN: u64, const MAX: u64>;
+
+        impl<const MIN: u64, const MAX: u64> Visitor<'_> for Bytes<MIN, MAX> {
+            type Value = Size<MIN, MAX>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let [min, max] = [MIN, MAX].map(size_text);
+                write!(f, "a size from \"{min}\" to \"{max}\"")
+            }
+
+            fn visit_u64<E: Error>(self, bytes: u64) -> Result<Self::Value, E> {
+                let fits = (MIN..=MAX).contains(&bytes);
+                fits.then_some(Size(bytes))
+                    .ok_or_else(|| E::invalid_value(Unexpected::Unsigned(bytes), &self))
+            }
+
+            fn visit_i64<E: Error>(self, bytes: i64) -> Result<Self::Value, E> {
+                match u64::try_from(bytes) {
+                    Ok(bytes) => self.visit_u64(bytes),
+                    Err(_) => Err(E::invalid_value(Unexpected::Signed(bytes), &self)),
+                }
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                let bytes = text.parse().ok().map(|ByteSize(bytes)| bytes);
+                bytes
+                    .filter(|bytes| (MIN..=MAX).contains(bytes))
+                    .map(Size)
+                    .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            }
+        }
+
+        deserializer.deserialize_any(Bytes)
+    }
+}
+
+/// Writes a size as an operator would: in the largest unit that divides it.
+pub(super) fn size_text(bytes: u64) -> String {
+    [(GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")]
+        .into_iter()
+        .find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit))
+        .map_or_else(
+            || format!("{bytes}B"),
+            |(unit, name)| format!("{}{name}", bytes / unit),
+        )
+}
+
+/// A whole number from 1 to `MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub(super) struct Count<const MAX: u32>(u32);
+
+impl<const MAX: u32> Count<MAX> {
+    /// Takes a number inside the limits.
+    pub(super) const fn of(number: u32) -> Self {
+        assert!(1 <= number && number <= MAX);
+        Self(number)
+    }
+
+    pub(super) fn get(self) -> u32 {
+        self.0
+    }
+
+    pub(super) fn short(self) -> u16 {
+        u16::try_from(self.0).unwrap_or(u16::MAX)
+    }
+
+    pub(super) fn size(self) -> usize {
+        // No target of this program has a narrower usize; the lint is satisfied either way.
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl<'de, const MAX: u32> Deserialize<'de> for Count<MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number<const MAX: u32>;
+
+        impl<const MAX: u32> Visitor<'_> for Number<MAX> {
+            type Value = Count<MAX>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a whole number from 1 to {MAX}")
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+                let fits = u32::try_from(number).ok().filter(|n| (1..=MAX).contains(n));
+                fits.map(Count)
+                    .ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+                match u64::try_from(number) {
+                    Ok(number) => self.visit_u64(number),
+                    Err(_) => Err(E::invalid_value(Unexpected::Signed(number), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_u64(Number)
+    }
+}
