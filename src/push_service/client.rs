@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::time::{Instant, timeout_at};
 use url::Host;
 
@@ -93,7 +94,8 @@ impl Client {
         permitted.then_some(()).ok_or(Failure::ForbiddenAddress)
     }
 
-    /// Waits for the head of the answer; a request called back from HTTP/2 goes out by HTTP/1.1.
+    /// Waits for the head of the answer. A request that was called back before it was seen goes
+    /// out once more: over HTTP/1.1, or over a connection of its own making.
     async fn head<'a>(
         &self,
         origin: &'a OriginConnections,
@@ -101,13 +103,14 @@ impl Client {
     ) -> Result<(reqwest::Response, Lease<'a>), Failure> {
         let lesson = origin.lesson();
         let spare = (!lesson.speaks_http2()).then(|| request.clone());
-        match self.send(origin, request).await {
-            Err(Unanswered::WantsHttp1) => {
+        match (self.send(origin, request).await, spare) {
+            (Err(Unanswered::WantsHttp1), spare) => {
                 lesson.wants_http1(SystemClock.now().mono);
                 let spare = spare.ok_or(Failure::NotProcessed)?;
                 Ok(self.send(origin, spare).await?)
             }
-            sent => Ok(sent?),
+            (Err(Unanswered::Unconnected), Some(spare)) => Ok(self.send(origin, spare).await?),
+            (sent, _) => Ok(sent?),
         }
     }
 
@@ -121,7 +124,10 @@ impl Client {
         let lease = lease.map_err(Unanswered::Failed)?;
         match lease.client.execute(post(request)).await {
             Ok(response) => Ok((response, lease)),
-            Err(error) => Err(failure::of_exchange(&error)),
+            Err(error) => Err(match failure::of_exchange(&error) {
+                Unanswered::Unconnected => origin.lesson().unconnected(now),
+                known @ (Unanswered::Failed(_) | Unanswered::WantsHttp1) => known,
+            }),
         }
     }
 }
@@ -139,6 +145,11 @@ impl Transport for Client {
 fn post(request: PushRequest) -> reqwest::Request {
     let mut post = reqwest::Request::new(Method::POST, request.endpoint.url().clone());
     *post.headers_mut() = request.headers;
+    if request.body.is_empty() {
+        // HTTP/1.1 says nothing about a body that is not there; some push services insist.
+        let none = HeaderValue::from_static("0");
+        post.headers_mut().insert(CONTENT_LENGTH, none);
+    }
     *post.body_mut() = Some(request.body.into());
     post
 }
@@ -184,8 +195,6 @@ async fn read_excerpt(
 }
 
 fn size(headers: &HeaderMap) -> usize {
-    let field = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
-        name.as_str().len() + value.len() + 32
-    };
+    let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
     headers.iter().map(field).sum()
 }

@@ -6,8 +6,9 @@
 //! wants HTTP/2 never has to wait for another request's answer to learn it, and one that would
 //! go out over the wrong version is called back before a byte of it is sent.
 //!
-//! What can go wrong: an origin that cannot be reached has a crowd waiting for its connection.
-//! The pool would let each of them try in turn; the crowd shares the first one's failure instead.
+//! What can go wrong: an origin that cannot be reached has a crowd waiting for its connection,
+//! and the client's pool tells only the one that made it why there is none. The others ask the
+//! [`Lesson`].
 
 use std::future::ready;
 use std::pin::Pin;
@@ -22,10 +23,7 @@ use tower::{BoxError, Layer, Service};
 use crate::clock::{Clock, SystemClock};
 use crate::outcome::Failure;
 
-use super::failure;
-
-/// How long a failure to connect is shared with those who come for the same connection.
-const SHARED_FAILURE: Duration = Duration::from_millis(100);
+use super::failure::{self, Unanswered};
 
 /// How long an origin without HTTP/2 is not asked for it again.
 const HTTP1_FOR: Duration = Duration::from_secs(3600);
@@ -88,13 +86,15 @@ impl Lesson {
         });
     }
 
-    /// Tells why it is no use to connect for `version` at `now`.
-    fn refusal(&self, version: Version, now: Instant) -> Option<ConnectError> {
-        if version == Version::Http2 && self.version(now) == Version::Http1 {
-            return Some(ConnectError::NotHttp2);
+    /// Tells why a request that has waited for another's connection since `since` got none.
+    pub(super) fn unconnected(&self, since: Instant) -> Unanswered {
+        let learned = self.read();
+        match learned.failed {
+            _ if learned.http1_until.is_some_and(|until| since < until) => Unanswered::WantsHttp1,
+            Some((failure, at)) if at >= since => Unanswered::Failed(failure),
+            // Whoever was connecting ran out of time.
+            Some(_) | None => Unanswered::Unconnected,
         }
-        let (failure, at) = self.read().failed?;
-        (now.duration_since(at) < SHARED_FAILURE).then_some(ConnectError::Failed(failure))
     }
 
     fn failed(&self, version: Version, failure: Failure, now: Instant) -> ConnectError {
@@ -162,8 +162,9 @@ where
 
     fn call(&mut self, target: Target) -> Self::Future {
         let terms = self.terms.clone();
-        if let Some(refusal) = terms.lesson.refusal(terms.version, SystemClock.now().mono) {
-            return Box::pin(ready(Err(refusal.into())));
+        let wanted = terms.lesson.version(SystemClock.now().mono);
+        if (terms.version, wanted) == (Version::Http2, Version::Http1) {
+            return Box::pin(ready(Err(ConnectError::NotHttp2.into())));
         }
         let connecting = timeout(terms.within, self.connector.call(target));
         Box::pin(async move {
@@ -198,15 +199,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_is_shared_for_a_moment_and_no_longer() {
+    fn who_waited_for_a_connection_learns_why_there_is_none() {
         let lesson = Lesson::none();
-        let now = SystemClock.now().mono;
-        assert_eq!(lesson.refusal(Version::Http2, now), None);
-        lesson.failed(Version::Http2, Failure::Dns, now);
-        let shared = Some(ConnectError::Failed(Failure::Dns));
-        assert_eq!(lesson.refusal(Version::Http2, now), shared);
-        let later = now + SHARED_FAILURE;
-        assert_eq!(lesson.refusal(Version::Http2, later), None);
+        let start = SystemClock.now().mono;
+        let later = start + Duration::from_secs(1);
+        assert_eq!(lesson.unconnected(start), Unanswered::Unconnected);
+        lesson.failed(Version::Http2, Failure::Dns, start);
+        let shared = Unanswered::Failed(Failure::Dns);
+        assert_eq!(lesson.unconnected(start), shared);
+        assert_eq!(lesson.unconnected(later), Unanswered::Unconnected);
+        lesson.wants_http1(start);
+        assert_eq!(lesson.unconnected(start), Unanswered::WantsHttp1);
     }
 
     #[test]
@@ -216,9 +219,6 @@ mod tests {
         assert_eq!(lesson.version(now), Version::Http2);
         lesson.wants_http1(now);
         assert_eq!(lesson.version(now), Version::Http1);
-        let refused = lesson.refusal(Version::Http2, now);
-        assert_eq!(refused, Some(ConnectError::NotHttp2));
-        assert_eq!(lesson.refusal(Version::Http1, now), None);
         assert_eq!(lesson.version(now + HTTP1_FOR), Version::Http2);
 
         lesson.failed(Version::Http1, Failure::Connect, now);

@@ -19,13 +19,15 @@ pub(super) enum Unanswered {
     Failed(Failure),
     /// The origin wants HTTP/1.1; nothing was processed.
     WantsHttp1,
+    /// Another request was making the connection, and did not get it; nothing was sent.
+    Unconnected,
 }
 
 impl From<Unanswered> for Failure {
     fn from(unanswered: Unanswered) -> Self {
         match unanswered {
             Unanswered::Failed(failure) => failure,
-            Unanswered::WantsHttp1 => Self::NotProcessed,
+            Unanswered::WantsHttp1 | Unanswered::Unconnected => Self::NotProcessed,
         }
     }
 }
@@ -58,7 +60,8 @@ pub(super) fn of_exchange(error: &reqwest::Error) -> Unanswered {
         };
     }
     if error.is_connect() {
-        return Unanswered::Failed(Failure::Connect);
+        // Every connection we make ourselves fails with an error of ours.
+        return Unanswered::Unconnected;
     }
     if let Some(error) = find::<h2::Error>(error) {
         return of_http2(error);
@@ -72,7 +75,9 @@ pub(super) fn of_body(error: &reqwest::Error) -> Failure {
     match of_exchange(error) {
         Unanswered::Failed(Failure::Protocol) => Failure::Protocol,
         // An answer had begun, so the request was seen.
-        Unanswered::Failed(_) | Unanswered::WantsHttp1 => Failure::Interrupted,
+        Unanswered::Failed(_) | Unanswered::WantsHttp1 | Unanswered::Unconnected => {
+            Failure::Interrupted
+        }
     }
 }
 

@@ -29,8 +29,6 @@ mod resolver;
 mod tls;
 
 #[cfg(test)]
-mod fake_service;
-#[cfg(test)]
 mod tests;
 
 pub use client::{Client, ClientError};

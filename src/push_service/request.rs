@@ -69,3 +69,102 @@ fn sensitive(value: &HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
     value
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::message::{Coding, Topic, Ttl};
+    use crate::subscription::{Endpoint, Subscription};
+
+    use super::*;
+
+    const FCM: &str = "https://fcm.googleapis.com/fcm/send/capability";
+    const WNS: &str = "https://wns2-par02p.notify.windows.com/w/?token=BQ%2bx%2f%3d";
+
+    fn message(endpoint: &str, ttl: u64) -> PushMessage {
+        PushMessage {
+            subscription: Subscription {
+                endpoint: Endpoint::parse(endpoint).unwrap(),
+                keys: None,
+            },
+            content: None,
+            coding: Coding::Aes128Gcm,
+            ttl: Ttl::clamped(ttl),
+            urgency: Urgency::Normal,
+            topic: None,
+        }
+    }
+
+    fn built(message: &PushMessage, body: Option<&'static [u8]>) -> PushRequest {
+        let authorization = HeaderValue::from_static("vapid t=token, k=key");
+        build(message, body.map(Bytes::from_static), &authorization)
+    }
+
+    fn lines(request: &PushRequest) -> Vec<String> {
+        let line = |(name, value): (&HeaderName, &HeaderValue)| {
+            format!("{name}: {}", value.to_str().unwrap())
+        };
+        let mut lines: Vec<_> = request.headers.iter().map(line).collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn a_request_says_what_the_message_says_and_no_more() {
+        let ours = format!("user-agent: pushrider/{}", env!("CARGO_PKG_VERSION"));
+        let bare = built(&message(FCM, 0), None);
+        let authorization = "authorization: vapid t=token, k=key";
+        assert_eq!(lines(&bare), [authorization, "ttl: 0", &ours]);
+        assert!(bare.body.is_empty());
+
+        let full = PushMessage {
+            urgency: Urgency::VeryLow,
+            topic: Topic::parse("order-42"),
+            ..message(FCM, 60)
+        };
+        let expected = [
+            authorization,
+            "content-encoding: aes128gcm",
+            "content-type: application/octet-stream",
+            "topic: order-42",
+            "ttl: 60",
+            "urgency: very-low",
+            &ours,
+        ];
+        let full = built(&full, Some(b"sealed"));
+        assert_eq!(lines(&full), expected);
+        assert_eq!(&full.body[..], b"sealed");
+    }
+
+    #[test]
+    fn only_wns_is_told_that_a_ttl_of_zero_means_no_cache() {
+        for (endpoint, ttl, told) in [(WNS, 0, true), (WNS, 1, false), (FCM, 0, false)] {
+            let request = built(&message(endpoint, ttl), None);
+            let policy = request.headers.get(WNS_CACHE_POLICY);
+            assert_eq!(policy.is_some(), told, "{endpoint} {ttl}");
+            assert!(policy.is_none_or(|policy| policy == "no-cache"));
+        }
+    }
+
+    #[test]
+    fn the_token_is_marked_as_a_secret() {
+        let request = built(&message(FCM, 60), None);
+        assert!(request.headers[AUTHORIZATION].is_sensitive());
+        let shown = format!("{request:?}{:?}", request.headers);
+        assert!(
+            !shown.contains("token") && !shown.contains("capability"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn every_topic_is_a_header_value() {
+        for text in ["order-42", "a_b-", &"x".repeat(32)] {
+            let topic = Topic::parse(text);
+            let message = PushMessage {
+                topic,
+                ..message(FCM, 60)
+            };
+            assert_eq!(built(&message, None).headers[TOPIC], text);
+        }
+    }
+}
