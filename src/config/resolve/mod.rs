@@ -131,12 +131,8 @@ pub(super) fn resolve(
 
 fn logging(file: &File, scope: &mut Scope<'_>) -> Result<logging::Settings, Reported> {
     let filter = file.log.filter.0.clone();
-    if tracing_subscriber::EnvFilter::builder()
-        .parse(&filter)
-        .is_err()
-    {
-        let what = "expected a level or a filter such as \"info,pushrider=debug\"";
-        return Err(scope.problem("log.filter", what));
+    if let Err(error) = logging::targets(&filter) {
+        return Err(scope.problem("log.filter", error.to_string()));
     }
     let format = match file.log.format {
         Format::Auto => logging::Format::Auto,
