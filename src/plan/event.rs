@@ -1,10 +1,18 @@
 //! What to do with an event as a whole: refuse it, wait, split it, or push to its recipients.
+//!
+//! Why in this order: what has run out of time ends before it waits any longer; what must wait
+//! does so whole, as one message; only what is due is split, so that a scheduled campaign is one
+//! message in the delay bands and not hundreds.
 
 use std::time::{Duration, SystemTime};
 
+use aws_lc_rs::digest::{Context, SHA256};
+
 use super::deadline::Deadline;
+use super::split;
+pub use super::split::Part;
 use super::{App, Refusal};
-use crate::message::EventId;
+use crate::message::{EventId, TTL_LIMIT, Ttl};
 use crate::outcome::{Reason, Waiting, Warning};
 use crate::wire::event::Event;
 use crate::wire::headers::Passage;
@@ -46,9 +54,7 @@ pub struct Terms {
 /// What to do next with an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Publish each part by itself to the due queue: the places of its recipients in this body.
-    ///
-    /// Recipients with the same endpoint are in the same part, where the second is found out.
+    /// Publish each part by itself to the due queue.
     Split(Vec<Part>),
     /// Wait in the broker.
     Wait {
@@ -73,15 +79,6 @@ pub enum Step {
     },
 }
 
-/// One part of an event that is split.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// The places of its recipients, ascending.
-    pub recipients: Vec<usize>,
-    /// The first of them, if they are an unbroken run.
-    pub first: Option<usize>,
-}
-
 /// Plans what to do with an event of `app` at `now`.
 ///
 /// `timestamp` is the AMQP property, in seconds since 1970.
@@ -89,28 +86,445 @@ pub struct Part {
 /// # Errors
 /// If the event ends as a whole: `invalid_schedule`.
 pub fn plan(
-    _event: &Event<'_>,
-    _app: &App,
-    _passage: &Passage,
-    _timestamp: Option<u64>,
-    _settings: &Settings,
-    _now: SystemTime,
+    event: &Event<'_>,
+    app: &App,
+    passage: &Passage,
+    timestamp: Option<u64>,
+    settings: &Settings,
+    now: SystemTime,
 ) -> Result<Plan, Refusal> {
+    check_schedule(event, settings.horizon, now)?;
+    let terms = Terms::of(event, app, passage, timestamp, now);
+    let step = next_step(event, &terms.deadline, passage, settings, now);
+    Ok(Plan { terms, step })
+}
+
+fn check_schedule(event: &Event<'_>, horizon: Duration, now: SystemTime) -> Result<(), Refusal> {
+    let Some(deliver_at) = event.deliver_at else {
+        return Ok(());
+    };
+    let detail = if deliver_at
+        .duration_since(now)
+        .is_ok_and(|ahead| ahead > horizon)
+    {
+        let days = horizon.as_secs() / (24 * 60 * 60);
+        format!("deliver_at: expected a time at most {days} days ahead").into()
+    } else if event
+        .expires_at
+        .is_some_and(|expires_at| expires_at <= deliver_at)
+    {
+        "expires_at: expected a time after deliver_at; nothing could ever be sent".into()
+    } else {
+        return Ok(());
+    };
     Err(Refusal {
-        reason: Reason::InternalError,
-        detail: "".into(),
+        reason: Reason::InvalidSchedule,
+        detail,
     })
+}
+
+/// How far ahead of this machine's clock a producer's may be before anybody is told: two clocks
+/// are never quite equal.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+
+impl Terms {
+    fn of(
+        event: &Event<'_>,
+        app: &App,
+        passage: &Passage,
+        timestamp: Option<u64>,
+        now: SystemTime,
+    ) -> Self {
+        let mut warnings = Vec::new();
+        // A later pass comes with the timestamp of our own copy.
+        let stamp = timestamp.filter(|_| passage.created_at.is_none());
+        let claimed = event.created_at.or(stamp.and_then(moment_of));
+        let created_at = passage.created_at.or(claimed).unwrap_or(now).min(now);
+        let tolerated = created_at.checked_add(CLOCK_TOLERANCE);
+        if claimed > tolerated {
+            warnings.push(Warning::CreatedInFuture);
+        }
+        let seconds = event.ttl.unwrap_or(app.ttl.into());
+        if seconds > TTL_LIMIT.into() {
+            warnings.push(Warning::TtlClamped(seconds));
+        }
+        let due = event.deliver_at.map_or(created_at, |at| at.max(created_at));
+        Self {
+            created_at,
+            deadline: Deadline::of(due, Ttl::clamped(seconds), event.expires_at),
+            results: event.results.unwrap_or(app.results),
+            warnings,
+        }
+    }
+}
+
+/// Reads the AMQP property `timestamp`; some clients write 0 for none.
+fn moment_of(timestamp: u64) -> Option<SystemTime> {
+    let since_epoch = Some(timestamp).filter(|seconds| *seconds > 0)?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(since_epoch))
+}
+
+fn next_step(
+    event: &Event<'_>,
+    deadline: &Deadline,
+    passage: &Passage,
+    settings: &Settings,
+    now: SystemTime,
+) -> Step {
+    let (until, waiting) = may_go_on(event, passage);
+    let wait = until
+        .and_then(|until| until.duration_since(now).ok())
+        .unwrap_or_default();
+    let expired = deadline.left(now).is_none();
+    if wait > settings.hold && !expired {
+        return Step::Wait {
+            after: wait,
+            until: now + wait,
+            waiting,
+        };
+    }
+    if event.recipient_count() > settings.chunk && passage.chunk.is_none() {
+        return Step::Split(split::parts(event, settings.chunk));
+    }
+    if expired {
+        return Step::Expire {
+            reason: deadline.reason,
+            detail: what_for(passage).into(),
+        };
+    }
+    Step::Push { hold: wait }
+}
+
+/// Tells when an event may go on at the earliest, and what it waits for until then.
+fn may_go_on(event: &Event<'_>, passage: &Passage) -> (Option<SystemTime>, Waiting) {
+    if passage.not_before > event.deliver_at {
+        let waiting = passage.waiting.unwrap_or(Waiting::Scheduled);
+        (passage.not_before, waiting)
+    } else {
+        (event.deliver_at, Waiting::Scheduled)
+    }
+}
+
+fn what_for(passage: &Passage) -> String {
+    match passage.waiting {
+        None => "its time ran out before it was taken from the queue".to_owned(),
+        Some(Waiting::Scheduled) => "its time ran out before it was taken up when due".to_owned(),
+        Some(Waiting::Busy) => "its time ran out while it waited for room to send".to_owned(),
+        Some(Waiting::Retry(reason)) => {
+            let reason = reason.name();
+            format!("its time ran out before it could be tried again ({reason})")
+        }
+    }
 }
 
 /// Names an event: as its body does, else as an earlier pass did, else by the AMQP `message_id`,
 /// else after what it says, so that a redelivery has the same name.
 #[must_use]
 pub fn event_id(
-    _event: Option<&EventId>,
-    _passage: &Passage,
-    _message_id: Option<&str>,
-    _timestamp: Option<u64>,
-    _body: &[u8],
+    event: Option<&EventId>,
+    passage: &Passage,
+    message_id: Option<&str>,
+    timestamp: Option<u64>,
+    body: &[u8],
 ) -> EventId {
-    EventId::derived(&[0; 32])
+    event
+        .or(passage.event_id.as_ref())
+        .cloned()
+        .or_else(|| message_id.and_then(EventId::parse))
+        .unwrap_or_else(|| {
+            let mut context = Context::new(&SHA256);
+            context.update(&timestamp.unwrap_or_default().to_be_bytes());
+            context.update(body);
+            let mut digest = [0; 32];
+            digest.copy_from_slice(context.finish().as_ref());
+            EventId::derived(&digest)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::plan::tests::app;
+    use crate::wire::event::decode;
+    use crate::wire::headers::Chunk;
+
+    /// 2026-11-21 12:00:00 UTC.
+    const NOON: u64 = 1_795_262_400;
+
+    const SETTINGS: Settings = Settings {
+        chunk: 50,
+        hold: Duration::from_secs(1),
+        horizon: Duration::from_secs(30 * 24 * 60 * 60),
+    };
+
+    fn noon(offset: i64) -> SystemTime {
+        let seconds = NOON.checked_add_signed(offset).unwrap();
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn body(members: &str) -> Bytes {
+        format!(r#"{{"subscription":{{"endpoint":"https://a.example/x"}}{members}}}"#).into()
+    }
+
+    fn planned(members: &str, passage: &Passage, timestamp: Option<u64>) -> Result<Plan, Refusal> {
+        let body = body(members);
+        plan(
+            &decode(&body).unwrap(),
+            &app("shop"),
+            passage,
+            timestamp,
+            &SETTINGS,
+            noon(0),
+        )
+    }
+
+    fn step(members: &str, passage: &Passage) -> Step {
+        planned(members, passage, None).unwrap().step
+    }
+
+    const NOW: Step = Step::Push {
+        hold: Duration::ZERO,
+    };
+
+    #[test]
+    fn an_event_without_wishes_is_pushed_now_for_the_apps_ttl() {
+        let plan = planned("", &Passage::default(), None).unwrap();
+        assert_eq!(plan.step, NOW);
+        assert_eq!(plan.terms.created_at, noon(0));
+        assert_eq!(plan.terms.deadline.at, noon(86_400));
+        assert_eq!(plan.terms.results, Results::All);
+        assert_eq!(plan.terms.warnings, []);
+    }
+
+    #[test]
+    fn the_first_word_on_when_it_was_created_counts() {
+        let created = r#","created_at":"2026-11-21T11:59:50Z""#;
+        let returned = Passage {
+            created_at: Some(noon(-99)),
+            ..Passage::default()
+        };
+        for (members, passage, timestamp, at, warned) in [
+            (
+                created,
+                Passage::default(),
+                Some(NOON - 20),
+                noon(-10),
+                false,
+            ),
+            ("", Passage::default(), Some(NOON - 20), noon(-20), false),
+            ("", Passage::default(), Some(0), noon(0), false),
+            ("", Passage::default(), Some(NOON * 1000), noon(0), true),
+            ("", Passage::default(), Some(u64::MAX), noon(0), false),
+            ("", Passage::default(), Some(NOON + 59), noon(0), false),
+            ("", returned.clone(), Some(NOON), noon(-99), false),
+            (created, returned, None, noon(-99), true),
+            (
+                r#","created_at":"2026-11-21T12:05:00Z""#,
+                Passage::default(),
+                None,
+                noon(0),
+                true,
+            ),
+        ] {
+            let terms = planned(members, &passage, timestamp).unwrap().terms;
+            assert_eq!(terms.created_at, at, "{members} {timestamp:?}");
+            assert_eq!(
+                !terms.warnings.is_empty(),
+                warned,
+                "{members} {timestamp:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_ttl_beyond_four_weeks_is_clamped_with_a_warning() {
+        let terms = planned(r#","ttl":1099511627776"#, &Passage::default(), None)
+            .unwrap()
+            .terms;
+        assert_eq!(terms.deadline.at, noon(TTL_LIMIT.into()));
+        assert_eq!(terms.warnings, [Warning::TtlClamped(1 << 40)]);
+        let terms = planned(r#","ttl":2419200"#, &Passage::default(), None)
+            .unwrap()
+            .terms;
+        assert_eq!(terms.warnings, []);
+    }
+
+    #[test]
+    fn what_has_run_out_of_time_expires() {
+        let expired = |reason, detail: &str| Step::Expire {
+            reason,
+            detail: detail.into(),
+        };
+        let waited = |waiting| Passage {
+            created_at: Some(noon(-100)),
+            not_before: Some(noon(500)),
+            waiting: Some(waiting),
+            ..Passage::default()
+        };
+        for (members, passage, reason, detail) in [
+            (
+                r#","ttl":60,"created_at":"2026-11-21T11:59:00Z""#,
+                Passage::default(),
+                Reason::TtlElapsed,
+                "its time ran out before it was taken from the queue",
+            ),
+            (
+                r#","ttl":0,"created_at":"2026-11-21T11:59:30Z""#,
+                Passage::default(),
+                Reason::TtlElapsed,
+                "its time ran out before it was taken from the queue",
+            ),
+            (
+                r#","expires_at":"2026-11-21T12:00:00Z""#,
+                waited(Waiting::Busy),
+                Reason::ExpiresAtPassed,
+                "its time ran out while it waited for room to send",
+            ),
+            (
+                r#","ttl":100"#,
+                waited(Waiting::Retry(Reason::Throttled)),
+                Reason::TtlElapsed,
+                "its time ran out before it could be tried again (throttled)",
+            ),
+        ] {
+            assert_eq!(
+                step(members, &passage),
+                expired(reason, detail),
+                "{members}"
+            );
+        }
+        let alive = r#","ttl":0,"created_at":"2026-11-21T11:59:31Z""#;
+        assert_eq!(step(alive, &Passage::default()), NOW);
+    }
+
+    #[test]
+    fn a_scheduled_event_waits_until_it_is_due() {
+        let wait = |seconds, waiting| Step::Wait {
+            after: Duration::from_secs(seconds),
+            until: noon(i64::try_from(seconds).unwrap()),
+            waiting,
+        };
+        let deliver_at = r#","deliver_at":"2026-11-21T12:10:00Z","ttl":60"#;
+        assert_eq!(
+            step(deliver_at, &Passage::default()),
+            wait(600, Waiting::Scheduled)
+        );
+        let plan = planned(deliver_at, &Passage::default(), None).unwrap();
+        assert_eq!(plan.terms.deadline.at, noon(660));
+        assert_eq!(
+            step(
+                r#","deliver_at":"2026-11-21T12:00:00.900Z""#,
+                &Passage::default()
+            ),
+            Step::Push {
+                hold: Duration::from_millis(900)
+            }
+        );
+        assert_eq!(
+            step(
+                r#","deliver_at":"2026-11-21T11:00:00Z""#,
+                &Passage::default()
+            ),
+            NOW
+        );
+        let again = Passage {
+            not_before: Some(noon(30)),
+            waiting: Some(Waiting::Retry(Reason::Timeout)),
+            ..Passage::default()
+        };
+        assert_eq!(step("", &again), wait(30, Waiting::Retry(Reason::Timeout)));
+    }
+
+    #[test]
+    fn a_schedule_that_cannot_be_kept_is_refused() {
+        for (members, detail) in [
+            (
+                r#","deliver_at":"2026-12-21T12:00:01Z""#,
+                "deliver_at: expected a time at most 30 days ahead",
+            ),
+            (
+                r#","deliver_at":"2026-11-21T13:00:00Z","expires_at":"2026-11-21T13:00:00Z""#,
+                "expires_at: expected a time after deliver_at; nothing could ever be sent",
+            ),
+        ] {
+            let refusal = planned(members, &Passage::default(), None).unwrap_err();
+            assert_eq!(refusal.reason, Reason::InvalidSchedule);
+            assert_eq!(&*refusal.detail, detail);
+        }
+        assert!(
+            planned(
+                r#","deliver_at":"2026-12-21T12:00:00Z""#,
+                &Passage::default(),
+                None
+            )
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_large_event_is_split_once_and_only_when_it_is_due() {
+        let many = |count: usize, members: &str| -> Bytes {
+            format!(
+                r#"{{"recipients":[{}]{members}}}"#,
+                vec!["{}"; count].join(",")
+            )
+            .into()
+        };
+        let step = |body: &Bytes, passage: &Passage| {
+            let event = decode(body).unwrap();
+            plan(&event, &app("shop"), passage, None, &SETTINGS, noon(0))
+                .unwrap()
+                .step
+        };
+        let first = Passage::default();
+        assert_eq!(step(&many(50, ""), &first), NOW);
+        let Step::Split(parts) = step(&many(101, ""), &first) else {
+            panic!("not split");
+        };
+        assert_eq!(
+            parts
+                .iter()
+                .map(|part| (part.recipients.len(), part.first))
+                .collect::<Vec<_>>(),
+            [(50, Some(0)), (50, Some(50)), (1, Some(100))]
+        );
+        let chunk = Passage {
+            chunk: Some(Chunk {
+                n: 1,
+                of: 3,
+                first: Some(0),
+            }),
+            ..Passage::default()
+        };
+        assert_eq!(step(&many(101, ""), &chunk), NOW);
+        let scheduled = many(101, r#","deliver_at":"2026-11-21T12:10:00Z""#);
+        assert!(matches!(step(&scheduled, &first), Step::Wait { .. }));
+        let expired = many(101, r#","expires_at":"2026-11-21T11:00:00Z""#);
+        assert!(matches!(step(&expired, &first), Step::Split(_)));
+        assert!(matches!(step(&expired, &chunk), Step::Expire { .. }));
+    }
+
+    #[test]
+    fn an_event_is_named_by_the_first_who_has_a_name_for_it() {
+        let own = EventId::parse("own");
+        let earlier = Passage {
+            event_id: EventId::parse("earlier"),
+            ..Passage::default()
+        };
+        let fresh = Passage::default();
+        let long = "x".repeat(129);
+        let name = |own, passage, message_id, stamp, body: &str| {
+            event_id(own, passage, message_id, stamp, body.as_bytes()).to_string()
+        };
+        assert_eq!(name(own.as_ref(), &earlier, Some("mid"), None, ""), "own");
+        assert_eq!(name(None, &earlier, Some("mid"), None, ""), "earlier");
+        assert_eq!(name(None, &fresh, Some("mid"), None, ""), "mid");
+        let derived = name(None, &fresh, Some(&long), Some(5), "body");
+        assert_eq!(derived.len(), 32);
+        assert_eq!(derived, name(None, &fresh, None, Some(5), "body"));
+        assert_ne!(derived, name(None, &fresh, None, Some(6), "body"));
+        assert_ne!(derived, name(None, &fresh, None, Some(5), "other"));
+    }
 }

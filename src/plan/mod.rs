@@ -11,9 +11,10 @@ pub use crate::wire::result::{EndpointForm, Results};
 pub mod deadline;
 pub mod event;
 pub mod recipient;
+mod split;
 
-pub use event::{Plan, Settings, Step, Terms, event_id, plan};
-pub use recipient::{Push, Seen, plan_recipient};
+pub use self::event::{Plan, Settings, Step, Terms, event_id, plan};
+pub use self::recipient::{Push, Seen, plan_recipient};
 
 /// One application: its keys, and what its events mean where they are silent.
 #[derive(Clone, Debug)]
@@ -50,6 +51,9 @@ pub enum Mode {
 #[derive(Clone, Debug)]
 pub struct Apps(Vec<Arc<App>>);
 
+/// The application of events that name none.
+const DEFAULT: &str = "default";
+
 impl Apps {
     /// Takes the configured applications.
     #[must_use]
@@ -67,11 +71,26 @@ impl Apps {
     ///
     /// # Errors
     /// If there is none, with a sentence that names those there are (`unknown_app`).
-    pub fn find(&self, _asked: Option<&Name>) -> Result<&Arc<App>, Refusal> {
-        Err(Refusal {
+    pub fn find(&self, asked: Option<&Name>) -> Result<&Arc<App>, Refusal> {
+        let named = |name: &str| self.iter().find(|app| app.name.as_str() == name);
+        let found = match (asked, self.0.as_slice()) {
+            (Some(asked), _) => named(asked.as_str()),
+            (None, [only]) => Some(only),
+            (None, _) => named(DEFAULT),
+        };
+        found.ok_or_else(|| Refusal {
             reason: Reason::UnknownApp,
-            detail: "".into(),
+            detail: self.unknown(asked).into(),
         })
+    }
+
+    fn unknown(&self, asked: Option<&Name>) -> String {
+        let names: Vec<&str> = self.iter().map(|app| app.name.as_str()).collect();
+        let names = names.join(", ");
+        match asked {
+            Some(asked) => format!("app: expected one of those configured: {names}; got `{asked}`"),
+            None => format!("app: is missing; expected one of those configured: {names}"),
+        }
     }
 }
 
@@ -89,5 +108,63 @@ impl Refusal {
     #[must_use]
     pub fn into_record(self, settled_at: SystemTime) -> Record {
         Record::unsent(self.reason, settled_at, self.detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vapid::VapidKey;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    pub(super) fn app(text: &str) -> App {
+        let key = |text| Arc::new(VapidKey::generate(name(text)).unwrap());
+        App {
+            name: name(text),
+            subject: Subject::parse("mailto:ops@example.org").unwrap(),
+            ring: KeyRing {
+                primary: key("main"),
+                older: vec![key("older")],
+            },
+            ttl: 86_400,
+            results: Results::All,
+            mode: Mode::Send,
+            payload_limit: 3993,
+            endpoint: EndpointForm::Full,
+        }
+    }
+
+    #[test]
+    fn an_event_finds_its_application_or_hears_which_there_are() {
+        let of = |names: &[&str]| Apps::new(names.iter().map(|it| Arc::new(app(it))).collect());
+        for (names, asked, found) in [
+            (&["shop"][..], None, "shop"),
+            (&["shop"], Some("shop"), "shop"),
+            (&["blog", "default"], None, "default"),
+            (&["blog", "default"], Some("blog"), "blog"),
+        ] {
+            let apps = of(names);
+            let app = apps.find(asked.map(name).as_ref()).unwrap();
+            assert_eq!(app.name.as_str(), found);
+        }
+        for (names, asked, detail) in [
+            (
+                &["shop"][..],
+                Some("default"),
+                "app: expected one of those configured: shop; got `default`",
+            ),
+            (
+                &["blog", "shop"],
+                None,
+                "app: is missing; expected one of those configured: blog, shop",
+            ),
+        ] {
+            let refusal = of(names).find(asked.map(name).as_ref()).unwrap_err();
+            assert_eq!(refusal.reason, Reason::UnknownApp);
+            assert_eq!(&*refusal.detail, detail);
+        }
     }
 }

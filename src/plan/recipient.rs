@@ -1,17 +1,25 @@
 //! What to do with one recipient: push to it, or end it without a request.
+//!
+//! Why in this order: a repeated endpoint has had its turn whatever else it says; a browser that
+//! took its subscription back has the last word about it, so its application hears `gone` even
+//! where the guard or the keys would refuse too; proving the key to be on the curve costs most and
+//! comes last.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use url::Host;
+
 use super::event::Terms;
 use super::{App, Refusal};
 use crate::guard;
-use crate::message::PushMessage;
+use crate::message::{Coding, PLAINTEXT_LIMIT, PushMessage};
 use crate::outcome::{Reason, Warning};
-use crate::subscription::Fingerprint;
+use crate::subscription::{Endpoint, Fingerprint, Subscription};
 use crate::vapid::VapidKey;
 use crate::wire::event::Event;
+use crate::wire::fault::Fault;
 use crate::wire::recipient::Recipient;
 
 /// The endpoints of one message that have had their turn.
@@ -34,16 +42,296 @@ pub struct Push {
 /// # Errors
 /// If it ends without a request: `gone` where the browser itself says so, else `rejected`.
 pub fn plan_recipient(
-    _recipient: &Recipient<'_>,
-    _event: &Event<'_>,
-    _app: &App,
-    _terms: &Terms,
-    _guard: &guard::Rules,
+    recipient: &Recipient<'_>,
+    event: &Event<'_>,
+    app: &App,
+    terms: &Terms,
+    guard: &guard::Rules,
     seen: &mut Seen,
-    _now: SystemTime,
+    now: SystemTime,
 ) -> Result<Push, Refusal> {
-    Err(Refusal {
-        reason: Reason::InternalError,
-        detail: seen.0.len().to_string().into(),
+    let endpoint = &recipient.endpoint;
+    if event.is_fan_out() {
+        seen.note(endpoint)?;
+    }
+    check_removed(endpoint)?;
+    guard.check(endpoint).map_err(|forbidden| Refusal {
+        reason: Reason::EndpointForbidden,
+        detail: forbidden.to_string().into(),
+    })?;
+    let key = key_of(recipient, app)?;
+    let content = recipient.options.payload.clone();
+    let keys = match &content {
+        Some(content) => {
+            check_size(content.len(), app)?;
+            Some(recipient.keys()?)
+        }
+        None => None,
+    };
+    let mut warnings = terms.warnings.clone();
+    if recipient.options.topic_replaced {
+        warnings.push(Warning::TopicReplaced);
+    }
+    if recipient.options.coding == Some(Coding::AesGcm) {
+        warnings.push(Warning::LegacyCoding);
+    }
+    Ok(Push {
+        message: PushMessage {
+            subscription: Subscription {
+                endpoint: endpoint.clone(),
+                keys,
+            },
+            content,
+            coding: Coding::Aes128Gcm,
+            ttl: terms.deadline.ttl(now),
+            urgency: event.urgency,
+            topic: recipient.options.topic.clone(),
+        },
+        key,
+        warnings,
     })
+}
+
+impl Seen {
+    fn note(&mut self, endpoint: &Endpoint) -> Result<(), Refusal> {
+        if self.0.insert(endpoint.fingerprint()) {
+            return Ok(());
+        }
+        Err(Refusal {
+            reason: Reason::DuplicateRecipient,
+            detail: "the event has this endpoint more than once; it is pushed to once".into(),
+        })
+    }
+}
+
+/// Finds out subscriptions that their browser has taken back (push-services.md §2, pre-flight).
+///
+/// Chromium hands out an endpoint under `.invalid`, a top-level domain that never resolves
+/// (RFC 2606 §2), once a permission is revoked. The GCM host was shut down for good.
+fn check_removed(endpoint: &Endpoint) -> Result<(), Refusal> {
+    let Host::Domain(host) = endpoint.host() else {
+        return Ok(());
+    };
+    let host = host.trim_end_matches('.');
+    let detail = if host == "invalid" || host.ends_with(".invalid") {
+        "the browser has removed this subscription: its host is under .invalid"
+    } else if host == "android.googleapis.com" && endpoint.url().path().starts_with("/gcm/send/") {
+        "this endpoint belongs to Google Cloud Messaging, which was shut down"
+    } else {
+        return Ok(());
+    };
+    Err(Refusal {
+        reason: Reason::RemovedByBrowser,
+        detail: detail.into(),
+    })
+}
+
+/// Finds the key that was asked for.
+///
+/// An unknown one is the producer's fault, not the subscription's: `key_mismatch` would have the
+/// application subscribe everybody again for a misspelt name.
+fn key_of(recipient: &Recipient<'_>, app: &App) -> Result<Option<Arc<VapidKey>>, Refusal> {
+    let Some(name) = &recipient.options.vapid_key else {
+        return Ok(None);
+    };
+    if let Some(key) = app.ring.get(name) {
+        return Ok(Some(Arc::clone(key)));
+    }
+    let names: Vec<&str> = app.ring.iter().map(|key| key.name().as_str()).collect();
+    let expected = format!(
+        "expected a key of the application `{}`: {}; got `{name}`",
+        app.name,
+        names.join(", ")
+    );
+    Err(recipient.fault("vapid_key", expected).into())
+}
+
+fn check_size(length: usize, app: &App) -> Result<(), Refusal> {
+    let limit = app.payload_limit.min(PLAINTEXT_LIMIT);
+    if length <= limit {
+        return Ok(());
+    }
+    Err(Refusal {
+        reason: Reason::PayloadTooLarge,
+        detail: format!("the payload is {length} bytes long; at most {limit} fit").into(),
+    })
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self {
+            reason: fault.reason,
+            detail: fault.to_string().into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::message::Topic;
+    use crate::plan::tests::app;
+    use crate::plan::{Settings, plan};
+    use crate::wire::event::decode;
+    use crate::wire::headers::Passage;
+
+    // RFC 8291 §5.
+    const KEYS: &str = r#""keys":{"p256dh":"BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4","auth":"BTBZMqHH6r4Tts7J_aSIgg"}"#;
+
+    fn noon() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_262_400)
+    }
+
+    fn one(endpoint: &str, members: &str) -> String {
+        format!(r#"{{"subscription":{{"endpoint":"{endpoint}",{KEYS}}}{members}}}"#)
+    }
+
+    /// Plans every recipient of an event, half a second after it was created.
+    fn planned(body: impl Into<Bytes>) -> Vec<Result<Push, Refusal>> {
+        let (body, app) = (body.into(), app("shop"));
+        let event = decode(&body).unwrap();
+        let settings = Settings {
+            chunk: 50,
+            hold: Duration::from_secs(1),
+            horizon: Duration::from_secs(60),
+        };
+        let terms = plan(&event, &app, &Passage::default(), None, &settings, noon())
+            .unwrap()
+            .terms;
+        let now = noon() + Duration::from_millis(500);
+        let mut seen = Seen::default();
+        let guard = guard::Rules::default();
+        event
+            .recipients()
+            .map(|raw| Recipient::decode(raw, &event, Some(0)).unwrap())
+            .map(|recipient| {
+                plan_recipient(&recipient, &event, &app, &terms, &guard, &mut seen, now)
+            })
+            .collect()
+    }
+
+    fn refusal(body: String) -> (Reason, String) {
+        let refusal = planned(body).remove(0).unwrap_err();
+        (refusal.reason, refusal.detail.into())
+    }
+
+    #[test]
+    fn a_good_recipient_gets_its_push() {
+        let members =
+            r#","payload":"hi","ttl":60,"urgency":"high","topic":"orders","vapid_key":"older""#;
+        let push = planned(one("https://push.example.net/x", members))
+            .remove(0)
+            .unwrap();
+        assert_eq!(push.message.content.as_deref(), Some(&b"hi"[..]));
+        assert!(push.message.subscription.keys.is_some());
+        assert_eq!(push.message.ttl.seconds(), 60);
+        assert_eq!(push.message.topic, Topic::parse("orders"));
+        assert_eq!(push.key.unwrap().name().as_str(), "older");
+        assert_eq!(push.warnings, []);
+    }
+
+    #[test]
+    fn a_push_without_payload_needs_no_keys() {
+        let body =
+            r#"{"subscription":{"endpoint":"https://push.example.net/x","keys":{"auth":"%"}}}"#;
+        let push = planned(body).remove(0).unwrap();
+        assert!(push.message.content.is_none() && push.message.subscription.keys.is_none());
+        let body = r#"{"subscription":{"endpoint":"https://push.example.net/x"},"payload":""}"#;
+        assert_eq!(
+            planned(body).remove(0).unwrap_err().reason,
+            Reason::InvalidSubscription
+        );
+    }
+
+    #[test]
+    fn removed_subscriptions_are_gone_without_a_request() {
+        for endpoint in [
+            "https://permanently-removed.invalid/fcm/send/x",
+            "https://anything.invalid/x",
+            "https://anything.invalid./x",
+            "https://android.googleapis.com/gcm/send/x",
+        ] {
+            let (reason, _) = refusal(one(endpoint, ""));
+            assert_eq!(reason, Reason::RemovedByBrowser, "{endpoint}");
+        }
+        for endpoint in ["https://valid.example/x", "https://notinvalid.example/x"] {
+            assert!(planned(one(endpoint, "")).remove(0).is_ok(), "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn forbidden_endpoints_are_refused() {
+        for endpoint in [
+            "http://push.example.net/x",
+            "https://127.0.0.1/x",
+            "https://push.example.net:8443/x",
+        ] {
+            let (reason, detail) = refusal(one(endpoint, ""));
+            assert_eq!(reason, Reason::EndpointForbidden, "{endpoint}");
+            assert!(!detail.contains("/x"), "{detail}");
+        }
+    }
+
+    #[test]
+    fn a_payload_is_measured_at_the_edge() {
+        let sized = |size| {
+            one(
+                "https://a.example/x",
+                &format!(r#","payload":"{}""#, "x".repeat(size)),
+            )
+        };
+        assert!(planned(sized(3993)).remove(0).is_ok());
+        assert_eq!(
+            refusal(sized(3994)),
+            (
+                Reason::PayloadTooLarge,
+                "the payload is 3994 bytes long; at most 3993 fit".to_owned()
+            )
+        );
+    }
+
+    #[test]
+    fn a_key_that_is_not_held_is_the_producers_fault() {
+        assert_eq!(
+            refusal(one("https://a.example/x", r#","vapid_key":"2019""#)),
+            (
+                Reason::MalformedEvent,
+                "vapid_key: expected a key of the application `shop`: main, older; got `2019`"
+                    .to_owned()
+            )
+        );
+    }
+
+    #[test]
+    fn the_second_of_two_equal_endpoints_is_a_duplicate() {
+        let recipient = one("https://a.example/x", "");
+        let planned = planned(format!(r#"{{"recipients":[{recipient},{recipient}]}}"#));
+        assert!(planned[0].is_ok());
+        assert_eq!(
+            planned[1].as_ref().unwrap_err().reason,
+            Reason::DuplicateRecipient
+        );
+    }
+
+    #[test]
+    fn what_is_changed_on_the_way_is_told() {
+        let members = r#","topic":"order/1","content_encoding":"aesgcm","ttl":9999999"#;
+        let push = planned(one("https://a.example/x", members))
+            .remove(0)
+            .unwrap();
+        assert_eq!(push.message.coding, Coding::Aes128Gcm);
+        assert_eq!(push.message.topic, Some(Topic::hashed("order/1")));
+        assert_eq!(
+            push.warnings,
+            [
+                Warning::TtlClamped(9_999_999),
+                Warning::TopicReplaced,
+                Warning::LegacyCoding
+            ]
+        );
+    }
 }

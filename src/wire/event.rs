@@ -7,8 +7,10 @@ use std::time::SystemTime;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 
+use super::audience::Audience;
+pub use super::audience::RECIPIENT_LIMIT;
 use super::fault::{Fault, Faults};
-use super::json::{self, List, Object};
+use super::json::{self, Object};
 use super::member;
 use super::options::PushOptions;
 use super::recipient::{RawRecipient, RecipientRef, RecipientText};
@@ -18,9 +20,6 @@ use crate::outcome::Reason;
 
 /// The most bytes an event may have, unless an operator says otherwise.
 pub const EVENT_LIMIT: usize = 4 << 20;
-
-/// The most recipients an event may have.
-pub const RECIPIENT_LIMIT: usize = 10_000;
 
 /// One notification event, borrowing from the body it was read from.
 ///
@@ -70,20 +69,6 @@ pub struct EventError<'a> {
     pub about: EventRef<'a>,
     /// Its one recipient, if that much could be read.
     pub recipient: RecipientRef<'a>,
-}
-
-/// Who an event is for.
-enum Audience<'a> {
-    /// `subscription`, with `recipient_id`.
-    One {
-        subscription: &'a RawValue,
-        id: Option<&'a RawValue>,
-    },
-    /// `recipients`: the whole list, and the text of each.
-    Many {
-        list: &'a RawValue,
-        recipients: Vec<&'a RawValue>,
-    },
 }
 
 /// The members of an event, grouped as they are read.
@@ -200,55 +185,6 @@ fn text_of(body: &[u8]) -> Result<&str, Fault> {
         "",
         format!("the body is {found}; {EXAMPLE}"),
     ))
-}
-
-impl<'a> Audience<'a> {
-    /// Reads who an event is for; nobody, if that cannot be told.
-    fn read(
-        subscription: Option<&'a RawValue>,
-        id: Option<&'a RawValue>,
-        recipients: Option<&'a RawValue>,
-        faults: &mut Faults,
-    ) -> Self {
-        let found = match (subscription, recipients) {
-            (Some(subscription), None) => return Self::One { subscription, id },
-            (None, Some(list)) => {
-                if id.is_some() {
-                    faults.note(Fault::malformed(
-                        "recipient_id",
-                        "goes with `subscription`; each of `recipients` has an `id` of its own",
-                    ));
-                }
-                let recipients = faults.read("recipients", Some(list), recipients_of);
-                return Self::Many {
-                    list,
-                    recipients: recipients.unwrap_or_default(),
-                };
-            }
-            (Some(_), Some(_)) => "both",
-            (None, None) => "neither",
-        };
-        faults.note(Fault::malformed(
-            "",
-            format!("expected either `subscription` or `recipients`; got {found}"),
-        ));
-        Self::Many {
-            list: RawValue::NULL,
-            recipients: Vec::new(),
-        }
-    }
-}
-
-fn recipients_of<'a>(path: &'static str, raw: &'a RawValue) -> Result<Vec<&'a RawValue>, Fault> {
-    let expected = || format!("an array of 1 to {RECIPIENT_LIMIT} objects");
-    let Some(list) = List::of(raw, RECIPIENT_LIMIT) else {
-        return Err(Fault::kind(path, &expected(), raw));
-    };
-    if (1..=RECIPIENT_LIMIT).contains(&list.count) {
-        return Ok(list.elements);
-    }
-    let sentence = format!("expected {}; got {} of them", expected(), list.count);
-    Err(Fault::malformed(path, sentence))
 }
 
 impl<'a> Event<'a> {

@@ -14,6 +14,7 @@
 //! | summary | consumers | [`summary`] |
 //! | subscription event | consumers | [`subscription`] |
 
+mod audience;
 mod death;
 pub mod event;
 pub mod fault;

@@ -34,6 +34,22 @@ pub(super) enum RecipientText<'a> {
     Listed(&'a RawValue),
 }
 
+impl<'a> RawRecipient<'a> {
+    /// Returns the endpoint as it was given, if there is one.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<Cow<'a, str>> {
+        let subscription = match self.text {
+            RecipientText::Single { subscription, .. } => subscription,
+            RecipientText::Listed(recipient) => {
+                let [subscription, ..] = Object::of(recipient, &MEMBERS)?.values;
+                subscription?
+            }
+        };
+        let subscription = PushSubscription::read(subscription).ok()?;
+        subscription.endpoint_text().ok()
+    }
+}
+
 impl<'a> RecipientText<'a> {
     fn as_str(&self) -> &'a str {
         match self {

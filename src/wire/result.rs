@@ -111,17 +111,14 @@ pub fn routing_key(app: Option<&Name>, outcome: Outcome, label: Option<&Name>) -
 /// told from the first by its place, so that nobody drops its result as a repeat.
 #[must_use]
 pub fn message_id(event: &EventId, recipient: &RecipientRef<'_>, record: &Record) -> String {
-    let place = recipient.index.to_be_bytes();
-    let place: &[u8] = match record.reason {
-        Reason::DuplicateRecipient => &place,
-        _ if recipient.fingerprint.is_none() => &place,
-        _ => &[],
-    };
+    let told_by_place =
+        recipient.fingerprint.is_none() || record.reason == Reason::DuplicateRecipient;
+    let place = told_by_place.then(|| recipient.index.to_be_bytes());
     output::message_id(&[
         b"delivery",
         event.as_str().as_bytes(),
         recipient.distinction(),
-        place,
+        place.as_ref().map_or(&[], |place| place),
     ])
 }
 

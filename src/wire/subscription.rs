@@ -112,9 +112,10 @@ mod tests {
     #[test]
     fn only_the_end_and_another_key_change_a_subscription() {
         for reason in Reason::ALL {
-            let change = match reason {
-                Reason::KeyMismatch => Some(Change::KeyMismatch),
-                _ => (reason.outcome() == Outcome::Gone).then_some(Change::Gone),
+            let change = if reason == Reason::KeyMismatch {
+                Some(Change::KeyMismatch)
+            } else {
+                (reason.outcome() == Outcome::Gone).then_some(Change::Gone)
             };
             assert_eq!(Change::of(reason), change, "{}", reason.name());
         }

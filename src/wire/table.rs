@@ -11,6 +11,10 @@ pub(super) const TEXT_LIMIT: usize = 512;
 const MILLIS_LIMIT: u64 = 253_402_300_799_999;
 
 /// Returns a text of at most [`TEXT_LIMIT`] bytes.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "AMQP has many types, and only these are texts"
+)]
 pub(super) fn text<'a>(table: &'a FieldTable, name: &str) -> Option<&'a str> {
     let text = match table.inner().get(name)? {
         AMQPValue::LongString(text) => str::from_utf8(text.as_bytes()).ok()?,
@@ -22,6 +26,10 @@ pub(super) fn text<'a>(table: &'a FieldTable, name: &str) -> Option<&'a str> {
 }
 
 /// Returns an integer that is not negative, whatever its width.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "AMQP has many types, and only these are integers"
+)]
 pub(super) fn number(table: &FieldTable, name: &str) -> Option<u64> {
     match *table.inner().get(name)? {
         AMQPValue::ShortShortInt(number) => u64::try_from(number).ok(),
