@@ -111,8 +111,8 @@ where
 pub enum LoggingError {
     /// A part of the filter is neither a level nor `target=level`.
     #[error(
-        "{0:?} is neither a level (off, error, warn, info, debug, trace) nor TARGET=LEVEL, as in \
-         \"info,pushrider::broker=debug\""
+        "log.filter: {0:?} is neither a level (off, error, warn, info, debug, trace) nor \
+         TARGET=LEVEL, as in \"info,pushrider::broker=debug\""
     )]
     Filter(String),
     /// A subscriber was there before.
@@ -120,12 +120,8 @@ pub enum LoggingError {
     AlreadySet,
 }
 
-/// Reads a filter as it may be configured.
-///
-/// # Errors
-/// If a part of it is neither a level nor `target=level`: a target without a level is refused, since
-/// `inof` would be one.
-pub fn targets(filter: &str) -> Result<Targets, LoggingError> {
+/// Reads a filter; a target without a level is refused, since `inof` would be one.
+fn targets(filter: &str) -> Result<Targets, LoggingError> {
     let mut ours = DEFAULT;
     let mut named = Vec::new();
     for part in filter

@@ -193,7 +193,7 @@ fn show(found: &Actual, hidden: bool) -> String {
 }
 
 /// Quotes a text, unless it is or looks secret; at most 60 characters of it.
-fn show_text(text: &str, hidden: bool) -> String {
+pub(super) fn show_text(text: &str, hidden: bool) -> String {
     if hidden || looks_secret(text) {
         return HIDDEN.to_owned();
     }

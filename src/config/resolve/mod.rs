@@ -10,6 +10,7 @@ mod secret;
 mod sending;
 
 use std::fs;
+use std::io;
 
 use crate::admin;
 use crate::config::file::{File, Format};
@@ -17,9 +18,11 @@ use crate::config::layers::Sources;
 use crate::config::problem::{Finding, Problems, Source};
 use crate::config::request::Environment;
 use crate::config::secrets::exposure;
+use crate::config::shape::show_text;
 use crate::config::{Config, Effective};
 use crate::daemon;
 use crate::logging;
+use crate::logging::Sink;
 use crate::message::Name;
 use crate::plan::Apps;
 
@@ -130,16 +133,25 @@ pub(super) fn resolve(
 }
 
 fn logging(file: &File, scope: &mut Scope<'_>) -> Result<logging::Settings, Reported> {
-    let filter = file.log.filter.0.clone();
-    if let Err(error) = logging::targets(&filter) {
-        return Err(scope.problem("log.filter", error.to_string()));
-    }
-    let format = match file.log.format {
-        Format::Auto => logging::Format::Auto,
-        Format::Text => logging::Format::Text,
-        Format::Json => logging::Format::Json,
+    let settings = logging::Settings {
+        format: match file.log.format {
+            Format::Auto => logging::Format::Auto,
+            Format::Text => logging::Format::Text,
+            Format::Json => logging::Format::Json,
+        },
+        filter: file.log.filter.0.clone(),
     };
-    Ok(logging::Settings { format, filter })
+    match logging::subscriber(&settings, Sink::Stream, io::sink) {
+        Ok(_) => Ok(settings),
+        Err(_) => Err(scope.problem(
+            "log.filter",
+            format!(
+                "expected a level (off, error, warn, info, debug, trace) or levels of targets as \
+                 in \"info,pushrider::broker=debug\", got {}",
+                show_text(&settings.filter, false)
+            ),
+        )),
+    }
 }
 
 /// Warns of a configuration file that holds secrets and that others can read.

@@ -1,0 +1,53 @@
+//! `pushrider run`: the daemon.
+
+use std::num::NonZeroUsize;
+
+use clap::Args;
+use tracing::{error, warn};
+
+use crate::cli::{Configured, Failure, start_runtime};
+use crate::config::Environment;
+use crate::daemon;
+use crate::logging;
+
+/// Run the daemon until SIGTERM or SIGINT
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    configured: Configured,
+    /// How many worker threads run [default: one for each processor, at most 8]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+}
+
+impl Run {
+    pub(super) fn execute(self, environment: &Environment) -> Result<(), Failure> {
+        let config = self.configured.load(environment)?;
+        logging::init(&config.logging).map_err(|error| Failure::operator(error.to_string()))?;
+        for warning in &config.warnings {
+            warn!(key = warning.key, source = %warning.source, "{}", warning.what);
+        }
+        start_runtime(self.threads)?
+            .block_on(daemon::run(config.daemon))
+            .map_err(|failure| {
+                error!("{failure}");
+                // The log has the reason already.
+                Failure {
+                    status: status(&failure),
+                    message: String::new(),
+                }
+            })
+    }
+}
+
+/// Returns 78 where a restart would only fail again.
+fn status(failure: &daemon::Failure) -> u8 {
+    match failure {
+        daemon::Failure::Operator(_) | daemon::Failure::Client(_) => super::OPERATOR,
+        daemon::Failure::Admin(_)
+        | daemon::Failure::ServiceManager(_)
+        | daemon::Failure::Metrics(_)
+        | daemon::Failure::Signals(_)
+        | daemon::Failure::Task(_) => 1,
+    }
+}
