@@ -114,15 +114,21 @@ impl<T: Transport> Pipeline<T> {
     }
 
     async fn settle(&self, inbound: &Inbound, passage: &Passage) -> Arc<[Publication]> {
-        let mut settlement = Settlement::new(inbound, passage, self.clock.now().wall);
+        let mut settlement = self.open(inbound, passage);
         let turned = AssertUnwindSafe(self.settle_event(inbound, passage, &mut settlement));
         if turned.catch_unwind().await.is_err() {
             self.metrics.panicked();
-            let mut settlement = Settlement::new(inbound, passage, self.clock.now().wall);
+            let mut settlement = self.open(inbound, passage);
             self.end_unread(&mut settlement, &internal_error());
             return settlement.finish();
         }
         settlement.finish()
+    }
+
+    /// Opens the settlement of a message that is for whatever application a silent event is for.
+    fn open<'a>(&self, inbound: &'a Inbound, passage: &Passage) -> Settlement<'a> {
+        let app = self.settings.apps.find(None).ok();
+        Settlement::new(inbound, passage, app, self.clock.now().wall)
     }
 
     async fn settle_event<'a>(

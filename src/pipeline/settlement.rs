@@ -57,7 +57,12 @@ struct WaitKey {
 
 impl<'a> Settlement<'a> {
     /// Opens the settlement of a message of which only its properties are known.
-    pub(super) fn new(inbound: &'a Inbound, passage: &Passage, now: SystemTime) -> Self {
+    pub(super) fn new(
+        inbound: &'a Inbound,
+        passage: &Passage,
+        app: Option<&Arc<App>>,
+        now: SystemTime,
+    ) -> Self {
         let mut settlement = Self {
             inbound,
             passage: passage.clone(),
@@ -76,7 +81,14 @@ impl<'a> Settlement<'a> {
             publications: Vec::with_capacity(1),
         };
         let message_id = inbound.properties.message_id().as_ref();
-        settlement.about.id = message_id.and_then(|id| EventId::parse(id.as_str()));
+        let id = message_id.and_then(|id| EventId::parse(id.as_str()));
+        settlement.about(
+            &EventRef {
+                id,
+                ..EventRef::default()
+            },
+            app,
+        );
         settlement
     }
 
@@ -88,10 +100,9 @@ impl<'a> Settlement<'a> {
             id: named,
             ..about.clone()
         };
-        if let Some(app) = app {
-            self.app = Some(app.name.clone());
-            self.form = app.endpoint;
-        }
+        self.app = app.map(|app| app.name.clone());
+        self.about.app = self.app.clone().or_else(|| about.app.clone());
+        self.form = app.map(|app| app.endpoint).unwrap_or_default();
     }
 
     /// Notes an event that was understood.

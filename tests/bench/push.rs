@@ -1,7 +1,10 @@
 //! What one push costs: the signature, the encryption, and everything but the network.
 //!
 //! `cargo bench --bench push`
-#![expect(clippy::unwrap_used, reason = "a bench that cannot be set up should stop")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot be set up should stop"
+)]
 
 use std::hint::black_box;
 use std::sync::Arc;
