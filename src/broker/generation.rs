@@ -37,7 +37,8 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) address: Address,
     pub(super) topology: Arc<Topology>,
-    pub(super) deliveries: mpsc::Sender<Delivery>,
+    /// Gone when consuming is to stop.
+    pub(super) deliveries: mpsc::WeakSender<Delivery>,
     pub(super) state: watch::Sender<State>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stop: CancellationToken,
@@ -193,6 +194,8 @@ async fn watch_events(
                 tracing::info!("the broker takes publications again");
                 show_blocked(&shared, &blocked, false);
             }
+            // A channel's error is its user's to see, who may expect it.
+            Event::Error(error) if error.is_amqp_soft_error() => {}
             Event::Error(error) => return Err(error.into()),
             Event::Connected | Event::SendFlow(_) | _ => {}
         }

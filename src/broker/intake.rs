@@ -70,9 +70,9 @@ impl Intake {
     async fn start(&self) -> Result<Rooms, Trouble> {
         let mut consumers = Rooms::new();
         for (index, (channel, progress, consumed)) in self.desks.iter().enumerate() {
-            if self.shared.stop.is_cancelled() {
+            let Some(deliveries) = self.shared.deliveries.upgrade() else {
                 break;
-            }
+            };
             let receipt = Receipt {
                 generation: self.generation,
                 channel: index,
@@ -86,7 +86,6 @@ impl Intake {
                 Arc::clone(&self.in_flight),
             )
             .await?;
-            let deliveries = self.shared.deliveries.clone();
             consumers.spawn(consumer.run(deliveries, self.shared.stop.clone()));
             if self.cautious {
                 select! {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future;
 use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
@@ -31,6 +32,8 @@ const LONG_OUTAGE: Duration = Duration::from_secs(60);
 /// Lives with the broker until `owed` is closed and everything in it is settled.
 ///
 /// Cancelling `stop_consuming` ends the consumers; publishing, confirming and acknowledging go on.
+/// `deliveries` is closed then, behind the last one: the pipeline drains it, and closes `owed` when
+/// it has settled what it settles.
 ///
 /// # Errors
 /// If the first connect shows that an operator must act. After the first success nothing is fatal.
@@ -46,10 +49,10 @@ pub async fn run(
         address: Address::new(&settings)?,
         topology: Arc::new(Topology::new(&settings)),
         settings,
-        deliveries,
+        deliveries: deliveries.downgrade(),
         state,
         metrics,
-        stop: stop_consuming,
+        stop: stop_consuming.clone(),
         proven: AtomicBool::new(false),
     });
     let session = Session {
@@ -60,7 +63,15 @@ pub async fn run(
         cautious: false,
         lost: None,
     };
-    session.live().await
+    let open_until_stopped = async move {
+        stop_consuming.cancelled().await;
+        drop(deliveries);
+        future::pending().await
+    };
+    select! {
+        ended = session.live() => ended,
+        never = open_until_stopped => never,
+    }
 }
 
 /// Opens the broker, looks at every exchange and queue without changing anything, and names what

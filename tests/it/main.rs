@@ -1,3 +1,10 @@
 //! Integration tests: a real RabbitMQ, the sandbox over real TLS and HTTP/2, the real binary.
 
+#[cfg(test)]
+mod broker_faults;
+#[cfg(test)]
+mod broker_flow;
+#[cfg(test)]
+mod broker_setup;
+#[cfg(test)]
 mod support;

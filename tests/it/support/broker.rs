@@ -1,0 +1,345 @@
+//! A private RabbitMQ node: on loopback, with its own data, cookie and epmd, gone with the tests.
+//!
+//! [`Broker::shared`] is one node for all tests of the process; each takes a virtual host of its
+//! own. Tests that kill, freeze or block a broker start one with [`Broker::own`].
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::thread::sleep;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use serde_json::json;
+
+use super::node::{free_ports, signal, spawn};
+use super::vhost::Vhost;
+
+const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
+
+/// Ready-made virtual hosts of the shared node; beyond them each costs a second.
+const VHOSTS: usize = 40;
+
+/// The user that may run the daemon but not declare anything.
+pub(crate) const RUNNER: &str = "runner";
+
+/// A RabbitMQ node.
+pub(crate) struct Broker {
+    dir: PathBuf,
+    ports: Ports,
+    vhosts: usize,
+    next_vhost: AtomicUsize,
+    epmd: Child,
+    node: Mutex<Child>,
+    /// The CA that signed the certificate of the TLS listener.
+    pub(crate) ca: String,
+}
+
+#[derive(Clone, Copy)]
+struct Ports {
+    amqp: u16,
+    amqps: u16,
+    dist: u16,
+    epmd: u16,
+}
+
+impl Broker {
+    /// Returns the node that all tests of this process share.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: OnceLock<Broker> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(VHOSTS))
+    }
+
+    /// Starts a node for one test; it ends with the value.
+    pub(crate) fn own() -> Self {
+        Self::start(2)
+    }
+
+    /// Takes a virtual host nobody else uses.
+    pub(crate) fn vhost(&self) -> Vhost {
+        let number = self.next_vhost.fetch_add(1, Ordering::Relaxed);
+        let name = format!("t{number:02}");
+        if number >= self.vhosts {
+            self.control(&["add_vhost", &name]);
+            self.control(&["set_permissions", "-p", &name, "guest", ".*", ".*", ".*"]);
+            let [configure, write, read] = runner_permissions();
+            self.control(&[
+                "set_permissions",
+                "-p",
+                &name,
+                RUNNER,
+                configure,
+                write,
+                read,
+            ]);
+        }
+        Vhost::new(name, self.ports.amqp, self.ports.amqps)
+    }
+
+    /// Kills the node as a power cut would.
+    ///
+    /// A quorum queue younger than a second or two does not survive that with what is in it.
+    pub(crate) fn kill(&self) {
+        let mut node = self.node.lock().unwrap();
+        node.kill().unwrap();
+        node.wait().unwrap();
+    }
+
+    /// Stops the node in good order.
+    pub(crate) fn stop(&self) {
+        let mut node = self.node.lock().unwrap();
+        signal(&node, "TERM");
+        node.wait().unwrap();
+    }
+
+    /// Starts the node again after [`Self::kill`] or [`Self::stop`].
+    pub(crate) fn restart(&self) {
+        *self.node.lock().unwrap() = start_node(&self.dir, self.ports);
+        self.wait_until_ready();
+    }
+
+    /// Stops the node's clock: connections stay up and silent.
+    pub(crate) fn freeze(&self) {
+        signal(&self.node.lock().unwrap(), "STOP");
+    }
+
+    /// Ends [`Self::freeze`].
+    pub(crate) fn thaw(&self) {
+        signal(&self.node.lock().unwrap(), "CONT");
+    }
+
+    /// Raises the memory alarm, which blocks connections that publish.
+    pub(crate) fn block(&self) {
+        self.control(&["set_vm_memory_high_watermark", "absolute", "1MiB"]);
+    }
+
+    /// Ends [`Self::block`].
+    pub(crate) fn unblock(&self) {
+        self.control(&["set_vm_memory_high_watermark", "absolute", "2GiB"]);
+    }
+
+    /// Runs `rabbitmqctl`, which takes a second of CPU.
+    pub(crate) fn control(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(format!("{PROGRAMS}/rabbitmqctl"));
+        environment(&mut command, &self.dir, self.ports);
+        let output = command.args(arguments).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    }
+
+    fn start(vhosts: usize) -> Self {
+        assert!(
+            Path::new(PROGRAMS).is_dir(),
+            "these tests need RabbitMQ: apt-get install --no-install-recommends rabbitmq-server"
+        );
+        static NODES: AtomicUsize = AtomicUsize::new(0);
+        let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        remove_leftovers(base);
+        let number = NODES.fetch_add(1, Ordering::Relaxed);
+        let dir = base.join(format!("broker-{}-{number}", std::process::id()));
+        for part in ["home", "mnesia", "log"] {
+            fs::create_dir_all(dir.join(part)).unwrap();
+        }
+        let [amqp, amqps, dist, epmd] = free_ports();
+        let ports = Ports {
+            amqp,
+            amqps,
+            dist,
+            epmd,
+        };
+        let ca = write_configuration(&dir, ports, vhosts);
+        let broker = Self {
+            epmd: start_epmd(ports),
+            node: Mutex::new(start_node(&dir, ports)),
+            dir,
+            ports,
+            vhosts,
+            next_vhost: AtomicUsize::new(0),
+            ca,
+        };
+        broker.wait_until_ready();
+        broker
+    }
+
+    /// Waits until an AMQP handshake is answered: accepting TCP comes too early.
+    fn wait_until_ready(&self) {
+        for _ in 0..1200 {
+            let ended = self.node.lock().unwrap().try_wait().unwrap();
+            assert!(
+                ended.is_none(),
+                "RabbitMQ ended: {ended:?}; see {:?}",
+                self.dir
+            );
+            if answers(self.ports.amqp).unwrap_or(false) {
+                return;
+            }
+            sleep(Duration::from_millis(50));
+        }
+        panic!("RabbitMQ does not answer; see {:?}", self.dir);
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        for child in [self.node.get_mut().unwrap(), &mut self.epmd] {
+            let _gone = child.kill();
+            let _gone = child.wait();
+        }
+        let _gone = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn answers(port: u16) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(b"AMQP\0\0\x09\x01")?;
+    let mut frame_type = [0];
+    stream.read_exact(&mut frame_type)?;
+    Ok(frame_type == [1])
+}
+
+fn start_epmd(ports: Ports) -> Child {
+    spawn("epmd", |command| {
+        command
+            .args(["-port", &ports.epmd.to_string(), "-address", "127.0.0.1"])
+            .env_remove("ERL_EPMD_PORT")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+    })
+}
+
+fn start_node(dir: &Path, ports: Ports) -> Child {
+    let log = |name: &str| fs::File::create(dir.join("log").join(name)).unwrap();
+    spawn(&format!("{PROGRAMS}/rabbitmq-server"), |command| {
+        environment(command, dir, ports);
+        command
+            .arg("-noinput")
+            // Without a shell in between, the child is the Erlang VM itself.
+            .env("RABBITMQ_ALLOW_INPUT", "1")
+            .stdin(Stdio::null())
+            .stdout(log("out"))
+            .stderr(log("err"));
+    })
+}
+
+fn environment(command: &mut Command, dir: &Path, ports: Ports) {
+    let schedulers = "-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none \
+                      +sbwtdcpu none +sbwtdio none";
+    command
+        .current_dir(dir)
+        .env("HOME", dir.join("home"))
+        .env("RABBITMQ_NODENAME", format!("n{}@localhost", ports.amqp))
+        .env("RABBITMQ_NODE_PORT", ports.amqp.to_string())
+        .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+        .env("RABBITMQ_DIST_PORT", ports.dist.to_string())
+        .env("ERL_EPMD_PORT", ports.epmd.to_string())
+        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+        .env("RABBITMQ_MNESIA_BASE", dir.join("mnesia"))
+        .env("RABBITMQ_LOG_BASE", dir.join("log"))
+        .env("RABBITMQ_LOGS", dir.join("log/rabbit.log"))
+        .env("RABBITMQ_CONFIG_FILE", dir.join("rabbitmq.conf"))
+        .env("RABBITMQ_ENABLED_PLUGINS_FILE", dir.join("enabled_plugins"))
+        .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+        .env("RABBITMQ_PID_FILE", dir.join("rabbit.pid"))
+        .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", schedulers);
+}
+
+fn write_configuration(dir: &Path, ports: Ports, vhosts: usize) -> String {
+    let write = |name: &str, text: &str| fs::write(dir.join(name), text).unwrap();
+    let (ca, certificate, key) = certificates();
+    write("ca.pem", &ca);
+    write("certificate.pem", &certificate);
+    write("key.pem", &key);
+    write("enabled_plugins", "[].");
+    write("definitions.json", &definitions(vhosts));
+    let (amqp, amqps, dir) = (ports.amqp, ports.amqps, dir.display());
+    let configuration = format!(
+        "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
+         listeners.ssl.1 = 127.0.0.1:{amqps}\n\
+         ssl_options.cacertfile = {dir}/ca.pem\n\
+         ssl_options.certfile = {dir}/certificate.pem\n\
+         ssl_options.keyfile = {dir}/key.pem\n\
+         log.console = false\n\
+         vm_memory_high_watermark.absolute = 2GiB\n\
+         disk_free_limit.absolute = 50MB\n\
+         loopback_users = none\n\
+         load_definitions = {dir}/definitions.json\n"
+    );
+    fs::write(format!("{dir}/rabbitmq.conf"), configuration).unwrap();
+    ca
+}
+
+fn definitions(vhosts: usize) -> String {
+    let names: Vec<_> = (0..vhosts).map(|number| format!("t{number:02}")).collect();
+    let vhosts: Vec<_> = names.iter().map(|name| json!({ "name": name })).collect();
+    let allow = |user: &str, vhost: &str, [configure, write, read]: [&str; 3]| {
+        json!({ "user": user, "vhost": vhost,
+                "configure": configure, "write": write, "read": read })
+    };
+    let permissions: Vec<_> = names
+        .iter()
+        .flat_map(|vhost| {
+            [
+                allow("guest", vhost, [".*", ".*", ".*"]),
+                allow(RUNNER, vhost, runner_permissions()),
+            ]
+        })
+        .collect();
+    json!({
+        "users": [
+            { "name": "guest", "password": "guest", "tags": "administrator" },
+            { "name": RUNNER, "password": RUNNER, "tags": "" },
+        ],
+        "vhosts": vhosts,
+        "permissions": permissions,
+    })
+    .to_string()
+}
+
+/// What a daemon needs that declares nothing: configure, write, read.
+fn runner_permissions() -> [&'static str; 3] {
+    [
+        "^$",
+        r"^(webpush\.(results|delay\..*)|amq\.default)$",
+        r"^webpush\.(lane\..*|due\..*|undeliverable)$",
+    ]
+}
+
+/// Makes a CA, and a certificate for `localhost` with its key, in PEM.
+fn certificates() -> (String, String, String) {
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+    let issuer = Issuer::new(ca, ca_key);
+    let key = KeyPair::generate().unwrap();
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let certificate = CertificateParams::new(names).unwrap();
+    let certificate = certificate.signed_by(&key, &issuer).unwrap();
+    (ca_pem, certificate.pem(), key.serialize_pem())
+}
+
+/// Removes what nodes of processes that were killed left behind.
+fn remove_leftovers(base: &Path) {
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name
+            .strip_prefix("broker-")
+            .and_then(|rest| rest.split('-').next());
+        if let Some(process) = process
+            && !Path::new("/proc").join(process).exists()
+        {
+            let _gone = fs::remove_dir_all(entry.path());
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! A cable between a client and a server that can be cut, frozen, slowed and listened to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::select;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+/// Which way bytes flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From the client to the server.
+    Up,
+    /// From the server to the client.
+    Down,
+}
+
+/// A TCP proxy on loopback; it ends with the value.
+pub(crate) struct Cable {
+    port: u16,
+    state: watch::Sender<State>,
+    counts: Arc<[AtomicU64; 2]>,
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    /// How often it was cut.
+    cuts: u64,
+    refusing: bool,
+    frozen: [bool; 2],
+    delay: Duration,
+    /// Bytes to put in the place of others.
+    swap: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Cable {
+    /// Lays a cable to a port on loopback.
+    pub(crate) async fn to(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (state, watched) = watch::channel(State::default());
+        let counts: Arc<[AtomicU64; 2]> = Arc::default();
+        let mut tasks = JoinSet::new();
+        let counted = Arc::clone(&counts);
+        tasks.spawn(async move {
+            let mut lines = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                if !watched.borrow().refusing {
+                    lines.spawn(line(client, server, watched.clone(), Arc::clone(&counted)));
+                }
+            }
+        });
+        Self {
+            port,
+            state,
+            counts,
+            _tasks: tasks,
+        }
+    }
+
+    /// The port of its client end.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Cuts every connection; new ones can be made.
+    pub(crate) fn cut(&self) {
+        self.state.send_modify(|state| state.cuts += 1);
+    }
+
+    /// Closes every new connection at once, or no longer.
+    pub(crate) fn refuse(&self, refusing: bool) {
+        self.state.send_modify(|state| state.refusing = refusing);
+    }
+
+    /// Holds what flows one way, or lets it go on.
+    pub(crate) fn freeze(&self, way: Way, frozen: bool) {
+        self.state
+            .send_modify(|state| state.frozen[way as usize] = frozen);
+    }
+
+    /// Delays what flows, both ways.
+    pub(crate) fn delay(&self, delay: Duration) {
+        self.state.send_modify(|state| state.delay = delay);
+    }
+
+    /// Replaces some bytes by others of the same length, on the way up.
+    pub(crate) fn swap(&self, these: &[u8], those: &[u8]) {
+        assert_eq!(these.len(), those.len());
+        let swap = Some((these.to_vec(), those.to_vec()));
+        self.state.send_modify(|state| state.swap = swap);
+    }
+
+    /// Counts the bytes that flowed one way.
+    pub(crate) fn bytes(&self, way: Way) -> u64 {
+        self.counts[way as usize].load(Ordering::Relaxed)
+    }
+}
+
+async fn line(
+    client: TcpStream,
+    server: u16,
+    mut state: watch::Receiver<State>,
+    counts: Arc<[AtomicU64; 2]>,
+) {
+    let cuts = state.borrow_and_update().cuts;
+    let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else {
+        return;
+    };
+    client.set_nodelay(true).unwrap();
+    server.set_nodelay(true).unwrap();
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    let watched = state.clone();
+    select! {
+        _ = state.wait_for(|state| state.cuts > cuts) => {}
+        () = carry(from_client, to_server, Way::Up, watched.clone(), &counts) => {}
+        () = carry(from_server, to_client, Way::Down, watched, &counts) => {}
+    }
+}
+
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    way: Way,
+    mut state: watch::Receiver<State>,
+    counts: &[AtomicU64; 2],
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        let flows = state.wait_for(|state| !state.frozen[way as usize]).await;
+        let Ok(State { delay, swap, .. }) = flows.map(|state| state.clone()) else {
+            return;
+        };
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+        let bytes = &mut buffer[..count];
+        if let (Way::Up, Some((these, those))) = (way, swap) {
+            replace(bytes, &these, &those);
+        }
+        if to.write_all(bytes).await.is_err() {
+            return;
+        }
+        counts[way as usize].fetch_add(count as u64, Ordering::Relaxed);
+    }
+}
+
+fn replace(bytes: &mut [u8], these: &[u8], those: &[u8]) {
+    let mut at = 0;
+    while at + these.len() <= bytes.len() {
+        if bytes[at..].starts_with(these) {
+            bytes[at..at + those.len()].copy_from_slice(those);
+            at += those.len();
+        } else {
+            at += 1;
+        }
+    }
+}

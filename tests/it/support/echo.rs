@@ -1,0 +1,187 @@
+//! The broker's rooms with a trivial pipeline: each delivery is answered at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::types::FieldTable;
+use pushrider::broker::{
+    Declare, Delivery, Inbound, Lane, OperatorMustAct, Owed, Pace, Publication, Route, Settings,
+    State, run,
+};
+use pushrider::message::Name;
+use pushrider::metrics::Metrics;
+use pushrider::secret::Secret;
+use pushrider::wire::Kind;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::eventually;
+
+/// Where the results of [`result`] are taken from.
+pub(crate) const RESULTS: &str = "test.results";
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The broker's rooms, running.
+pub(crate) struct Echo {
+    /// What the rooms say of themselves.
+    pub(crate) state: watch::Receiver<State>,
+    /// What they count.
+    pub(crate) metrics: Arc<Metrics>,
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), OperatorMustAct>>,
+    held: watch::Sender<bool>,
+    seen: watch::Receiver<usize>,
+}
+
+impl Echo {
+    /// Starts; `answer` makes the publications of a delivery.
+    pub(crate) fn start(
+        settings: Settings,
+        answer: impl Fn(&Inbound) -> Vec<Publication> + Send + 'static,
+    ) -> Self {
+        let (deliveries, mut taken) = mpsc::channel::<Delivery>(256);
+        let (owe, owed) = mpsc::channel(256);
+        let (state, watched) = watch::channel(State::default());
+        let (held, mut hold) = watch::channel(false);
+        let (saw, seen) = watch::channel(0);
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let stop = CancellationToken::new();
+        let counted = Arc::clone(&metrics);
+        let life = run(settings, deliveries, owed, state, counted, stop.clone());
+        tokio::spawn(async move {
+            while let Some(delivery) = taken.recv().await {
+                saw.send_modify(|count| *count += 1);
+                hold.wait_for(|held| !held).await.unwrap();
+                let publications = answer(&delivery.inbound).into();
+                let receipt = delivery.receipt;
+                let owed = Owed {
+                    receipt,
+                    publications,
+                };
+                if owe.send(owed).await.is_err() {
+                    break;
+                }
+            }
+        });
+        Self {
+            state: watched,
+            metrics,
+            stop,
+            running: tokio::spawn(life),
+            held,
+            seen,
+        }
+    }
+
+    /// Holds the answers back, or lets them go.
+    pub(crate) fn hold(&self, held: bool) {
+        self.held.send_replace(held);
+    }
+
+    /// Waits until so many deliveries were handed out.
+    pub(crate) async fn has_seen(&self, count: usize) {
+        let mut seen = self.seen.clone();
+        eventually(PATIENCE, async || {
+            let seen = *seen.borrow_and_update();
+            if seen >= count { Ok(()) } else { Err(seen) }
+        })
+        .await;
+    }
+
+    /// Waits until the state is as wanted.
+    pub(crate) async fn is(&self, wanted: impl Fn(&State) -> bool) {
+        eventually(PATIENCE, async || {
+            let state = self.state.borrow().clone();
+            if wanted(&state) { Ok(()) } else { Err(state) }
+        })
+        .await;
+    }
+
+    /// Waits until it consumes.
+    pub(crate) async fn consumes(&self) {
+        self.is(|state| state.consuming).await;
+    }
+
+    /// Reads a metric by the whole of its line before the value.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        let text = self.metrics.render().unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.unwrap_or_else(|| panic!("no {series}"))
+            .trim()
+            .parse()
+            .unwrap()
+    }
+
+    /// Stops in good order.
+    pub(crate) async fn stop(self) {
+        self.hold(false);
+        self.stop.cancel();
+        self.ended().await.unwrap();
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn ended(self) -> Result<(), OperatorMustAct> {
+        tokio::time::timeout(PATIENCE, self.running)
+            .await
+            .unwrap()
+            .unwrap()
+    }
+}
+
+/// Settings with short times, one lane and three short delay bands.
+pub(crate) fn settings(url: String) -> Settings {
+    Settings {
+        url: Secret::new(url),
+        ca: None,
+        prefix: name("webpush"),
+        declare: Declare::Create,
+        lanes: vec![Lane {
+            name: name("default"),
+            prefetch: 200,
+            due_prefetch: 50,
+            max_bytes: None,
+        }],
+        bands: [50, 150, 400].map(Duration::from_millis).to_vec(),
+        delivery_limit: 20,
+        quarantine_age: Duration::from_hours(1),
+        unrouted_messages: 1000,
+        unrouted_age: Duration::from_hours(1),
+        heartbeat: Duration::from_secs(2),
+        connect_timeout: Duration::from_secs(5),
+        confirm_timeout: Duration::from_secs(10),
+    }
+}
+
+/// Makes a name.
+pub(crate) fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+/// A result that repeats the body.
+pub(crate) fn result(inbound: &Inbound) -> Vec<Publication> {
+    let key = "delivery.test.accepted._".to_owned();
+    vec![publication(inbound, Route::Results(key), Kind::Result)]
+}
+
+/// A retry copy.
+pub(crate) fn retry(inbound: &Inbound, after: Duration) -> Vec<Publication> {
+    let lane = inbound.lane.clone();
+    let pace = Pace::AtLeast;
+    let route = Route::Delay { lane, after, pace };
+    vec![publication(inbound, route, Kind::Retry)]
+}
+
+/// A publication that repeats the body.
+pub(crate) fn publication(inbound: &Inbound, to: Route, kind: Kind) -> Publication {
+    Publication {
+        to,
+        kind,
+        message_id: String::from_utf8_lossy(&inbound.body).into_owned(),
+        correlation_id: None,
+        timestamp: 1_700_000_000,
+        headers: FieldTable::default(),
+        body: inbound.body.clone(),
+    }
+}
