@@ -16,10 +16,11 @@ use super::{App, Refusal};
 use crate::guard;
 use crate::message::{Coding, PLAINTEXT_LIMIT, PushMessage};
 use crate::outcome::{Reason, Warning};
-use crate::subscription::{Endpoint, Fingerprint, Subscription};
+use crate::subscription::{Endpoint, Fingerprint, Keys, Subscription};
 use crate::vapid::VapidKey;
 use crate::wire::event::Event;
 use crate::wire::fault::Fault;
+use crate::wire::options::PushOptions;
 use crate::wire::recipient::Recipient;
 
 /// The endpoints of one message that have had their turn.
@@ -60,36 +61,33 @@ pub fn plan_recipient(
         detail: forbidden.to_string().into(),
     })?;
     let key = key_of(recipient, app)?;
-    let content = recipient.options.payload.clone();
-    let keys = match &content {
-        Some(content) => {
-            check_size(content.len(), app)?;
-            Some(recipient.keys()?)
-        }
-        None => None,
-    };
-    let mut warnings = terms.warnings.clone();
-    if recipient.options.topic_replaced {
-        warnings.push(Warning::TopicReplaced);
-    }
-    if recipient.options.coding == Some(Coding::AesGcm) {
-        warnings.push(Warning::LegacyCoding);
-    }
+    let options = &recipient.options;
     Ok(Push {
         message: PushMessage {
             subscription: Subscription {
                 endpoint: endpoint.clone(),
-                keys,
+                keys: keys_of(recipient, app)?,
             },
-            content,
+            content: options.payload.clone(),
             coding: Coding::Aes128Gcm,
             ttl: terms.deadline.ttl(now),
             urgency: event.urgency,
-            topic: recipient.options.topic.clone(),
+            topic: options.topic.clone(),
         },
         key,
-        warnings,
+        warnings: warnings(options, terms),
     })
+}
+
+fn warnings(options: &PushOptions, terms: &Terms) -> Vec<Warning> {
+    let mut warnings = terms.warnings.clone();
+    if options.topic_replaced {
+        warnings.push(Warning::TopicReplaced);
+    }
+    if options.coding == Some(Coding::AesGcm) {
+        warnings.push(Warning::LegacyCoding);
+    }
+    warnings
 }
 
 impl Seen {
@@ -146,15 +144,20 @@ fn key_of(recipient: &Recipient<'_>, app: &App) -> Result<Option<Arc<VapidKey>>,
     Err(recipient.fault("vapid_key", expected).into())
 }
 
-fn check_size(length: usize, app: &App) -> Result<(), Refusal> {
+/// Decodes the keys to encrypt the payload with, if there is one and it fits.
+fn keys_of(recipient: &Recipient<'_>, app: &App) -> Result<Option<Keys>, Refusal> {
+    let Some(payload) = &recipient.options.payload else {
+        return Ok(None);
+    };
     let limit = app.payload_limit.min(PLAINTEXT_LIMIT);
-    if length <= limit {
-        return Ok(());
+    if payload.len() > limit {
+        let length = payload.len();
+        return Err(Refusal {
+            reason: Reason::PayloadTooLarge,
+            detail: format!("the payload is {length} bytes long; at most {limit} fit").into(),
+        });
     }
-    Err(Refusal {
-        reason: Reason::PayloadTooLarge,
-        detail: format!("the payload is {length} bytes long; at most {limit} fit").into(),
-    })
+    Ok(Some(recipient.keys()?))
 }
 
 impl From<Fault> for Refusal {

@@ -113,32 +113,7 @@ pub fn decode(body: &Bytes) -> Result<Event<'_>, Box<EventError<'_>>> {
             format!("the body is not valid JSON: {error}"),
         ));
     }
-    let [version, subscription, recipient_id, recipients, rest @ ..] = object.values;
-    let [id, app, label, group, metadata, urgency, results, rest @ ..] = rest;
-    let [ttl, created_at, deliver_at, expires_at, options @ ..] = rest;
-    // A later version may well have members that this one does not know, so it is judged first.
-    faults.read("version", version, member::version);
-    faults.note_strangers(&object, &MEMBERS);
-    let event = Event {
-        about: EventRef {
-            id: faults.read("id", id, member::event_id),
-            app: faults.read("app", app, member::name),
-            label: faults.read("label", label, member::name),
-            group: faults.read("group", group, member::group),
-            metadata: faults.read("metadata", metadata, member::metadata),
-        },
-        urgency: faults
-            .read("urgency", urgency, member::urgency)
-            .unwrap_or_default(),
-        results: faults.read("results", results, member::results),
-        ttl: faults.read("ttl", ttl, member::seconds),
-        created_at: faults.read("created_at", created_at, member::time),
-        deliver_at: faults.read("deliver_at", deliver_at, member::time),
-        expires_at: faults.read("expires_at", expires_at, member::time),
-        options: PushOptions::read(body, options, &mut faults),
-        audience: Audience::read(subscription, recipient_id, recipients, &mut faults),
-        body,
-    };
+    let event = Event::read(&object, body, &mut faults);
     match faults.first() {
         None => Ok(event),
         Some(fault) => Err(Box::new(EventError {
@@ -188,6 +163,36 @@ fn text_of(body: &[u8]) -> Result<&str, Fault> {
 }
 
 impl<'a> Event<'a> {
+    /// Reads every member, whatever is wrong with the others.
+    fn read(object: &Object<'a, { MEMBERS.len() }>, body: &'a Bytes, faults: &mut Faults) -> Self {
+        let [version, subscription, recipient_id, recipients, rest @ ..] = object.values;
+        let [id, app, label, group, metadata, urgency, results, rest @ ..] = rest;
+        let [ttl, created_at, deliver_at, expires_at, options @ ..] = rest;
+        // A later version may well have members that this one does not know: it is judged first.
+        faults.read("version", version, member::version);
+        faults.note_strangers(object, &MEMBERS);
+        Self {
+            about: EventRef {
+                id: faults.read("id", id, member::event_id),
+                app: faults.read("app", app, member::name),
+                label: faults.read("label", label, member::name),
+                group: faults.read("group", group, member::group),
+                metadata: faults.read("metadata", metadata, member::metadata),
+            },
+            urgency: faults
+                .read("urgency", urgency, member::urgency)
+                .unwrap_or_default(),
+            results: faults.read("results", results, member::results),
+            ttl: faults.read("ttl", ttl, member::seconds),
+            created_at: faults.read("created_at", created_at, member::time),
+            deliver_at: faults.read("deliver_at", deliver_at, member::time),
+            expires_at: faults.read("expires_at", expires_at, member::time),
+            options: PushOptions::read(body, options, faults),
+            audience: Audience::read(subscription, recipient_id, recipients, faults),
+            body,
+        }
+    }
+
     /// Returns the body it was read from.
     #[must_use]
     pub fn body(&self) -> &'a Bytes {
