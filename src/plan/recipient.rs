@@ -1,9 +1,9 @@
 //! What to do with one recipient: push to it, or end it without a request.
 //!
-//! Why in this order: a repeated endpoint has had its turn whatever else it says; a browser that
-//! took its subscription back has the last word about it, so its application hears `gone` even
-//! where the guard or the keys would refuse too; proving the key to be on the curve costs most and
-//! comes last.
+//! Why in this order: a browser that took its subscription back has the last word about it, so its
+//! application hears `gone` even where the guard or the keys would refuse too; proving the key to be
+//! on the curve costs most and comes late. Only a recipient that can be pushed to takes its
+//! endpoint's turn: a row with broken keys must not keep the good row beside it from its message.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -52,21 +52,22 @@ pub fn plan_recipient(
     now: SystemTime,
 ) -> Result<Push, Refusal> {
     let endpoint = &recipient.endpoint;
-    if event.is_fan_out() {
-        seen.note(endpoint)?;
-    }
     check_removed(endpoint)?;
     guard.check(endpoint).map_err(|forbidden| Refusal {
         reason: Reason::EndpointForbidden,
         detail: forbidden.to_string().into(),
     })?;
     let key = key_of(recipient, app)?;
+    let keys = keys_of(recipient, app)?;
+    if event.is_fan_out() {
+        seen.note(endpoint)?;
+    }
     let options = &recipient.options;
     Ok(Push {
         message: PushMessage {
             subscription: Subscription {
                 endpoint: endpoint.clone(),
-                keys: keys_of(recipient, app)?,
+                keys,
             },
             content: options.payload.clone(),
             coding: Coding::Aes128Gcm,

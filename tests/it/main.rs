@@ -7,4 +7,6 @@ mod broker_flow;
 #[cfg(test)]
 mod broker_setup;
 #[cfg(test)]
+mod main_job;
+#[cfg(test)]
 mod support;

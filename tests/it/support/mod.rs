@@ -2,7 +2,9 @@
 
 pub(crate) mod broker;
 pub(crate) mod cable;
+pub(crate) mod daemon;
 pub(crate) mod echo;
+pub(crate) mod house;
 pub(crate) mod node;
 pub(crate) mod vhost;
 

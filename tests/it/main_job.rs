@@ -1,0 +1,396 @@
+//! The main job, end to end: an event becomes an encrypted push, and its result comes back.
+
+use std::time::Duration;
+
+use pushrider::clock::{Clock, SystemClock};
+use serde_json::{Value, json};
+
+use crate::support::house::{House, event, is_delivery};
+use crate::support::{eventually, wanted};
+
+#[tokio::test]
+async fn an_event_becomes_a_push_that_a_browser_can_read() {
+    let mut house = House::open("").await;
+    let alice = house.subscribe(json!({}));
+    let more = json!({ "ttl": 60, "urgency": "high", "topic": "news", "metadata": { "order": 7 } });
+    house.publish(&event("e1", &alice, more)).await;
+
+    let results = house.results_of("e1", 1).await;
+    let result = &results[0];
+    for (member, value) in [
+        ("outcome", json!("accepted")),
+        ("app", json!("shop")),
+        ("status", json!(201)),
+        ("attempts", json!(1)),
+        ("requests", json!(1)),
+        ("vapid_key", json!("main")),
+        ("metadata", json!({ "order": 7 })),
+    ] {
+        assert_eq!(result[member], value, "{member} of {result:#}");
+    }
+    assert_eq!(result["recipient"]["endpoint"], alice.endpoint);
+    let message = house.sandbox.messages(Some(&alice.id)).remove(0);
+    assert_eq!(message.text.as_deref(), Some("hello"));
+    assert_eq!(message.http_version, "HTTP/2");
+    let headers = [&message.ttl, &message.urgency, &message.topic];
+    assert_eq!(
+        headers.map(|it| it.as_deref().unwrap()),
+        ["60", "high", "news"]
+    );
+    assert_eq!(
+        message.vapid.as_ref().unwrap().aud,
+        house.sandbox.origins()[0]
+    );
+    house.settled().await;
+    house.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn the_dead_are_told_and_kept_until_somebody_asks() {
+    let mut house = House::open("").await;
+    let gone = house.subscribe(json!({ "status": 410 }));
+    house.publish(&event("e1", &gone, json!({}))).await;
+    let results = house.results_of("e1", 1).await;
+    assert_eq!(results[0]["outcome"], "gone");
+    let dead = eventually(Duration::from_secs(5), async || {
+        house
+            .vhost
+            .take("webpush.dead-subscriptions")
+            .await
+            .ok_or("none")
+    })
+    .await;
+    let dead: Value = serde_json::from_slice(&dead.delivery.data).unwrap();
+    assert_eq!(
+        (&dead["change"], &dead["event_id"]),
+        (&json!("gone"), &json!("e1"))
+    );
+    assert_eq!(dead["recipient"]["endpoint"], gone.endpoint);
+}
+
+#[tokio::test]
+async fn what_is_no_event_costs_one_message() {
+    let mut house = House::open("").await;
+    let alice = house.subscribe(json!({}));
+    let bodies: [&[u8]; 6] = [
+        b"",
+        b"null",
+        b"[]",
+        b"{",
+        b"\xff\xfe",
+        br#"{"id":"e0","tll":1,"payload":"x"}"#,
+    ];
+    for body in bodies {
+        house.publish_bytes(body).await;
+    }
+    house.publish_bytes(&vec![b' '; 20 << 20]).await;
+    house.publish(&event("e1", &alice, json!({}))).await;
+    assert_eq!(house.results_of("e1", 1).await[0]["outcome"], "accepted");
+    let bad = house
+        .gather(7, |result| {
+            is_delivery(result) && result["outcome"] == "rejected"
+        })
+        .await;
+    for result in &bad {
+        let detail = result["detail"].as_str().unwrap();
+        assert!(detail.split(' ').count() > 4, "not a sentence: {detail:?}");
+    }
+    house.settled().await;
+    assert_eq!(house.vhost.depth("webpush.quarantine").await, 7);
+}
+
+#[tokio::test]
+async fn one_bad_recipient_fails_alone() {
+    let mut house = House::open("").await;
+    let (alice, gone) = (
+        house.subscribe(json!({})),
+        house.subscribe(json!({ "status": 410 })),
+    );
+    let mut broken = serde_json::to_value(&alice).unwrap();
+    broken["keys"]["p256dh"] = json!("AAAA");
+    house
+        .publish(
+            &json!({ "id": "c1", "payload": { "n": 1.50 }, "recipients": [
+            { "id": "broken", "subscription": broken },
+            { "id": "gone", "subscription": gone },
+            { "id": "private", "subscription": { "endpoint": "https://10.0.0.1/x" } },
+            { "id": "alice", "subscription": alice },
+        ] }),
+        )
+        .await;
+    let results = house.results_of("c1", 4).await;
+    let mut told: Vec<_> = results
+        .iter()
+        .map(|result| {
+            (
+                result["recipient"]["id"].as_str().unwrap(),
+                result["reason"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [
+            ("alice", "accepted"),
+            ("broken", "invalid_subscription"),
+            ("gone", "unsubscribed"),
+            ("private", "endpoint_forbidden"),
+        ]
+    );
+    let texts = house.arrived(&alice.id, 1).await;
+    assert_eq!(texts, [r#"{"n":1.5}"#]);
+}
+
+#[tokio::test]
+async fn a_campaign_reaches_every_recipient_once() {
+    let mut house = House::open("").await;
+    let all: Vec<_> = (0..120).map(|_| house.subscribe(json!({}))).collect();
+    let recipients: Vec<_> = all
+        .iter()
+        .map(|one| json!({ "subscription": one }))
+        .collect();
+    house
+        .publish(&json!({ "id": "c1", "payload": "x", "recipients": recipients }))
+        .await;
+    house.results_of("c1", 120).await;
+    let summaries = house
+        .gather(3, |result| result.get("chunk").is_some())
+        .await;
+    assert_eq!(summaries.len(), 3);
+    for one in &all {
+        assert_eq!(house.sandbox.messages(Some(&one.id)).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_fails_is_tried_again_from_the_broker() {
+    let mut house = House::open("").await;
+    let shaky = house.subscribe(json!([
+        { "status": 503 },
+        { "status": 429, "headers": { "Retry-After": "1" } },
+        { "fault": "cut" },
+        { "status": 201 },
+    ]));
+    house.publish(&event("e1", &shaky, json!({}))).await;
+    let results = house.results_of("e1", 1).await;
+    assert_eq!(
+        (&results[0]["outcome"], &results[0]["attempts"]),
+        (&json!("accepted"), &json!(4))
+    );
+    house.settled().await;
+}
+
+#[tokio::test]
+async fn a_schedule_is_kept_and_never_early() {
+    let mut house = House::open("").await;
+    let alice = house.subscribe(json!({}));
+    let at = SystemClock.now().wall + Duration::from_secs(3);
+    let deliver_at = jiff::Timestamp::try_from(at).unwrap().to_string();
+    house
+        .publish(&event("e1", &alice, json!({ "deliver_at": deliver_at })))
+        .await;
+    house.results_of("e1", 1).await;
+    let received = house.sandbox.messages(Some(&alice.id))[0].received_at;
+    let late = received.duration_since(at).expect("never early");
+    assert!(late < Duration::from_secs(2), "{late:?} late");
+}
+
+#[tokio::test]
+async fn hostile_answers_do_no_harm() {
+    let mut house = House::open("push.timeout = '2s'\nretry.max_attempts = 1").await;
+    for (answers, outcome, reason) in [
+        (
+            json!({ "status": 301, "headers": { "Location": "http://127.0.0.1/" } }),
+            "rejected",
+            "redirected",
+        ),
+        (
+            json!({ "status": 200, "body_bytes": 100_000_000 }),
+            "accepted",
+            "accepted",
+        ),
+        (
+            json!({ "status": 500, "body_bytes": 100_000_000 }),
+            "failed",
+            "service_unavailable",
+        ),
+        (
+            json!({ "status": 400, "body": "drip drip drip drip", "trickle": "1s" }),
+            "failed",
+            "timeout",
+        ),
+        (json!({ "fault": "hang" }), "failed", "timeout"),
+        (
+            json!({ "status": 429, "headers": { "Retry-After": "inf" } }),
+            "failed",
+            "throttled",
+        ),
+        (
+            json!({ "fault": "reset", "reason": "INTERNAL_ERROR" }),
+            "failed",
+            "network",
+        ),
+        (
+            json!([{ "fault": "goaway_unprocessed" }, { "status": 201 }]),
+            "accepted",
+            "accepted",
+        ),
+        (
+            json!([{ "fault": "reset", "reason": "REFUSED_STREAM" }, { "status": 201 }]),
+            "accepted",
+            "accepted",
+        ),
+        (json!({ "fault": "goaway" }), "accepted", "accepted"),
+    ] {
+        let one = house.subscribe(answers);
+        house.publish(&event(&one.id, &one, json!({}))).await;
+        let results = house.results_of(&one.id, 1).await;
+        assert_eq!(
+            (&results[0]["outcome"], &results[0]["reason"]),
+            (&json!(outcome), &json!(reason))
+        );
+    }
+    let rss = resident_kib(house.daemon.pid());
+    assert!(rss < 100 * 1024, "{rss} KiB resident");
+}
+
+#[tokio::test]
+async fn a_name_that_resolves_to_loopback_is_not_connected_to() {
+    let settings = pushrider::sandbox::Settings {
+        host: Some("localhost".into()),
+        ..Default::default()
+    };
+    let mut house = House::open_with(settings, "guard.allow = []").await;
+    let one = house.subscribe(json!({}));
+    house.publish(&event("e1", &one, json!({}))).await;
+    assert_eq!(
+        house.results_of("e1", 1).await[0]["reason"],
+        "endpoint_forbidden"
+    );
+    assert!(house.sandbox.messages(None).is_empty());
+}
+
+#[tokio::test]
+async fn a_stalled_service_does_not_slow_another() {
+    let settings = pushrider::sandbox::Settings {
+        listen: vec!["127.0.0.1:0".parse().unwrap(); 2],
+        ..Default::default()
+    };
+    let mut house = House::open_with(settings, "push.per_origin = 20\npush.timeout = '15s'").await;
+    let stalled = house.subscribe_at(0, json!({ "fault": "hang" }));
+    let fine = house.subscribe_at(1, json!({}));
+    for n in 0..600 {
+        house
+            .publish(&event(&format!("s{n}"), &stalled, json!({ "ttl": 3600 })))
+            .await;
+    }
+    for n in 0..100 {
+        house
+            .publish(&event(&format!("f{n}"), &fine, json!({})))
+            .await;
+    }
+    let begun = SystemClock.now().mono;
+    house
+        .gather(100, |result| {
+            result["event_id"]
+                .as_str()
+                .is_some_and(|id| id.starts_with('f'))
+        })
+        .await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(house.daemon.metric("pushrider_retries_total", "busy").await > 0.0);
+}
+
+#[tokio::test]
+async fn no_secret_of_the_run_is_logged() {
+    let mut house = House::open("retry.max_attempts = 2").await;
+    let fine = house.subscribe(json!({}));
+    let gone = house.subscribe(json!({ "status": 410, "body": "SecretBody" }));
+    let down = house.subscribe(json!({ "fault": "cut" }));
+    let refused = json!({ "endpoint": "https://10.0.0.1/SecretPath", "keys": fine.keys });
+    for (n, one) in [&fine, &gone, &down].into_iter().enumerate() {
+        house
+            .publish(&event(
+                &format!("e{n}"),
+                one,
+                json!({ "payload": "SecretPayload" }),
+            ))
+            .await;
+    }
+    house
+        .publish(&json!({ "id": "e3", "subscription": refused }))
+        .await;
+    house.publish_bytes(b"{\"SecretMember\":").await;
+    house.gather(5, is_delivery).await;
+    house.settled().await;
+    house.daemon.stop().await;
+
+    let log = house.daemon.log();
+    assert!(
+        log.matches("\"settled\"").count() >= 5,
+        "settled lines are logged:\n{log}"
+    );
+    let key = house.daemon.private_key();
+    let mut secrets: Vec<String> = key
+        .lines()
+        .filter(|line| !line.starts_with('-'))
+        .map(str::to_owned)
+        .collect();
+    secrets
+        .extend(["SecretBody", "SecretPath", "SecretPayload", "SecretMember"].map(str::to_owned));
+    secrets.extend(["guest:guest", "vapid t=", "eyJ0eXAi"].map(str::to_owned));
+    for one in [&fine, &gone, &down] {
+        let token = one.endpoint.rsplit('/').next().unwrap();
+        secrets.extend([token, &one.keys.auth, &one.keys.p256dh].map(str::to_owned));
+    }
+    for secret in secrets {
+        assert!(!log.contains(&secret), "{secret} in the log:\n{log}");
+    }
+    assert!(log.contains("\"sub\""), "fingerprints are logged:\n{log}");
+}
+
+#[tokio::test]
+async fn what_happens_is_seen_from_outside() {
+    let mut house = House::open("").await;
+    let fine = house.subscribe(json!({}));
+    house.publish(&event("e1", &fine, json!({}))).await;
+    house.results_of("e1", 1).await;
+    house.settled().await;
+    for (name, labels, value) in [
+        ("pushrider_deliveries_total", "", 1.0),
+        ("pushrider_messages_total", r#"outcome="accepted""#, 1.0),
+        ("pushrider_vapid_tokens_signed_total", "", 1.0),
+        ("pushrider_publishes_total", r#"result="ack""#, 1.0),
+        ("pushrider_broker_connected", "", 2.0),
+        ("pushrider_requests_in_flight", "", 0.0),
+    ] {
+        assert_eq!(
+            house.daemon.metric(name, labels).await,
+            value,
+            "{name}{{{labels}}}"
+        );
+    }
+    assert_eq!(house.daemon.get("/livez").await.unwrap().0, 200);
+    let (status, key) = house
+        .daemon
+        .get("/apps/shop/application-server-key")
+        .await
+        .unwrap();
+    assert_eq!(status, 200);
+    assert!(key.contains("\"main\""), "{key}");
+    wanted(house.outcomes(), |outcomes| outcomes.len() == 1).unwrap();
+}
+
+fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
