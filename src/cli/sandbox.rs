@@ -123,6 +123,14 @@ async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) {
 /// Prints what a person needs to push here.
 fn introduce(out: &mut impl Write, args: &Sandbox, running: &Running) -> io::Result<()> {
     let control = running.control().unwrap_or_default();
+    let kept = args
+        .state
+        .as_ref()
+        .map(|directory| directory.join("ca.pem"));
+    let ca = kept.as_ref().map_or_else(
+        || format!("{control}/ca.pem"),
+        |path| path.display().to_string(),
+    );
     writeln!(
         out,
         "pushrider sandbox, a push service for development and tests"
@@ -134,38 +142,32 @@ fn introduce(out: &mut impl Write, args: &Sandbox, running: &Running) -> io::Res
         out,
         "  control  {control}  (/subscriptions /messages /stats /ca.pem)"
     )?;
-    let ca = args
-        .state
-        .as_ref()
-        .map(|directory| directory.join("ca.pem"));
-    match &ca {
-        Some(path) => writeln!(out, "  CA       {}", path.display())?,
-        None => writeln!(
-            out,
-            "  CA       {control}/ca.pem  (--state DIR keeps it between runs)"
-        )?,
+    writeln!(out, "  CA       {ca}\n")?;
+    if kept.is_none() {
+        let hint = "The CA is made anew at every start (--state DIR keeps it); save it:";
+        writeln!(out, "{hint}\n\n  curl -o sandbox-ca.pem {ca}\n")?;
     }
-    let file = ca.unwrap_or_else(|| "sandbox-ca.pem".into());
-    write!(
+    let file = kept.unwrap_or_else(|| "sandbox-ca.pem".into());
+    let lines = configuration(running.origins(), &file.display().to_string());
+    writeln!(
         out,
-        "\n\
-         To push here, put this into pushrider.toml:\n\n\
-         {}\n\
-         Get a subscription, and see what has arrived:\n\n\
+        "To push here, put this into pushrider.toml:\n\n{lines}"
+    )?;
+    explain(out, &control)?;
+    out.flush()
+}
+
+/// Prints how to talk to the control listener.
+fn explain(out: &mut impl Write, control: &str) -> io::Result<()> {
+    let answers = r#"[{"status": 503, "times": 2}, {"status": 201}]"#;
+    writeln!(
+        out,
+        "Get a subscription, and see what has arrived:\n\n\
          \x20 curl -X POST {control}/subscriptions\n\
          \x20 curl {control}/messages\n\n\
          Make a subscription fail twice, then work:\n\n\
-         \x20 curl -X PUT {control}/subscriptions/s1/answer \\\n\
-         \x20   -d '[{{\"status\": 503, \"times\": 2}}, {{\"status\": 201}}]'\n\n",
-        configuration(running.origins(), &file.display().to_string())
-    )?;
-    if args.state.is_none() {
-        writeln!(
-            out,
-            "Save the CA first: curl -o sandbox-ca.pem {control}/ca.pem\n"
-        )?;
-    }
-    out.flush()
+         \x20 curl -X PUT {control}/subscriptions/s1/answer -d '{answers}'\n"
+    )
 }
 
 /// Writes the part of a configuration that lets the daemon push to these origins.

@@ -76,7 +76,7 @@ pub struct Settings {
     pub latency: Duration,
     /// How many messages are kept.
     pub keep: usize,
-    /// Whether bodies are decrypted; without it only heads are checked, which is a third of the
+    /// Whether bodies are decrypted; without it only heads are checked, which is a sixth of the
     /// work.
     pub decrypt: bool,
     /// Whether HTTP/2 is offered.

@@ -30,6 +30,16 @@ pub(crate) enum Body {
     TooLong,
 }
 
+impl Body {
+    /// Returns how many bytes it has, if it is not over the limit.
+    pub(crate) fn length(&self) -> Option<usize> {
+        match self {
+            Self::Whole(body) => Some(body.len()),
+            Self::TooLong => None,
+        }
+    }
+}
+
 /// What a push is held against.
 pub(crate) struct Terms<'a> {
     /// The origin it was sent to.

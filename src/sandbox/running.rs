@@ -44,7 +44,7 @@ impl Running {
         }
     }
 
-    /// Returns the origins, in the order of [`Settings::listen`].
+    /// Returns the origins, in the order of [`Settings::listen`](super::Settings::listen).
     #[must_use]
     pub fn origins(&self) -> &[String] {
         &self.service.origins

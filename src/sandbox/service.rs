@@ -58,7 +58,7 @@ impl PushService {
             Ok(subscription) => self.receive(id, &subscription, connection, &head, &body, now),
             Err(refusal) => (self.refuse(&refusal), 0),
         };
-        let delay = self.latency + answer.delay;
+        let delay = self.latency.saturating_add(answer.delay);
         if !delay.is_zero() {
             sleep(delay).await;
         }
@@ -211,19 +211,15 @@ fn message(
     now: SystemTime,
 ) -> Message {
     let shown = |name| push::shown(&head.headers, name);
-    let text = receipt
-        .plaintext
-        .as_deref()
-        .and_then(|bytes| str::from_utf8(bytes).ok());
+    let claimed = |credential: Arc<Credential>| (credential.claims.clone(), credential.key.clone());
+    let (vapid, key) = receipt.credential.map(claimed).unzip();
+    let text = receipt.plaintext.clone().map(String::from_utf8);
+    let http2 = head.version == Version::HTTP_2;
     Message {
         id,
         subscription: Arc::clone(&subscription.id),
         received_at: now,
-        http_version: if head.version == Version::HTTP_2 {
-            "HTTP/2"
-        } else {
-            "HTTP/1.1"
-        },
+        http_version: if http2 { "HTTP/2" } else { "HTTP/1.1" },
         status: None,
         fault: None,
         error: None,
@@ -231,19 +227,10 @@ fn message(
         urgency: shown("urgency"),
         topic: shown("topic"),
         content_encoding: shown("content-encoding"),
-        body_length: match body {
-            Body::Whole(body) => Some(body.len()),
-            Body::TooLong => None,
-        },
-        vapid: receipt
-            .credential
-            .as_ref()
-            .map(|credential| credential.claims.clone()),
-        key: receipt
-            .credential
-            .as_ref()
-            .map(|credential| credential.key.clone()),
-        text: text.map(str::to_owned),
+        body_length: body.length(),
+        vapid,
+        key,
+        text: text.and_then(Result::ok),
         plaintext: receipt.plaintext,
     }
 }
