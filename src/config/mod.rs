@@ -49,3 +49,6 @@ pub fn load(request: &Request) -> Result<Config, Problems> {
     let file = shape::read(values, &sources, &mut problems);
     resolve::resolve(file, &mut sources, &request.environment, problems)
 }
+
+#[cfg(test)]
+mod tests;

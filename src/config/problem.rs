@@ -84,11 +84,13 @@ impl Problems {
         });
     }
 
-    /// Tells whether `key`, something inside it or something around it is among the problems.
+    /// Tells whether `key`, something inside it or something around it is among the problems; a
+    /// file that cannot be read may have had anything in it.
     pub(super) fn concern(&self, key: &str) -> bool {
-        self.0
-            .iter()
-            .any(|problem| inside(&problem.key, key) || inside(key, &problem.key))
+        self.0.iter().any(|problem| {
+            let unread = problem.key.is_empty() && matches!(problem.source, Source::File(_));
+            unread || inside(&problem.key, key) || inside(key, &problem.key)
+        })
     }
 
     /// Returns the problems in the order of their discovery.
@@ -162,5 +164,7 @@ mod tests {
         ] {
             assert_eq!(problems.concern(key), concerned, "{key}");
         }
+        problems.push("", "not TOML", Source::File("pushrider.toml".into()));
+        assert!(problems.concern("push"));
     }
 }

@@ -7,7 +7,7 @@ use crate::config::file::{self, File};
 use crate::config::resolve::broker::collect;
 use crate::config::resolve::keys::{self, Keys};
 use crate::config::resolve::{Reported, Scope};
-use crate::config::shape::{nearest, one_of};
+use crate::config::shape::{looks_secret, nearest, one_of};
 use crate::config::text::Text;
 use crate::message::Name;
 use crate::plan::{App, EndpointForm, Mode, Results};
@@ -162,6 +162,10 @@ fn lookup(
     match keys.get(id) {
         Some(Ok(found)) => Ok(Arc::clone(found)),
         Some(Err(Reported)) => Err(Reported),
+        // A private key in the place of its id is not repeated.
+        None if looks_secret(id) => {
+            Err(scope.problem(key, "expected the id of a section [keys.ID]"))
+        }
         None => {
             let near = nearest(id, keys.keys().map(String::as_str));
             let near = near.map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
