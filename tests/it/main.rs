@@ -7,6 +7,10 @@ mod broker_flow;
 #[cfg(test)]
 mod broker_setup;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod interop;
+#[cfg(test)]
 mod main_job;
 #[cfg(test)]
 mod support;

@@ -1,0 +1,282 @@
+//! The whole daemon when things break: afterwards every recipient of every event has its outcome.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pushrider::sandbox;
+use serde_json::{Value, json};
+
+use crate::support::broker::Broker;
+use crate::support::cable::Cable;
+use crate::support::daemon::Daemon;
+use crate::support::house::{House, event, is_delivery};
+use crate::support::{eventually, wanted};
+
+/// Waits until every event from `first` on has its outcome, and nothing but these events.
+async fn every_outcome(house: &mut House, events: usize) {
+    let named = |result: &Value| result["event_id"].as_str().unwrap().to_owned();
+    let expected: BTreeSet<_> = (0..events).map(|n| format!("e{n}")).collect();
+    eventually(Duration::from_secs(90), async || {
+        let found = house.gather(0, is_delivery).await;
+        let found: BTreeSet<_> = found.iter().map(named).collect();
+        let missing: Vec<_> = expected.difference(&found).cloned().collect();
+        wanted(missing, Vec::is_empty)
+    })
+    .await;
+    assert_eq!(
+        house.outcomes().len(),
+        events,
+        "outcomes of events nobody published"
+    );
+}
+
+#[tokio::test]
+async fn killed_with_events_in_flight_it_loses_none() {
+    let settings = sandbox::Settings {
+        latency: Duration::from_millis(20),
+        ..Default::default()
+    };
+    let mut house = House::open_with(settings, "").await;
+    let shaky = house.subscribe(json!([{ "status": 503 }, { "status": 201 }, { "status": 201 }]));
+    let fine = house.subscribe(json!({}));
+    for n in 0..400 {
+        let to = if n % 10 == 0 { &shaky } else { &fine };
+        house.publish(&event(&format!("e{n}"), to, json!({}))).await;
+        if n % 150 == 149 {
+            house.daemon.kill().await;
+            house.daemon.start().await;
+        }
+    }
+    every_outcome(&mut house, 400).await;
+    let repeats = house.results.len() - 400;
+    assert!(repeats <= 100, "{repeats} results came twice");
+    house.settled().await;
+}
+
+#[tokio::test]
+async fn asked_to_stop_it_finishes_what_is_in_flight() {
+    let settings = sandbox::Settings {
+        latency: Duration::from_secs(1),
+        ..Default::default()
+    };
+    let mut house = House::open_with(settings, "").await;
+    let fine = house.subscribe(json!({}));
+    for n in 0..100 {
+        house
+            .publish(&event(&format!("e{n}"), &fine, json!({})))
+            .await;
+    }
+    house.arrived(&fine.id, 100).await;
+    house.daemon.stop().await;
+    every_outcome(&mut house, 100).await;
+    assert_eq!(house.results.len(), 100, "each result once");
+    assert_eq!(house.vhost.depth("webpush.lane.default").await, 0);
+    assert_eq!(house.sandbox.messages(None).len(), 100, "each push once");
+}
+
+#[tokio::test]
+async fn asked_to_stop_it_returns_what_does_not_finish() {
+    let more = "shutdown.grace = '3s'\npush.timeout = '1500ms'\npush.max_wait = '500ms'";
+    let mut house = House::open(more).await;
+    let hanging = house.subscribe(json!({ "fault": "hang" }));
+    for n in 0..20 {
+        house
+            .publish(&event(&format!("e{n}"), &hanging, json!({})))
+            .await;
+    }
+    house.arrived(&hanging.id, 20).await;
+    house.daemon.stop().await;
+    let kept = eventually(Duration::from_secs(5), async || {
+        let mut kept = 0;
+        for queue in [
+            "lane.default",
+            "due.default",
+            "delay.50ms",
+            "delay.150ms",
+            "delay.400ms",
+        ] {
+            kept += house.vhost.depth(&format!("webpush.{queue}")).await;
+        }
+        wanted(kept, |kept| *kept == 20)
+    })
+    .await;
+    assert_eq!(kept, 20, "the broker has them all");
+}
+
+#[tokio::test]
+async fn cut_off_while_pushing_it_answers_the_redelivery_from_memory() {
+    let vhost = Broker::shared().vhost();
+    let cable = Cable::to(vhost.port()).await;
+    let url = vhost.url_of("guest", cable.port());
+    let settings = sandbox::Settings {
+        latency: Duration::from_secs(1),
+        ..Default::default()
+    };
+    let mut house = House::open_at(vhost, &url, settings, "").await;
+    let fine = house.subscribe(json!({}));
+    for n in 0..50 {
+        house
+            .publish(&event(&format!("e{n}"), &fine, json!({})))
+            .await;
+    }
+    house.arrived(&fine.id, 50).await;
+    cable.cut();
+    every_outcome(&mut house, 50).await;
+    house.settled().await;
+    assert_eq!(
+        house.sandbox.messages(None).len(),
+        50,
+        "each was pushed once"
+    );
+    assert!(
+        house
+            .daemon
+            .metric("pushrider_deliveries_total", r#"redelivered="true""#)
+            .await
+            >= 50.0
+    );
+}
+
+#[tokio::test]
+async fn a_broker_that_is_killed_loses_nothing() {
+    let broker = Broker::own();
+    let vhost = broker.vhost();
+    let (name, url) = (vhost.name().to_owned(), vhost.url());
+    let settings = sandbox::Settings {
+        latency: Duration::from_millis(20),
+        ..Default::default()
+    };
+    let mut house = House::open_at(vhost, &url, settings, "delay.bands = ['1s', '4s']").await;
+    broker.remembers(&name, "webpush.delay.4s").await;
+    let shaky = house.subscribe(json!([{ "status": 503, "times": 50 }, { "status": 201 }]));
+    let fine = house.subscribe(json!({}));
+    for n in 0..300 {
+        let to = if n < 50 { &shaky } else { &fine };
+        house.publish(&event(&format!("e{n}"), to, json!({}))).await;
+    }
+    eventually(Duration::from_secs(20), async || {
+        wanted(house.sandbox.messages(None).len(), |count| *count > 100)
+    })
+    .await;
+    broker.kill();
+    eventually(Duration::from_secs(20), async || {
+        let (status, _) = house.daemon.get("/readyz").await?;
+        wanted(status, |status| *status == 503).map_err(|status| status.to_string())
+    })
+    .await;
+    broker.restart();
+    house.vhost = house.vhost.again();
+    every_outcome(&mut house, 300).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_at_the_start_is_waited_for() {
+    let vhost = Broker::shared().vhost();
+    let cable = Cable::to(vhost.port()).await;
+    cable.refuse(true);
+    let url = vhost.url_of("guest", cable.port());
+    let sandbox = sandbox::start(sandbox::Settings::default()).await.unwrap();
+    let mut daemon = Daemon::new(&url, &sandbox, "");
+    daemon.launch().await;
+    let ready = async |expected: u16| {
+        eventually(Duration::from_secs(20), async || {
+            let (status, body) = daemon.get("/readyz").await?;
+            wanted(status, |status| *status == expected).map_err(|_| body)
+        })
+        .await;
+    };
+    ready(503).await;
+    assert_eq!(daemon.get("/livez").await.unwrap().0, 200);
+    cable.refuse(false);
+    ready(200).await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_blocks_makes_it_unready_and_nothing_is_lost() {
+    let broker = Broker::own();
+    let vhost = broker.vhost();
+    let url = vhost.url();
+    let mut house = House::open_at(vhost, &url, sandbox::Settings::default(), "").await;
+    let slow = house.subscribe(json!({ "status": 201, "delay": "2s" }));
+    let ready = async |house: &House, expected: u16| {
+        eventually(Duration::from_secs(30), async || {
+            let (status, body) = house.daemon.get("/readyz").await?;
+            wanted(status, |status| *status == expected).map_err(|_| body)
+        })
+        .await;
+    };
+    for n in 0..20 {
+        house
+            .publish(&event(&format!("e{n}"), &slow, json!({})))
+            .await;
+    }
+    house.arrived(&slow.id, 20).await;
+    broker.block();
+    ready(&house, 503).await;
+    broker.unblock();
+    ready(&house, 200).await;
+    every_outcome(&mut house, 20).await;
+    assert_eq!(
+        house.sandbox.messages(None).len(),
+        20,
+        "each was pushed once"
+    );
+}
+
+#[tokio::test]
+async fn what_only_an_operator_can_mend_ends_it_with_78() {
+    let vhost = Broker::shared().vhost();
+    let sandbox = sandbox::start(sandbox::Settings::default()).await.unwrap();
+    let wrong_password = vhost.url().replace("guest:guest", "guest:wrong");
+    let wrong_vhost = vhost.url().replace(vhost.name(), "nowhere");
+    for (url, more, says) in [
+        (wrong_password.as_str(), "", "password"),
+        (wrong_vhost.as_str(), "", "nowhere"),
+        (
+            vhost.url().as_str(),
+            "broker.declare = 'passive'",
+            "broker.declare",
+        ),
+    ] {
+        let mut daemon = Daemon::new(url, &sandbox, more);
+        daemon.launch().await;
+        let status = daemon.ended().await;
+        let log = daemon.log();
+        assert_eq!(status.code(), Some(78), "{log}");
+        assert!(log.contains(says), "{says} is not in\n{log}");
+        assert!(!log.contains("guest:"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_manager_hears_the_whole_life() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let manager = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let vhost = Broker::shared().vhost();
+    let sandbox = sandbox::start(sandbox::Settings::default()).await.unwrap();
+    let mut daemon = Daemon::new(&vhost.url(), &sandbox, "");
+    daemon
+        .launch_under(path.to_str().unwrap(), Duration::from_secs(2))
+        .await;
+    let hears = async |expected: &str| {
+        let listening = tokio::time::timeout(Duration::from_secs(20), async {
+            let mut bytes = [0; 512];
+            loop {
+                let length = manager.recv(&mut bytes).await.unwrap();
+                let said = String::from_utf8_lossy(&bytes[..length]).into_owned();
+                if said.lines().any(|line| line.starts_with(expected)) {
+                    return;
+                }
+            }
+        });
+        assert!(listening.await.is_ok(), "{expected} never came");
+    };
+    for expected in ["READY=1", "STATUS=consuming 1 lane", "WATCHDOG=1"] {
+        hears(expected).await;
+    }
+    daemon.terminate();
+    hears("STOPPING=1").await;
+    assert_eq!(daemon.ended().await.code(), Some(0));
+}
