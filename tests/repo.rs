@@ -1,3 +1,12 @@
-//! To be written.
+//! What a machine can keep of the house rules, without a network or a broker.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot read its input should fail"
+)]
 
-fn main() {}
+#[path = "repo/config.rs"]
+mod config;
+#[path = "repo/layering.rs"]
+mod layering;
+#[path = "repo/sources.rs"]
+mod sources;
