@@ -1,7 +1,7 @@
 //! The configuration: read from its layers, judged as a whole, handed over as settings.
 //!
 //! Defaults, file, environment and command line are merged ([`layers`]), read into what an operator
-//! may write ([`file`]), and resolved into what the daemon needs ([`resolve`]). Nothing stops at
+//! may write ([`mod@file`]), and resolved into what the daemon needs ([`resolve`]). Nothing stops at
 //! the first mistake: every problem of shape and meaning is reported in one go, with its key, where
 //! the value came from and what was expected, because the next mistake found by the next restart
 //! costs an operator more than it costs us.

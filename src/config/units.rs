@@ -235,3 +235,71 @@ impl<'de, const MAX: u32> Deserialize<'de> for Count<MAX> {
         deserializer.deserialize_u64(Number)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::proptest;
+
+    use super::*;
+
+    type AnySpan = Span<0, { u64::MAX }>;
+
+    #[test]
+    fn durations_are_written_as_people_write_them() {
+        for (milliseconds, text) in [
+            (0, "0s"),
+            (150, "150ms"),
+            (1500, "1s500ms"),
+            (90 * SECOND, "1m30s"),
+            (24 * HOUR, "24h"),
+            (36 * HOUR, "36h"),
+            (14 * DAY, "14d"),
+            (50 * HOUR, "2d2h"),
+        ] {
+            assert_eq!(AnySpan::of(milliseconds).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn sizes_are_written_in_the_largest_unit_that_divides_them() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (3993, "3993B"),
+            (64 * KIB, "64KiB"),
+            (1025, "1025B"),
+            (4 * MIB, "4MiB"),
+            (GIB, "1GiB"),
+        ] {
+            assert_eq!(size_text(bytes), text);
+            assert_eq!(text.parse::<ByteSize>().unwrap().as_u64(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_duration_is_in_whole_milliseconds_and_inside_its_limits() {
+        type Narrow = Span<{ 10 * MILLISECOND }, SECOND>;
+        for good in ["10ms", "1s", "999ms", "1000 ms"] {
+            assert!(Narrow::parse(good).is_some(), "{good}");
+        }
+        for bad in [
+            "9ms",
+            "1s1ms",
+            "10",
+            "",
+            "-1s",
+            "1.5s",
+            "10500us",
+            "9999999999999999999h",
+        ] {
+            assert!(Narrow::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(milliseconds in 0..1000 * DAY) {
+            let span = AnySpan::of(milliseconds);
+            proptest::prop_assert_eq!(AnySpan::parse(&span.to_string()), Some(span));
+        }
+    }
+}

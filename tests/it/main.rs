@@ -7,6 +7,10 @@ mod broker_flow;
 #[cfg(test)]
 mod broker_setup;
 #[cfg(test)]
+mod cli_check;
+#[cfg(test)]
+mod cli_keys;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod interop;

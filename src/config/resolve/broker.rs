@@ -75,14 +75,8 @@ fn check_url(text: &str) -> Result<(), String> {
     if !matches!(url.scheme(), "amqp" | "amqps") {
         return Err("must begin with amqp:// or amqps://".to_owned());
     }
-    match url.host() {
-        None | Some(Host::Domain("")) => return Err(form()),
-        Some(Host::Ipv6(_)) => {
-            return Err(
-                "has an IPv6 address, which cannot be used here; write a host name".to_owned(),
-            );
-        }
-        Some(Host::Domain(_) | Host::Ipv4(_)) => {}
+    if matches!(url.host(), None | Some(Host::Domain(""))) {
+        return Err(form());
     }
     let tail = format!("{}?{}", url.path(), url.query().unwrap_or_default());
     if url.fragment().is_some() || tail.contains('@') || url.path().matches('/').count() > 1 {
