@@ -12,33 +12,33 @@ PYTHON
 # start_broker DIRECTORY: starts a node that keeps everything below DIRECTORY, waits until it answers
 # and exports AMQP_URL.
 start_broker() {
-  local directory=$1 port distribution_port tries
+  local node=$1 port distribution_port tries
   read -r port distribution_port broker_epmd_port < <(free_ports 3)
-  mkdir -p "$directory"/{home,mnesia,log}
-  cat >"$directory/rabbitmq.conf" <<CONF
+  mkdir -p "$node"/{home,mnesia,log,tmp}
+  cat >"$node/rabbitmq.conf" <<CONF
 listeners.tcp.1 = 127.0.0.1:$port
 log.console = false
 vm_memory_high_watermark.absolute = 1GiB
 disk_free_limit.absolute = 200MB
 CONF
-  echo '[].' >"$directory/enabled_plugins"
+  echo '[].' >"$node/enabled_plugins"
   (
-    cd "$directory" || exit
-    export HOME=$directory/home # of the Erlang cookie
+    cd "$node" || exit
+    export HOME=$node/home TMPDIR=$node/tmp # HOME is where the Erlang cookie is
     export RABBITMQ_NODENAME=pushrider@localhost
     export RABBITMQ_NODE_PORT=$port RABBITMQ_NODE_IP_ADDRESS=127.0.0.1
     export RABBITMQ_DIST_PORT=$distribution_port
     export ERL_EPMD_PORT=$broker_epmd_port ERL_EPMD_ADDRESS=127.0.0.1
-    export RABBITMQ_MNESIA_BASE=$directory/mnesia RABBITMQ_LOG_BASE=$directory/log
-    export RABBITMQ_LOGS=$directory/log/rabbit.log
-    export RABBITMQ_CONFIG_FILE=$directory/rabbitmq.conf
-    export RABBITMQ_ENABLED_PLUGINS_FILE=$directory/enabled_plugins
-    export RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_PID_FILE=$directory/rabbit.pid
+    export RABBITMQ_MNESIA_BASE=$node/mnesia RABBITMQ_LOG_BASE=$node/log
+    export RABBITMQ_LOGS=$node/log/rabbit.log
+    export RABBITMQ_CONFIG_FILE=$node/rabbitmq.conf
+    export RABBITMQ_ENABLED_PLUGINS_FILE=$node/enabled_plugins
+    export RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_PID_FILE=$node/rabbit.pid
     export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} +sbwt none"
     # With this, the node replaces the shell that starts it, so that its pid is ours.
     export RABBITMQ_ALLOW_INPUT=1
     exec setsid /usr/lib/rabbitmq/bin/rabbitmq-server -noinput
-  ) >"$directory/log/console.log" 2>&1 </dev/null &
+  ) >"$node/log/console.log" 2>&1 </dev/null &
   broker_pid=$!
   for (( tries = 0; tries < 240; tries++ )); do
     kill -0 "$broker_pid" 2>/dev/null || break
@@ -49,7 +49,7 @@ CONF
     sleep 0.25
   done
   echo "RabbitMQ does not start:" >&2
-  tail -n 20 "$directory"/log/*.log >&2
+  tail -n 20 "$node"/log/*.log >&2
   return 1
 }
 
@@ -68,16 +68,18 @@ answers_amqp() {
 # stop_broker: stops the node and the epmd it has left behind; files stay.
 stop_broker() {
   [[ -n ${broker_pid-} ]] || return 0
-  stop_process "$broker_pid"
+  # One that is still starting may not listen; nothing of a private node needs to be saved.
+  stop_process "$broker_pid" 8
+  kill -KILL -- "-$broker_pid" 2>/dev/null || true
   epmd -port "$broker_epmd_port" -kill >/dev/null 2>&1 || true
   broker_pid=
 }
 
-# stop_process PID: asks a child to stop, insists after 30 s, and waits for its end.
+# stop_process PID SECONDS: asks a child to stop, insists after so long, and waits for its end.
 stop_process() {
   local tries
   kill -TERM "$1" 2>/dev/null || return 0
-  for (( tries = 0; tries < 120; tries++ )); do
+  for (( tries = 0; tries < 4 * $2; tries++ )); do
     kill -0 "$1" 2>/dev/null || break
     sleep 0.25
   done

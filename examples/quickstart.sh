@@ -28,11 +28,11 @@ cleanup() {
     done
   fi
   for pid in $consumer_pid $daemon_pid $sandbox_pid; do
-    stop_process "$pid"
+    stop_process "$pid" 30
   done
   [[ -z $foreign_broker || -z ${WEBPUSH_PREFIX-} ]] || delete_names || status=1
   stop_broker
-  [[ -z $directory ]] || rm -rf "$directory"
+  [[ -z $directory ]] || rm -rf "$directory" || status=1
   exit "$status"
 }
 trap cleanup EXIT
@@ -65,7 +65,7 @@ method, url, *body = sys.argv[1:]
 data = body[0].encode() if body else None
 request = urllib.request.Request(url, data, method=method)
 directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-print(directly.open(request, timeout=5).read().decode())
+sys.stdout.write(directly.open(request, timeout=5).read().decode())
 PYTHON
 }
 
@@ -170,6 +170,6 @@ for key in delivery.shop.accepted delivery.shop.gone subscription.shop.gone 'del
 done
 
 step "Stopping"
-stop_process "$daemon_pid"
+stop_process "$daemon_pid" 30
 daemon_pid=
 echo "All three events have their outcome."

@@ -116,13 +116,13 @@ fn socket_address(address: &OsStr) -> io::Result<SocketAddr> {
 
 /// Why the service manager cannot be told anything.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot reach the service manager at {address:?} (NOTIFY_SOCKET)")]
+#[error("cannot reach the service manager at {address:?} (NOTIFY_SOCKET): {source}")]
 pub struct NotifyError {
     address: String,
     source: io::Error,
 }
 
-/// Reports status, watchdog and drain until `stop`.
+/// Reports status, watchdog and drain until `stop`, and then what is still to be said.
 ///
 /// A change of the broker's state or the start of the drain is told at once, the rest within a
 /// second.
@@ -134,12 +134,16 @@ pub async fn report(notifier: Notifier, health: Arc<Health>, stop: CancellationT
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut said = Said::default();
     loop {
+        let is_last = stop.is_cancelled();
         let message = said.next(&health, SystemClock.now().mono, notifier.watchdog.is_some());
         if !message.is_empty() {
             notifier.send(&message);
         }
+        if is_last {
+            return;
+        }
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => {}
             () = health.changed() => {}
             _ = ticks.tick() => {}
         }
@@ -281,6 +285,21 @@ mod tests {
         reporter.await.unwrap();
     }
 
+    #[tokio::test]
+    async fn a_drain_that_is_over_at_once_is_still_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let (health, _) = health();
+        let stop = CancellationToken::new();
+        health.drain();
+        stop.cancel();
+        report(Notifier::to(path.as_os_str(), None).unwrap(), health, stop).await;
+        let mut bytes = [0; 128];
+        let length = manager.recv(&mut bytes).unwrap();
+        assert!(bytes[..length].starts_with(b"STOPPING=1\n"));
+    }
+
     #[test]
     #[cfg(target_os = "linux")]
     fn a_socket_in_the_abstract_namespace_is_found() {
@@ -297,9 +316,7 @@ mod tests {
     #[test]
     fn a_socket_that_is_not_there_is_named() {
         let error = Notifier::to(OsStr::new("/nowhere/notify"), None).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            r#"cannot reach the service manager at "/nowhere/notify" (NOTIFY_SOCKET)"#
-        );
+        let sentence = r#"cannot reach the service manager at "/nowhere/notify" (NOTIFY_SOCKET): "#;
+        assert!(error.to_string().starts_with(sentence), "{error}");
     }
 }

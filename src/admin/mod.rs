@@ -66,7 +66,7 @@ impl Listener {
 /// Why there can be no admin listener.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot listen on {address} for metrics and health; choose another address with admin.listen"
+    "cannot listen on {address} for metrics and health: {source}; admin.listen chooses the address"
 )]
 pub struct BindError {
     address: SocketAddr,

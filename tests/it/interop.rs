@@ -54,7 +54,9 @@ impl Foreign {
         }
         let run = "missing packages; run tests/run.sh, which puts them in place";
         assert!(modules.exists(), "{}: {run}", modules.display());
-        let mut child = command.spawn().unwrap_or_else(|e| panic!("{self:?}: {e}; {run}"));
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|e| panic!("{self:?}: {e}; {run}"));
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(input.to_string().as_bytes()).await.unwrap();
         drop(stdin);
@@ -120,7 +122,11 @@ async fn what_we_encrypt_and_sign_is_read_by_other_peoples_code() {
         assert_eq!(plaintexts.len(), payloads.len());
         for (plaintext, payload) in plaintexts.iter().zip(&payloads) {
             let plaintext = decode_base64(plaintext.as_str().unwrap()).unwrap();
-            assert!(&plaintext == payload, "{foreign:?}: {} bytes", payload.len());
+            assert!(
+                &plaintext == payload,
+                "{foreign:?}: {} bytes",
+                payload.len()
+            );
         }
         let claims = &answer["claims"];
         assert_eq!(claims["aud"], "https://push.example.net:8443");
