@@ -32,7 +32,7 @@ impl Running {
     pub(super) async fn supervise(mut self, mut signals: Signals) -> Result<(), Failure> {
         tokio::select! {
             ended = &mut self.broker => return Err(broker_ended(ended)),
-            () = self.dispatch.finished() => return Err(Failure::Task("dispatch")),
+            () = self.dispatch.finished() => return Err(self.dispatch_ended().await),
             signal = signals.next() => info!(signal, "stopping"),
         }
         self.health.drain();
@@ -53,6 +53,14 @@ impl Running {
         }
         info!("stopped");
         Ok(())
+    }
+
+    /// Tells why no delivery comes any more: mostly because the broker's rooms are about to end.
+    async fn dispatch_ended(&mut self) -> Failure {
+        match timeout(SETTLE_TIMEOUT, &mut self.broker).await {
+            Ok(ended) => broker_ended(ended),
+            Err(_elapsed) => Failure::Task("dispatch"),
+        }
     }
 
     /// Finishes what is under way within the grace; what is not is returned to the broker.

@@ -110,7 +110,6 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let notifier = systemd::Notifier::from_env()?;
 
     let end = CancellationToken::new();
-    let _end = end.clone().drop_guard();
     if let Some(listener) = listener {
         let (metrics, health) = (Arc::clone(&metrics), Arc::clone(&health));
         let keys = application_server_keys(&settings.apps);
@@ -133,9 +132,9 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let dispatch = Dispatch::start(pipeline, taken, owed, Arc::clone(&health));
     tokio::spawn(follow_broker(changes, Arc::clone(&health), lanes));
     notifier.ready(&health.status_line());
-    tokio::spawn(systemd::report(notifier, Arc::clone(&health), end.clone()));
+    let reporter = tokio::spawn(systemd::report(notifier, Arc::clone(&health), end.clone()));
     info!(version = env!("CARGO_PKG_VERSION"), lanes, "started");
-    Running {
+    let ended = Running {
         broker,
         dispatch,
         health,
@@ -143,7 +142,11 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         grace,
     }
     .supervise(signals)
-    .await
+    .await;
+    // What the service manager should hear last is said before the process ends.
+    end.cancel();
+    let _ = reporter.await;
+    ended
 }
 
 fn pipeline_of(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Pipeline<Client>, Failure> {

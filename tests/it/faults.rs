@@ -248,35 +248,3 @@ async fn what_only_an_operator_can_mend_ends_it_with_78() {
         assert!(!log.contains("guest:"), "{log}");
     }
 }
-
-#[tokio::test]
-async fn a_service_manager_hears_the_whole_life() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("notify");
-    let manager = tokio::net::UnixDatagram::bind(&path).unwrap();
-    let vhost = Broker::shared().vhost();
-    let sandbox = sandbox::start(sandbox::Settings::default()).await.unwrap();
-    let mut daemon = Daemon::new(&vhost.url(), &sandbox, "");
-    daemon
-        .launch_under(path.to_str().unwrap(), Duration::from_secs(2))
-        .await;
-    let hears = async |expected: &str| {
-        let listening = tokio::time::timeout(Duration::from_secs(20), async {
-            let mut bytes = [0; 512];
-            loop {
-                let length = manager.recv(&mut bytes).await.unwrap();
-                let said = String::from_utf8_lossy(&bytes[..length]).into_owned();
-                if said.lines().any(|line| line.starts_with(expected)) {
-                    return;
-                }
-            }
-        });
-        assert!(listening.await.is_ok(), "{expected} never came");
-    };
-    for expected in ["READY=1", "STATUS=consuming 1 lane", "WATCHDOG=1"] {
-        hears(expected).await;
-    }
-    daemon.terminate();
-    hears("STOPPING=1").await;
-    assert_eq!(daemon.ended().await.code(), Some(0));
-}

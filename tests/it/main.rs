@@ -18,3 +18,5 @@ mod interop;
 mod main_job;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod systemd;
