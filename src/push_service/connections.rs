@@ -24,7 +24,7 @@ use super::connector::{Lesson, Version};
 use super::dialer::{Dialer, HTTP1_CONNECTIONS};
 
 /// How many origins have connections at a time.
-const ORIGINS: u64 = 1024;
+const ORIGINS: u64 = 512;
 
 /// The connections to every origin.
 pub(super) struct Connections {

@@ -12,7 +12,7 @@
 
 use std::future::ready;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -132,18 +132,27 @@ impl<S> Layer<S> for Supervised {
     type Service = Supervisor<S>;
 
     fn layer(&self, connector: S) -> Supervisor<S> {
-        Supervisor {
-            connector,
+        Supervisor(Arc::new(Supervision {
+            connector: Mutex::new(connector),
             terms: self.clone(),
-        }
+        }))
     }
 }
 
 /// A connector under the terms of [`Supervised`].
-#[derive(Clone)]
-pub(super) struct Supervisor<S> {
-    connector: S,
+///
+/// The client clones its connector several times for every request, so a clone is a counter.
+pub(super) struct Supervisor<S>(Arc<Supervision<S>>);
+
+struct Supervision<S> {
+    connector: Mutex<S>,
     terms: Supervised,
+}
+
+impl<S> Clone for Supervisor<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
 }
 
 impl<S, Target> Service<Target> for Supervisor<S>
@@ -157,16 +166,16 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.connector.poll_ready(cx)
+        self.0.connector().poll_ready(cx)
     }
 
     fn call(&mut self, target: Target) -> Self::Future {
-        let terms = self.terms.clone();
+        let terms = self.0.terms.clone();
         let wanted = terms.lesson.version(SystemClock.now().mono);
         if (terms.version, wanted) == (Version::Http2, Version::Http1) {
             return Box::pin(ready(Err(ConnectError::NotHttp2.into())));
         }
-        let connecting = timeout(terms.within, self.connector.call(target));
+        let connecting = timeout(terms.within, self.0.connector().call(target));
         Box::pin(async move {
             let made = match connecting.await {
                 Ok(Ok(connection)) => Ok(connection),
@@ -175,6 +184,14 @@ where
             };
             terms.judge(made).map_err(BoxError::from)
         })
+    }
+}
+
+impl<S> Supervision<S> {
+    fn connector(&self) -> MutexGuard<'_, S> {
+        self.connector
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
