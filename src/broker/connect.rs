@@ -27,6 +27,10 @@ use crate::broker::trouble::Trouble;
 use crate::broker::{OperatorMustAct, Settings};
 use crate::metrics::Role;
 
+/// The largest frame, in bytes: lapin keeps two buffers of 32 frames for each connection, which at
+/// RabbitMQ's own 128 KiB are 16 MiB in all.
+const FRAME_MAX: u32 = 32 * 1024;
+
 /// How long a connection may take to close in good order.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -43,6 +47,7 @@ impl Address {
         let mut uri = parse(settings.url.expose())?;
         let heartbeat = u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX);
         uri.query.heartbeat.get_or_insert(heartbeat.max(1));
+        uri.query.frame_max.get_or_insert(FRAME_MAX);
         let ca = settings.ca.as_deref().map(certificates).transpose()?;
         Ok(Self {
             uri,

@@ -70,7 +70,7 @@ pub struct Pipeline<T> {
 }
 
 /// What was settled lately takes at most so many bytes.
-const MEMORY: u64 = 16 << 20;
+const MEMORY: u64 = 8 << 20;
 
 impl<T: Transport> Pipeline<T> {
     /// Creates a pipeline that sends by `transport`.
