@@ -23,10 +23,11 @@ use crate::broker::acker::{Acker, InFlight, Progress};
 use crate::broker::connect::{Address, Link};
 use crate::broker::declare::declare;
 use crate::broker::intake::Intake;
-use crate::broker::publisher::{Doors, Publisher};
+use crate::broker::publisher::{Blocking, Doors, Publisher};
 use crate::broker::topology::{Consumed, Topology};
 use crate::broker::trouble::Trouble;
 use crate::broker::{Delivery, Owed, Settings, State};
+use crate::clock::{Clock, SystemClock};
 use crate::metrics::{Metrics, Role};
 
 /// How long the last acknowledgements may take.
@@ -101,10 +102,10 @@ impl Generation {
     ) -> Result<(), Trouble> {
         let (settled, settling) = mpsc::unbounded_channel();
         let (bands_ready, bands) = oneshot::channel();
-        let blocked = watch::Sender::new(false);
+        let blocking = watch::Sender::new(Blocking::default());
         let doors = Doors {
             settled,
-            blocked: blocked.subscribe(),
+            blocking: blocking.subscribe(),
             bands,
         };
         let mut publisher = Publisher::new(
@@ -121,7 +122,7 @@ impl Generation {
         let mut rooms = Rooms::new();
         for link in [&*self.consume, &self.publish] {
             let events = link.connection.events_listener();
-            rooms.spawn(watch_events(events, Arc::clone(shared), blocked.clone()));
+            rooms.spawn(watch_events(events, Arc::clone(shared), blocking.clone()));
         }
         rooms.spawn(self.intake(shared, in_flight).run(bands_ready));
         let ended = select! {
@@ -181,18 +182,18 @@ pub(super) async fn first_trouble(rooms: &mut Rooms) -> Trouble {
 async fn watch_events(
     events: impl Stream<Item = Event>,
     shared: Arc<Shared>,
-    blocked: watch::Sender<bool>,
+    blocking: watch::Sender<Blocking>,
 ) -> Result<(), Trouble> {
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
             Event::ConnectionBlocked(reason) => {
                 tracing::warn!(reason, "the broker blocks publishing");
-                show_blocked(&shared, &blocked, true);
+                show_blocked(&shared, &blocking, true);
             }
             Event::ConnectionUnblocked => {
                 tracing::info!("the broker takes publications again");
-                show_blocked(&shared, &blocked, false);
+                show_blocked(&shared, &blocking, false);
             }
             // A channel's error is its user's to see, who may expect it.
             Event::Error(error) if error.is_amqp_soft_error() => {}
@@ -203,8 +204,9 @@ async fn watch_events(
     Ok(())
 }
 
-fn show_blocked(shared: &Shared, blocked: &watch::Sender<bool>, now: bool) {
-    blocked.send_replace(now);
+fn show_blocked(shared: &Shared, blocking: &watch::Sender<Blocking>, now: bool) {
+    let changed = Some(SystemClock.now().mono);
+    blocking.send_replace(Blocking { now, changed });
     shared.metrics.broker_blocked(now);
     shared.state.send_modify(|state| state.blocked = now);
 }

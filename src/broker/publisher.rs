@@ -54,16 +54,21 @@ pub(super) struct Publisher {
     /// When to give up, once nothing more is owed.
     closing: Option<Instant>,
     ledger: Ledger,
-    blocked: watch::Receiver<bool>,
+    blocking: watch::Receiver<Blocking>,
     confirm_timeout: Duration,
-    /// The last moment the broker was seen blocking, which excuses older confirms.
-    excused: Option<Instant>,
+}
+
+/// Whether the broker blocks publishing, which excuses it from confirming.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Blocking {
+    pub(super) now: bool,
+    pub(super) changed: Option<Instant>,
 }
 
 /// What connects the publisher with the other rooms of its generation.
 pub(super) struct Doors {
     pub(super) settled: mpsc::UnboundedSender<Receipt>,
-    pub(super) blocked: watch::Receiver<bool>,
+    pub(super) blocking: watch::Receiver<Blocking>,
     pub(super) bands: oneshot::Receiver<()>,
 }
 
@@ -92,9 +97,8 @@ impl Publisher {
                 refusals: 0,
                 warned: None,
             },
-            blocked: doors.blocked,
+            blocking: doors.blocking,
             confirm_timeout,
-            excused: None,
         }
     }
 
@@ -202,17 +206,14 @@ impl Publisher {
         Ok(())
     }
 
-    fn check_overdue(&mut self) -> Result<(), Trouble> {
-        let now = SystemClock.now().mono;
-        if *self.blocked.borrow() {
-            self.excused = Some(now);
-        }
-        let since = self
-            .ledger
-            .confirms
-            .oldest()
-            .map(|oldest| self.excused.map_or(oldest, |excused| oldest.max(excused)));
-        if since.is_some_and(|since| now.duration_since(since) > self.confirm_timeout) {
+    fn check_overdue(&self) -> Result<(), Trouble> {
+        let blocking = *self.blocking.borrow();
+        let Some(oldest) = self.ledger.confirms.oldest() else {
+            return Ok(());
+        };
+        let since = blocking.changed.map_or(oldest, |end| oldest.max(end));
+        let overdue = SystemClock.now().mono.duration_since(since) > self.confirm_timeout;
+        if overdue && !blocking.now {
             return Err(Trouble::Unconfirmed(self.confirm_timeout));
         }
         Ok(())

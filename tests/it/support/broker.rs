@@ -18,6 +18,7 @@ use serde_json::json;
 
 use super::node::{free_ports, signal, spawn};
 use super::vhost::Vhost;
+use super::{eventually, wanted};
 
 const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
 
@@ -80,9 +81,25 @@ impl Broker {
         Vhost::new(name, self.ports.amqp, self.ports.amqps)
     }
 
-    /// Kills the node as a power cut would.
+    /// Waits until a quorum queue, and those declared before it, would survive [`Self::kill`].
     ///
-    /// A quorum queue younger than a second or two does not survive that with what is in it.
+    /// RabbitMQ keeps the names of young queues in memory for half a second (`names.dets`).
+    pub(crate) async fn remembers(&self, vhost: &str, queue: &str) {
+        let node = format!("n{}@localhost", self.ports.amqp);
+        let names = self.dir.join("mnesia").join(&node).join("quorum");
+        let names = names.join(&node).join("names.dets");
+        let name = format!("{vhost}_{queue}").into_bytes();
+        eventually(Duration::from_secs(20), async || {
+            let written = fs::read(&names).unwrap_or_default();
+            wanted(
+                written.windows(name.len()).any(|part| part == name),
+                |&is| is,
+            )
+        })
+        .await;
+    }
+
+    /// Kills the node as a power cut would; see [`Self::remembers`].
     pub(crate) fn kill(&self) {
         let mut node = self.node.lock().unwrap();
         node.kill().unwrap();

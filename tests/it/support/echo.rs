@@ -1,6 +1,6 @@
 //! The broker's rooms with a trivial pipeline: each delivery is answered at once.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lapin::types::FieldTable;
@@ -33,6 +33,7 @@ pub(crate) struct Echo {
     running: JoinHandle<Result<(), OperatorMustAct>>,
     held: watch::Sender<bool>,
     seen: watch::Receiver<usize>,
+    troubles: Arc<Mutex<Vec<String>>>,
 }
 
 impl Echo {
@@ -49,6 +50,7 @@ impl Echo {
         let metrics = Arc::new(Metrics::new().unwrap());
         let stop = CancellationToken::new();
         let counted = Arc::clone(&metrics);
+        let troubles = keep_troubles(watched.clone());
         let life = run(settings, deliveries, owed, state, counted, stop.clone());
         tokio::spawn(async move {
             while let Some(delivery) = taken.recv().await {
@@ -72,6 +74,7 @@ impl Echo {
             running: tokio::spawn(life),
             held,
             seen,
+            troubles,
         }
     }
 
@@ -104,6 +107,11 @@ impl Echo {
         self.is(|state| state.consuming).await;
     }
 
+    /// Every problem there was, in order.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        self.troubles.lock().unwrap().clone()
+    }
+
     /// Reads a metric by the whole of its line before the value.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let text = self.metrics.render().unwrap();
@@ -128,6 +136,21 @@ impl Echo {
             .unwrap()
             .unwrap()
     }
+}
+
+/// Keeps every problem that the state shows.
+fn keep_troubles(mut state: watch::Receiver<State>) -> Arc<Mutex<Vec<String>>> {
+    let troubles = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&troubles);
+    tokio::spawn(async move {
+        while state.changed().await.is_ok() {
+            let problem = state.borrow_and_update().problem.clone();
+            if let Some(problem) = problem {
+                kept.lock().unwrap().push(problem);
+            }
+        }
+    });
+    troubles
 }
 
 /// Settings with short times, one lane and three short delay bands.

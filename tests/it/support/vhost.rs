@@ -27,6 +27,16 @@ impl Vhost {
         }
     }
 
+    /// The same with a new connection of the test's own, for after a fault.
+    pub(crate) fn again(self) -> Self {
+        Self::new(self.name, self.amqp, self.amqps)
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The port of the broker, for a cable.
     pub(crate) fn port(&self) -> u16 {
         self.amqp
@@ -150,7 +160,7 @@ impl Vhost {
         channel.queue_delete(queue.into(), options).await.unwrap();
     }
 
-    /// Returns a confirming channel of the test's own, opened anew if the last one broke.
+    /// Returns the confirming channel of the test's own.
     async fn channel(&self) -> &Channel {
         let (_, channel) = self
             .probe
