@@ -16,7 +16,7 @@ use lapin::{Channel, Event};
 use tokio::select;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::acker::{Acker, InFlight, Progress};
@@ -32,6 +32,12 @@ use crate::metrics::{Metrics, Role};
 
 /// How long the last acknowledgements may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long RabbitMQ gets to pass the last acknowledgements on.
+///
+/// A channel hands a quorum queue some 32 at a time and keeps the others back until the queue has
+/// taken those; what it holds when it closes is forgotten, and delivered again.
+const SETTLING: Duration = Duration::from_millis(200);
 
 /// What all generations share.
 pub(super) struct Shared {
@@ -158,6 +164,7 @@ impl Generation {
         if timeout(CLOSE_TIMEOUT, acker.join_next()).await.is_err() {
             tracing::warn!("the last acknowledgements did not go out in time; expect redeliveries");
         }
+        sleep(SETTLING).await;
         future::join(self.publish.close(), self.consume.close()).await;
     }
 }

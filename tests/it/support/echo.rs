@@ -124,9 +124,11 @@ impl Echo {
 
     /// Stops in good order.
     pub(crate) async fn stop(self) {
+        let state = self.state.clone();
         self.hold(false);
         self.stop.cancel();
         self.ended().await.unwrap();
+        assert_eq!(state.borrow().problem, None);
     }
 
     /// Waits for the end.
