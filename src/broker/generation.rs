@@ -7,14 +7,14 @@
 //! connections, so it is not used.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, future};
 use lapin::options::ConfirmSelectOptions;
 use lapin::{Channel, Event};
 use tokio::select;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -51,6 +51,8 @@ pub(super) struct Shared {
     pub(super) stop: CancellationToken,
     /// Whether any generation came up completely.
     pub(super) proven: AtomicBool,
+    /// Whether the broker ever took a publication.
+    pub(super) published: AtomicBool,
 }
 
 /// The connections and channels of a generation.
@@ -107,7 +109,7 @@ impl Generation {
         owed: &mut mpsc::Receiver<Owed>,
     ) -> Result<(), Trouble> {
         let (settled, settling) = mpsc::unbounded_channel();
-        let (bands_ready, bands) = oneshot::channel();
+        let (bands_declared, bands) = watch::channel(false);
         let blocking = watch::Sender::new(Blocking::default());
         let doors = Doors {
             settled,
@@ -115,6 +117,7 @@ impl Generation {
             bands,
         };
         let mut publisher = Publisher::new(
+            owed,
             self.publishing.clone(),
             self.number,
             Arc::clone(&shared.topology),
@@ -130,13 +133,16 @@ impl Generation {
             let events = link.connection.events_listener();
             rooms.spawn(watch_events(events, Arc::clone(shared), blocking.clone()));
         }
-        rooms.spawn(self.intake(shared, in_flight).run(bands_ready));
+        rooms.spawn(self.intake(shared, in_flight).run(bands_declared));
         let ended = select! {
             biased;
-            ended = publisher.run(owed) => ended,
+            ended = publisher.run() => ended,
             trouble = first_trouble(&mut rooms) => Err(trouble),
             trouble = first_trouble(&mut acker) => Err(trouble),
         };
+        if publisher.has_published() {
+            shared.published.store(true, Ordering::Relaxed);
+        }
         publisher.abandon();
         ended?;
         self.close(acker).await;

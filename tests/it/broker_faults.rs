@@ -1,6 +1,5 @@
 //! What breaks, and that nothing is lost by it.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use lapin::BasicProperties;
@@ -10,41 +9,13 @@ use pushrider::wire::Kind;
 
 use crate::support::broker::Broker;
 use crate::support::cable::{Cable, Way};
-use crate::support::echo::{Echo, RESULTS, publication, result, settings};
+use crate::support::echo::{Echo, RESULTS, all_results, publication, result, results, settings};
 use crate::support::vhost::{Vhost, arguments, open};
 use crate::support::{eventually, wanted};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const RECONNECTS: &str = "pushrider_broker_reconnects_total";
-
-async fn results(vhost: &Vhost) {
-    vhost
-        .queue(RESULTS, arguments(&[("x-queue-type", "quorum")]))
-        .await;
-    vhost.bind(RESULTS, "webpush.results", "#").await;
-}
-
-/// Waits until as many distinct results arrived, and tells how many arrived more than once.
-async fn all_results(vhost: &Vhost, count: usize) -> usize {
-    let mut seen = HashSet::new();
-    let mut repeats = 0;
-    eventually(PATIENCE, async || {
-        for body in vhost.take_all(RESULTS).await {
-            repeats += usize::from(!seen.insert(body));
-        }
-        wanted(seen.len(), |&seen| seen == count)
-    })
-    .await;
-    repeats
-}
-
-async fn all_acknowledged(echo: &Echo) {
-    eventually(PATIENCE, async || {
-        wanted(echo.metric("pushrider_deliveries_in_flight"), |&n| n == 0.0)
-    })
-    .await;
-}
 
 async fn reconnected(echo: &Echo, times: f64) {
     eventually(PATIENCE, async || {
@@ -83,7 +54,7 @@ async fn a_cut_before_the_confirm_repeats_and_loses_nothing() {
     })
     .await;
     assert_eq!(all_results(&vhost, 50).await, 50);
-    all_acknowledged(&echo).await;
+    echo.has_acknowledged_all().await;
     assert_eq!(echo.metric(RECONNECTS), 1.0);
     echo.stop().await;
     assert_eq!(vhost.depth("webpush.lane.default").await, 0);
@@ -114,7 +85,7 @@ async fn cuts_in_the_middle_of_the_flow_lose_nothing() {
         reconnected(&echo, f64::from(cut)).await;
     }
     all_results(&vhost, 300).await;
-    all_acknowledged(&echo).await;
+    echo.has_acknowledged_all().await;
     echo.stop().await;
     assert_eq!(vhost.depth("webpush.undeliverable").await, 0);
 }
@@ -237,7 +208,7 @@ async fn a_broker_that_is_killed_and_comes_back_loses_nothing() {
         .publish_numbered("webpush.events", "shop.default", 2500)
         .await;
     all_results(&vhost, 2500).await;
-    all_acknowledged(&echo).await;
+    echo.has_acknowledged_all().await;
     echo.stop().await;
     assert_eq!(vhost.depth("webpush.lane.default").await, 0);
 }
@@ -321,9 +292,31 @@ async fn a_blocked_broker_shows_and_goes_on_when_it_may() {
     broker.unblock();
     echo.is(|state| !state.blocked).await;
     all_results(&vhost, 200).await;
-    all_acknowledged(&echo).await;
+    echo.has_acknowledged_all().await;
     assert_eq!(echo.metric(RECONNECTS), 0.0, "{:?}", echo.troubles());
     echo.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_broker_that_blocks() {
+    let broker = Broker::own();
+    let vhost = broker.vhost();
+    let echo = Echo::start(settings(vhost.url()), result);
+    echo.consumes().await;
+    results(&vhost).await;
+    vhost.publish("webpush.events", "shop.default", b"0").await;
+    all_results(&vhost, 1).await;
+    echo.hold(true);
+    vhost
+        .publish_numbered("webpush.events", "shop.default", 100)
+        .await;
+    echo.has_seen(2).await;
+    broker.block();
+    echo.hold(false);
+    echo.is(|state| state.blocked).await;
+    let since = SystemClock.now().mono;
+    echo.stop().await;
+    assert!(since.elapsed() < Duration::from_secs(8), "{since:?}");
 }
 
 #[tokio::test]
@@ -353,7 +346,7 @@ async fn a_confirm_that_never_comes_ends_the_generation() {
     cable.cut();
     cable.freeze(Way::Down, false);
     all_results(&vhost, 1).await;
-    all_acknowledged(&echo).await;
+    echo.has_acknowledged_all().await;
     echo.stop().await;
 }
 
@@ -389,7 +382,7 @@ async fn an_answer_for_an_older_generation_is_dropped() {
         taken.delivery.routing_key.as_str(),
         "delivery.test.accepted._"
     );
-    all_acknowledged(&echo).await;
+    echo.has_acknowledged_all().await;
     assert!(vhost.take(RESULTS).await.is_none());
     echo.stop().await;
 }

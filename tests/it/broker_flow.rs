@@ -1,6 +1,5 @@
 //! What flows through the rooms: nothing lost, nothing acknowledged early, waits that end.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,18 +12,13 @@ use pushrider::wire::Kind;
 
 use crate::support::broker::Broker;
 use crate::support::cable::Cable;
-use crate::support::echo::{Echo, RESULTS, publication, result, retry, settings};
+use crate::support::echo::{
+    Echo, RESULTS, all_results, publication, result, results, retry, settings,
+};
 use crate::support::vhost::{Vhost, arguments};
 use crate::support::{eventually, wanted};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-async fn results(vhost: &Vhost) {
-    vhost
-        .queue(RESULTS, arguments(&[("x-queue-type", "quorum")]))
-        .await;
-    vhost.bind(RESULTS, "webpush.results", "#").await;
-}
 
 /// Starts the rooms and a queue for their results.
 async fn start(
@@ -35,28 +29,6 @@ async fn start(
     echo.consumes().await;
     results(vhost).await;
     echo
-}
-
-/// Waits until as many distinct results arrived, and tells how many arrived more than once.
-async fn all_results(vhost: &Vhost, count: usize) -> usize {
-    let mut seen = HashSet::new();
-    let mut repeats = 0;
-    eventually(PATIENCE, async || {
-        for body in vhost.take_all(RESULTS).await {
-            repeats += usize::from(!seen.insert(body));
-        }
-        wanted(seen.len(), |&seen| seen == count)
-    })
-    .await;
-    repeats
-}
-
-/// Waits until nothing is in flight: what was taken is acknowledged.
-async fn all_acknowledged(echo: &Echo) {
-    eventually(PATIENCE, async || {
-        wanted(echo.metric("pushrider_deliveries_in_flight"), |&n| n == 0.0)
-    })
-    .await;
 }
 
 fn route(inbound: &Inbound, to: Route, kind: Kind) -> Vec<Publication> {
@@ -71,7 +43,7 @@ async fn five_thousand_events_come_out_once_each_and_are_acknowledged() {
         .publish_numbered("webpush.events", "shop.default", 5000)
         .await;
     assert_eq!(all_results(&vhost, 5000).await, 0);
-    all_acknowledged(&echo).await;
+    echo.has_acknowledged_all().await;
     assert_eq!(
         echo.metric(r#"pushrider_publishes_total{kind="result",result="ack"}"#),
         5000.0
@@ -164,7 +136,7 @@ async fn what_waits_in_a_band_returns_to_its_own_lane_in_time() {
         );
         assert!(waited >= Duration::from_millis(wait), "{wait}: {waited:?}");
     }
-    all_acknowledged(&echo).await;
+    echo.has_acknowledged_all().await;
     echo.stop().await;
 }
 
@@ -220,7 +192,7 @@ async fn a_refused_publication_is_published_again_and_its_event_stays_unacknowle
     assert!(open >= 17.0, "{open} unacknowledged");
     assert_eq!(echo.metric("pushrider_broker_reconnects_total"), 0.0);
     assert_eq!(all_results(&vhost, 20).await, 0);
-    all_acknowledged(&echo).await;
+    echo.has_acknowledged_all().await;
     echo.stop().await;
 }
 
@@ -256,7 +228,7 @@ async fn a_copy_for_a_queue_that_is_missing_keeps_its_event_and_only_it() {
     vhost
         .queue("webpush.due.lost", arguments(&[("x-queue-type", "quorum")]))
         .await;
-    all_acknowledged(&echo).await;
+    echo.has_acknowledged_all().await;
     assert_eq!(vhost.take_all("webpush.due.lost").await.len(), 50);
     echo.stop().await;
 }
@@ -344,7 +316,7 @@ async fn a_slow_network_loses_nothing() {
         .publish_numbered("webpush.events", "shop.default", 500)
         .await;
     assert_eq!(all_results(&vhost, 500).await, 0);
-    all_acknowledged(&echo).await;
+    echo.has_acknowledged_all().await;
     assert_eq!(echo.metric("pushrider_broker_reconnects_total"), 0.0);
     echo.stop().await;
 }
