@@ -122,7 +122,8 @@ impl Confirms {
         };
         let mut next = Some(first);
         while let Some((number, answer)) = next {
-            self.answers.push((number, answer?));
+            self.answers
+                .push((number, answer.map_err(Trouble::Publish)?));
             next = self.waiting.next().now_or_never().flatten();
         }
         Ok(())

@@ -7,30 +7,37 @@
 //! connections, so it is not used.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, future};
 use lapin::options::ConfirmSelectOptions;
 use lapin::{Channel, Event};
 use tokio::select;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::acker::{Acker, InFlight, Progress};
 use crate::broker::connect::{Address, Link};
 use crate::broker::declare::declare;
 use crate::broker::intake::Intake;
-use crate::broker::publisher::{Doors, Publisher};
+use crate::broker::publisher::{Blocking, Doors, Publisher};
 use crate::broker::topology::{Consumed, Topology};
 use crate::broker::trouble::Trouble;
 use crate::broker::{Delivery, Owed, Settings, State};
+use crate::clock::{Clock, SystemClock};
 use crate::metrics::{Metrics, Role};
 
 /// How long the last acknowledgements may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long RabbitMQ gets to pass the last acknowledgements on.
+///
+/// A channel hands a quorum queue some 32 at a time and keeps the others back until the queue has
+/// taken those; what it holds when it closes is forgotten, and delivered again.
+const SETTLING: Duration = Duration::from_millis(200);
 
 /// What all generations share.
 pub(super) struct Shared {
@@ -44,6 +51,8 @@ pub(super) struct Shared {
     pub(super) stop: CancellationToken,
     /// Whether any generation came up completely.
     pub(super) proven: AtomicBool,
+    /// Whether the broker ever took a publication.
+    pub(super) published: AtomicBool,
 }
 
 /// The connections and channels of a generation.
@@ -100,14 +109,15 @@ impl Generation {
         owed: &mut mpsc::Receiver<Owed>,
     ) -> Result<(), Trouble> {
         let (settled, settling) = mpsc::unbounded_channel();
-        let (bands_ready, bands) = oneshot::channel();
-        let blocked = watch::Sender::new(false);
+        let (bands_declared, bands) = watch::channel(false);
+        let blocking = watch::Sender::new(Blocking::default());
         let doors = Doors {
             settled,
-            blocked: blocked.subscribe(),
+            blocking: blocking.subscribe(),
             bands,
         };
         let mut publisher = Publisher::new(
+            owed,
             self.publishing.clone(),
             self.number,
             Arc::clone(&shared.topology),
@@ -121,15 +131,18 @@ impl Generation {
         let mut rooms = Rooms::new();
         for link in [&*self.consume, &self.publish] {
             let events = link.connection.events_listener();
-            rooms.spawn(watch_events(events, Arc::clone(shared), blocked.clone()));
+            rooms.spawn(watch_events(events, Arc::clone(shared), blocking.clone()));
         }
-        rooms.spawn(self.intake(shared, in_flight).run(bands_ready));
+        rooms.spawn(self.intake(shared, in_flight).run(bands_declared));
         let ended = select! {
             biased;
-            ended = publisher.run(owed) => ended,
+            ended = publisher.run() => ended,
             trouble = first_trouble(&mut rooms) => Err(trouble),
             trouble = first_trouble(&mut acker) => Err(trouble),
         };
+        if publisher.has_published() {
+            shared.published.store(true, Ordering::Relaxed);
+        }
         publisher.abandon();
         ended?;
         self.close(acker).await;
@@ -157,6 +170,7 @@ impl Generation {
         if timeout(CLOSE_TIMEOUT, acker.join_next()).await.is_err() {
             tracing::warn!("the last acknowledgements did not go out in time; expect redeliveries");
         }
+        sleep(SETTLING).await;
         future::join(self.publish.close(), self.consume.close()).await;
     }
 }
@@ -181,18 +195,18 @@ pub(super) async fn first_trouble(rooms: &mut Rooms) -> Trouble {
 async fn watch_events(
     events: impl Stream<Item = Event>,
     shared: Arc<Shared>,
-    blocked: watch::Sender<bool>,
+    blocking: watch::Sender<Blocking>,
 ) -> Result<(), Trouble> {
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
             Event::ConnectionBlocked(reason) => {
                 tracing::warn!(reason, "the broker blocks publishing");
-                show_blocked(&shared, &blocked, true);
+                show_blocked(&shared, &blocking, true);
             }
             Event::ConnectionUnblocked => {
                 tracing::info!("the broker takes publications again");
-                show_blocked(&shared, &blocked, false);
+                show_blocked(&shared, &blocking, false);
             }
             // A channel's error is its user's to see, who may expect it.
             Event::Error(error) if error.is_amqp_soft_error() => {}
@@ -203,8 +217,9 @@ async fn watch_events(
     Ok(())
 }
 
-fn show_blocked(shared: &Shared, blocked: &watch::Sender<bool>, now: bool) {
-    blocked.send_replace(now);
+fn show_blocked(shared: &Shared, blocking: &watch::Sender<Blocking>, now: bool) {
+    let changed = Some(SystemClock.now().mono);
+    blocking.send_replace(Blocking { now, changed });
     shared.metrics.broker_blocked(now);
     shared.state.send_modify(|state| state.blocked = now);
 }

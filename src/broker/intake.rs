@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::future;
 use lapin::Channel;
 use tokio::select;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::broker::Receipt;
@@ -42,13 +42,12 @@ pub(super) struct Intake {
 
 impl Intake {
     /// Starts the consumers, declares the delay bands, and goes on until all consumers are stopped.
-    pub(super) async fn run(self, bands_ready: oneshot::Sender<()>) -> Result<(), Trouble> {
+    pub(super) async fn run(self, declared: watch::Sender<bool>) -> Result<(), Trouble> {
         let bands = async {
             let objects = self.shared.topology.delay_objects();
             let mode = self.shared.settings.declare;
             declare(&self.link.connection, objects, mode).await?;
-            // Without a publisher the generation is over.
-            let _gone = bands_ready.send(());
+            declared.send_replace(true);
             Ok(())
         };
         let (mut consumers, ()) = future::try_join(self.start(), bands).await?;

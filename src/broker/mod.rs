@@ -22,6 +22,7 @@ mod consumer;
 mod declare;
 mod generation;
 mod intake;
+mod ledger;
 mod properties;
 mod publisher;
 mod route;

@@ -7,22 +7,22 @@
 //! meanwhile, and a prefetch full of such deliveries stops consumption by itself. While the broker
 //! blocks the connection, publishing just pends.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::BasicPublishOptions;
 use lapin::{Channel, PublisherConfirm};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tokio::{pin, select};
 
-use crate::broker::confirms::{Confirms, Ticket};
+use crate::broker::confirms::Ticket;
+use crate::broker::ledger::Ledger;
 use crate::broker::topology::Topology;
 use crate::broker::trouble::Trouble;
 use crate::broker::{Owed, Publication, Receipt, Route, properties};
-use crate::clock::{Clock, Jitter, RandomJitter, SystemClock};
-use crate::metrics::{Confirmed, Metrics};
+use crate::clock::{Clock, SystemClock};
+use crate::metrics::Metrics;
 
 /// So many deliveries are taken at once.
 const BATCH: usize = 64;
@@ -36,39 +36,41 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often it is checked whether confirms are overdue.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The first wait before something refused is published again; it doubles up to the longest.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
-
-/// How often a refusal is worth a warning.
-const WARNING_INTERVAL: Duration = Duration::from_secs(10);
-
 /// Publishes what is owed, and releases each delivery to the acker when all of it is confirmed.
-pub(super) struct Publisher {
+pub(super) struct Publisher<'a> {
+    owed: &'a mut mpsc::Receiver<Owed>,
     channel: Channel,
     topology: Arc<Topology>,
     generation: u64,
-    /// Told when the delay bands are declared, and what waits for that.
-    bands: Option<oneshot::Receiver<()>>,
+    /// Whether the delay bands are declared, and what waits for that.
+    bands: watch::Receiver<bool>,
+    banded: bool,
     parked: Vec<Ticket>,
     /// When to give up, once nothing more is owed.
     closing: Option<Instant>,
     ledger: Ledger,
-    blocked: watch::Receiver<bool>,
+    tick: Interval,
+    blocking: watch::Receiver<Blocking>,
     confirm_timeout: Duration,
-    /// The last moment the broker was seen blocking, which excuses older confirms.
-    excused: Option<Instant>,
+}
+
+/// Whether the broker blocks publishing, which excuses it from confirming.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Blocking {
+    pub(super) now: bool,
+    pub(super) changed: Option<Instant>,
 }
 
 /// What connects the publisher with the other rooms of its generation.
 pub(super) struct Doors {
     pub(super) settled: mpsc::UnboundedSender<Receipt>,
-    pub(super) blocked: watch::Receiver<bool>,
-    pub(super) bands: oneshot::Receiver<()>,
+    pub(super) blocking: watch::Receiver<Blocking>,
+    pub(super) bands: watch::Receiver<bool>,
 }
 
-impl Publisher {
+impl<'a> Publisher<'a> {
     pub(super) fn new(
+        owed: &'a mut mpsc::Receiver<Owed>,
         channel: Channel,
         generation: u64,
         topology: Arc<Topology>,
@@ -76,34 +78,28 @@ impl Publisher {
         confirm_timeout: Duration,
         doors: Doors,
     ) -> Self {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
+            owed,
             channel,
             topology: Arc::clone(&topology),
             generation,
-            bands: Some(doors.bands),
+            bands: doors.bands,
+            banded: false,
             parked: Vec::new(),
             closing: None,
-            ledger: Ledger {
-                topology,
-                metrics,
-                settled: doors.settled,
-                confirms: Confirms::default(),
-                refused: BTreeMap::new(),
-                refusals: 0,
-                warned: None,
-            },
-            blocked: doors.blocked,
+            ledger: Ledger::new(topology, metrics, doors.settled),
+            tick,
+            blocking: doors.blocking,
             confirm_timeout,
-            excused: None,
         }
     }
 
     /// Publishes until nothing more is owed and everything is confirmed, or the time for that is
     /// over.
-    pub(super) async fn run(&mut self, owed: &mut mpsc::Receiver<Owed>) -> Result<(), Trouble> {
+    pub(super) async fn run(&mut self) -> Result<(), Trouble> {
         let mut batch = Vec::with_capacity(BATCH);
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.is_finished() {
             let room = self.closing.is_none() && self.ledger.confirms.len() < UNCONFIRMED_LIMIT;
             let again = self.ledger.next_again();
@@ -114,12 +110,12 @@ impl Publisher {
                     self.ledger.judge()?;
                 }
                 () = until(again) => self.publish_again().await?,
-                () = declared(&mut self.bands) => self.publish_parked().await?,
-                _ = tick.tick() => self.check_overdue()?,
+                () = declared(&mut self.bands), if !self.banded => self.publish_parked().await?,
+                _ = self.tick.tick() => self.check_overdue()?,
                 () = until(self.closing) => return Ok(()),
-                taken = owed.recv_many(&mut batch, BATCH), if room => {
+                taken = self.owed.recv_many(&mut batch, BATCH), if room => {
                     if taken == 0 {
-                        self.closing = Some(SystemClock.now().mono + CLOSE_TIMEOUT);
+                        self.closing.get_or_insert_with(end_of_closing);
                     }
                     for owed in batch.drain(..) {
                         self.take(owed).await?;
@@ -130,16 +126,14 @@ impl Publisher {
         Ok(())
     }
 
+    /// Tells whether the broker took any publication.
+    pub(super) fn has_published(&self) -> bool {
+        self.ledger.has_published()
+    }
+
     /// Counts what the end of the generation leaves unconfirmed.
-    pub(super) fn abandon(mut self) {
-        let now = SystemClock.now().mono;
-        for ticket in self.ledger.confirms.abandon() {
-            let elapsed = now.saturating_duration_since(ticket.published);
-            let kind = ticket.publication().kind;
-            self.ledger
-                .metrics
-                .published(kind, Confirmed::Lost, elapsed);
-        }
+    pub(super) fn abandon(self) {
+        self.ledger.abandon();
     }
 
     fn is_finished(&self) -> bool {
@@ -162,7 +156,7 @@ impl Publisher {
     }
 
     async fn publish(&mut self, mut ticket: Ticket) -> Result<(), Trouble> {
-        if self.bands.is_some() && matches!(ticket.publication().to, Route::Delay { .. }) {
+        if !self.banded && matches!(ticket.publication().to, Route::Delay { .. }) {
             self.parked.push(ticket);
             return Ok(());
         }
@@ -173,12 +167,17 @@ impl Publisher {
             loop {
                 select! {
                     biased;
-                    written = &mut publishing => break written?,
+                    written = &mut publishing => break written.map_err(Trouble::Publish)?,
                     // It pends while the broker blocks; what was confirmed before is settled.
                     answered = self.ledger.confirms.answered() => {
                         answered?;
                         self.ledger.judge()?;
                     }
+                    _ = self.tick.tick() => if self.owed.is_closed() {
+                        self.closing.get_or_insert_with(end_of_closing);
+                    },
+                    // The broker delivers again what this was owed for.
+                    () = until(self.closing) => return Ok(()),
                 }
             }
         };
@@ -195,92 +194,24 @@ impl Publisher {
     }
 
     async fn publish_parked(&mut self) -> Result<(), Trouble> {
-        self.bands = None;
+        self.banded = true;
         for ticket in std::mem::take(&mut self.parked) {
             self.publish(ticket).await?;
         }
         Ok(())
     }
 
-    fn check_overdue(&mut self) -> Result<(), Trouble> {
-        let now = SystemClock.now().mono;
-        if *self.blocked.borrow() {
-            self.excused = Some(now);
-        }
-        let since = self
-            .ledger
-            .confirms
-            .oldest()
-            .map(|oldest| self.excused.map_or(oldest, |excused| oldest.max(excused)));
-        if since.is_some_and(|since| now.duration_since(since) > self.confirm_timeout) {
+    fn check_overdue(&self) -> Result<(), Trouble> {
+        let blocking = *self.blocking.borrow();
+        let Some(oldest) = self.ledger.confirms.oldest() else {
+            return Ok(());
+        };
+        let since = blocking.changed.map_or(oldest, |end| oldest.max(end));
+        let overdue = SystemClock.now().mono.duration_since(since) > self.confirm_timeout;
+        if overdue && !blocking.now {
             return Err(Trouble::Unconfirmed(self.confirm_timeout));
         }
         Ok(())
-    }
-}
-
-/// What is published and not paid.
-struct Ledger {
-    topology: Arc<Topology>,
-    metrics: Arc<Metrics>,
-    settled: mpsc::UnboundedSender<Receipt>,
-    confirms: Confirms,
-    /// What the broker refused, by when it is published again.
-    refused: BTreeMap<(Instant, u64), Ticket>,
-    refusals: u64,
-    warned: Option<Instant>,
-}
-
-impl Ledger {
-    fn judge(&mut self) -> Result<(), Trouble> {
-        let now = SystemClock.now().mono;
-        for (ticket, confirmed) in self.confirms.judge(self.topology.routes())? {
-            let elapsed = now.saturating_duration_since(ticket.published);
-            let kind = ticket.publication().kind;
-            self.metrics.published(kind, confirmed, elapsed);
-            match confirmed {
-                Confirmed::Ack => ticket.pay().into_iter().for_each(|paid| self.release(paid)),
-                Confirmed::Nack | Confirmed::Returned | Confirmed::Lost => {
-                    self.refuse(ticket, confirmed, now);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn release(&self, receipt: Receipt) {
-        // Without an acker the generation is over, and the broker delivers again.
-        let _gone = self.settled.send(receipt);
-    }
-
-    fn refuse(&mut self, mut ticket: Ticket, confirmed: Confirmed, now: Instant) {
-        if self.warned.is_none_or(|at| now >= at + WARNING_INTERVAL) {
-            self.warned = Some(now);
-            let to = self.topology.routes().destination(&ticket.publication().to);
-            tracing::warn!(
-                answer = confirmed.name(),
-                exchange = to.exchange.as_str(),
-                routing_key = to.routing_key.as_str(),
-                "the broker takes no publication there; it is published again until it does"
-            );
-        }
-        let wait = wait(ticket.refusals, RandomJitter.draw());
-        ticket.refusals = ticket.refusals.saturating_add(1);
-        self.refusals += 1;
-        self.refused.insert((now + wait, self.refusals), ticket);
-    }
-
-    fn next_again(&self) -> Option<Instant> {
-        self.refused.first_key_value().map(|((at, _), _)| *at)
-    }
-
-    fn take_again(&mut self, now: Instant) -> Option<Ticket> {
-        let first = self.refused.first_entry()?;
-        (first.key().0 <= now).then(|| first.remove())
-    }
-
-    fn is_paid(&self) -> bool {
-        self.confirms.len() == 0 && self.refused.is_empty()
     }
 }
 
@@ -307,10 +238,8 @@ async fn write(
         .await
 }
 
-/// How long a publication waits after so many earlier refusals.
-fn wait(refusals: u32, jitter: f64) -> Duration {
-    let doubled = FIRST_WAIT.saturating_mul(1 << refusals.min(16));
-    doubled.min(LONGEST_WAIT).mul_f64(0.5 + jitter / 2.0)
+fn end_of_closing() -> Instant {
+    SystemClock.now().mono + CLOSE_TIMEOUT
 }
 
 /// Waits for a moment, or for ever if there is none.
@@ -321,27 +250,9 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// Waits until the delay bands are declared, or for ever if they are or will not be.
-async fn declared(bands: &mut Option<oneshot::Receiver<()>>) {
-    if let Some(bands) = bands
-        && bands.await.is_ok()
-    {
-        return;
-    }
-    std::future::pending().await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_refused_waits_longer_each_time_and_not_for_ever() {
-        assert_eq!(wait(0, 0.0), FIRST_WAIT / 2);
-        assert_eq!(wait(1, 1.0), FIRST_WAIT * 2);
-        assert_eq!(wait(100, 1.0), LONGEST_WAIT);
-        for refusals in 0..40 {
-            assert!(wait(refusals, 0.5) <= wait(refusals + 1, 0.5));
-        }
+/// Waits until the delay bands are declared, or for ever if they will not be.
+async fn declared(bands: &mut watch::Receiver<bool>) {
+    if bands.wait_for(|&declared| declared).await.is_err() {
+        std::future::pending().await
     }
 }

@@ -54,6 +54,7 @@ pub async fn run(
         metrics,
         stop: stop_consuming.clone(),
         proven: AtomicBool::new(false),
+        published: AtomicBool::new(false),
     });
     let session = Session {
         shared,
@@ -120,9 +121,7 @@ impl Session {
                 Ok(()) => return Ok(()),
                 Err(trouble) => trouble,
             };
-            let shared = &self.shared;
-            let proven = shared.proven.load(Ordering::Relaxed);
-            if !proven && let Some(act) = trouble.operator_must_act(shared.settings.declare) {
+            if let Some(act) = self.operator_must_act(&trouble) {
                 return Err(act);
             }
             let now = SystemClock.now().mono;
@@ -136,6 +135,19 @@ impl Session {
                 return Ok(());
             }
         }
+    }
+
+    /// Tells whether the trouble is an operator's, which nothing is that went well once.
+    fn operator_must_act(&self, trouble: &Trouble) -> Option<OperatorMustAct> {
+        let went_well = if matches!(trouble, Trouble::Publish(_)) {
+            &self.shared.published
+        } else {
+            &self.shared.proven
+        };
+        if went_well.load(Ordering::Relaxed) {
+            return None;
+        }
+        trouble.operator_must_act(self.shared.settings.declare)
     }
 
     /// Lives through one generation; `Ok` if nothing more is owed.

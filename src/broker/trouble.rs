@@ -67,6 +67,12 @@ pub enum OperatorMustAct {
         /// The queue.
         object: String,
     },
+    /// 403 when the first publication is published.
+    #[error(
+        "the broker user may not publish (403): give it the write permission on the results and \
+         delay exchanges and on amq.default, the default exchange"
+    )]
+    MayNotPublish,
     /// 404.
     #[error(
         "{object} does not exist, and broker.declare = \"{declare}\" does not make it: declare it, \
@@ -106,6 +112,9 @@ pub(super) enum Trouble {
     /// The broker ended a consumer, as it does when its queue is deleted.
     #[error("the broker cancelled the consumer of {object}")]
     Cancelled { object: String },
+    /// Publishing failed, and the publishing channel with it.
+    #[error("cannot publish: {}", Plain(.0))]
+    Publish(#[source] lapin::Error),
     /// A connection or channel broke.
     #[error("the connection is lost: {}", Plain(.0))]
     Lost(#[from] lapin::Error),
@@ -147,6 +156,10 @@ impl Trouble {
                 NOT_FOUND => Some(missing(object, declare)),
                 _ => None,
             },
+            Self::Publish(error) => match reply_code(error)? {
+                ACCESS_REFUSED => Some(OperatorMustAct::MayNotPublish),
+                _ => None,
+            },
             Self::Silent(_)
             | Self::Cancelled { .. }
             | Self::Lost(_)
@@ -162,6 +175,7 @@ impl Trouble {
             Self::Connect(error)
             | Self::Declare { error, .. }
             | Self::Consume { error, .. }
+            | Self::Publish(error)
             | Self::Lost(error) => matches!(error.kind(), ErrorKind::ParsingError(_)),
             Self::Silent(_) | Self::Cancelled { .. } | Self::Unconfirmed(_) | Self::ConfirmsOff => {
                 false
@@ -263,6 +277,11 @@ mod tests {
             assert_eq!(declare(code), None, "{code}");
             assert_eq!(consume(code), None, "{code}");
         }
+        assert_eq!(
+            verdict(Trouble::Publish(closed_with(403))),
+            Some(OperatorMustAct::MayNotPublish)
+        );
+        assert_eq!(verdict(Trouble::Publish(closed_with(404))), None);
         for code in [403, 404, 530] {
             assert_eq!(verdict(Trouble::Lost(closed_with(code))), None, "{code}");
         }

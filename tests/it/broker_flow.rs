@@ -1,1 +1,322 @@
+//! What flows through the rooms: nothing lost, nothing acknowledged early, waits that end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use pushrider::broker::{Inbound, Pace, Publication, Route, Source};
+use pushrider::clock::{Clock, SystemClock};
+use pushrider::wire::Kind;
+
+use crate::support::broker::Broker;
+use crate::support::cable::Cable;
+use crate::support::echo::{
+    Echo, RESULTS, all_results, publication, result, results, retry, settings,
+};
+use crate::support::vhost::{Vhost, arguments};
+use crate::support::{eventually, wanted};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Starts the rooms and a queue for their results.
+async fn start(
+    vhost: &Vhost,
+    answer: impl Fn(&Inbound) -> Vec<Publication> + Send + 'static,
+) -> Echo {
+    let echo = Echo::start(settings(vhost.url()), answer);
+    echo.consumes().await;
+    results(vhost).await;
+    echo
+}
+
+fn route(inbound: &Inbound, to: Route, kind: Kind) -> Vec<Publication> {
+    vec![publication(inbound, to, kind)]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_thousand_events_come_out_once_each_and_are_acknowledged() {
+    let vhost = Broker::shared().vhost();
+    let echo = start(&vhost, result).await;
+    vhost
+        .publish_numbered("webpush.events", "shop.default", 5000)
+        .await;
+    assert_eq!(all_results(&vhost, 5000).await, 0);
+    echo.has_acknowledged_all().await;
+    assert_eq!(
+        echo.metric(r#"pushrider_publishes_total{kind="result",result="ack"}"#),
+        5000.0
+    );
+    echo.stop().await;
+    assert_eq!(vhost.depth("webpush.lane.default").await, 0);
+}
+
+#[tokio::test]
+async fn a_publication_carries_its_properties_and_nothing_dangerous() {
+    let vhost = Broker::shared().vhost();
+    let echo = start(&vhost, |inbound| {
+        let mut headers = FieldTable::default();
+        headers.insert("x-pushrider-attempt".into(), AMQPValue::LongInt(3));
+        let mut result = publication(
+            inbound,
+            Route::Results("delivery.shop.gone._".to_owned()),
+            Kind::Result,
+        );
+        result.headers = headers;
+        result.correlation_id = pushrider::message::EventId::parse("event-1");
+        let parked = publication(inbound, Route::Quarantine, Kind::Quarantine);
+        vec![result, parked]
+    })
+    .await;
+    let producer = BasicProperties::default()
+        .with_user_id("guest".into())
+        .with_content_type("text/plain".into());
+    vhost
+        .publish_with("webpush.events", "shop.default", b"b", producer)
+        .await;
+    let taken = eventually(PATIENCE, async || vhost.take(RESULTS).await.ok_or(())).await;
+    assert_eq!(taken.delivery.routing_key.as_str(), "delivery.shop.gone._");
+    let expected = BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_type("webpush.delivery.v1".into())
+        .with_delivery_mode(2)
+        .with_message_id("b".into())
+        .with_correlation_id("event-1".into())
+        .with_timestamp(1_700_000_000)
+        .with_headers({
+            let mut headers = FieldTable::default();
+            headers.insert("x-pushrider-attempt".into(), AMQPValue::LongInt(3));
+            // A quorum queue's own.
+            headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(0));
+            headers
+        });
+    assert_eq!(taken.delivery.properties, expected);
+    let parked = eventually(PATIENCE, async || {
+        vhost.take("webpush.quarantine").await.ok_or(())
+    })
+    .await;
+    assert_eq!(*parked.delivery.properties.content_type(), None);
+    assert_eq!(*parked.delivery.properties.expiration(), None);
+    assert_eq!(parked.delivery.data, b"b");
+    echo.stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_in_a_band_returns_to_its_own_lane_in_time() {
+    let vhost = Broker::shared().vhost();
+    let mut two_lanes = settings(vhost.url());
+    let mut high = two_lanes.lanes[0].clone();
+    high.name = crate::support::echo::name("high");
+    two_lanes.lanes.push(high);
+    let echo = Echo::start(two_lanes, |inbound| {
+        let text = std::str::from_utf8(&inbound.body).unwrap();
+        match inbound.source {
+            Source::Lane => retry(inbound, Duration::from_millis(text.parse().unwrap())),
+            Source::Due | Source::Undeliverable => {
+                let key = format!("delivery.{}.accepted._", inbound.lane);
+                route(inbound, Route::Results(key), Kind::Result)
+            }
+        }
+    });
+    echo.consumes().await;
+    results(&vhost).await;
+    for (lane, wait) in [("default", 30), ("high", 150), ("high", 390)] {
+        let clock = SystemClock.now().mono;
+        let body = wait.to_string();
+        vhost
+            .publish("webpush.events", &format!("shop.{lane}"), body.as_bytes())
+            .await;
+        let taken = eventually(PATIENCE, async || vhost.take(RESULTS).await.ok_or(())).await;
+        let waited = clock.elapsed();
+        assert_eq!(taken.delivery.data, body.as_bytes());
+        assert_eq!(
+            taken.delivery.routing_key.as_str(),
+            format!("delivery.{lane}.accepted._")
+        );
+        assert!(waited >= Duration::from_millis(wait), "{wait}: {waited:?}");
+    }
+    echo.has_acknowledged_all().await;
+    echo.stop().await;
+}
+
+#[tokio::test]
+async fn a_scheduled_message_comes_back_early_and_is_sent_on() {
+    let vhost = Broker::shared().vhost();
+    let hops = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&hops);
+    let started = SystemClock.now().mono;
+    let due = started + Duration::from_millis(1000);
+    let echo = start(&vhost, move |inbound| {
+        let left = due.saturating_duration_since(SystemClock.now().mono);
+        if left.is_zero() {
+            return result(inbound);
+        }
+        counted.fetch_add(1, Ordering::Relaxed);
+        let wait = Route::Delay {
+            lane: inbound.lane.clone(),
+            after: left,
+            pace: Pace::Towards,
+        };
+        route(inbound, wait, Kind::Retry)
+    })
+    .await;
+    vhost
+        .publish("webpush.events", "shop.default", b"later")
+        .await;
+    all_results(&vhost, 1).await;
+    let late = due.elapsed();
+    assert!(late < Duration::from_millis(700), "{late:?} late");
+    assert!(hops.load(Ordering::Relaxed) > 1);
+    echo.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_publication_is_published_again_and_its_event_stays_unacknowledged() {
+    let vhost = Broker::shared().vhost();
+    let echo = Echo::start(settings(vhost.url()), result);
+    echo.consumes().await;
+    // A classic queue refuses at its limit, a quorum queue a little later.
+    let full = arguments(&[("x-max-length", "1"), ("x-overflow", "reject-publish")]);
+    vhost.queue(RESULTS, full).await;
+    vhost.bind(RESULTS, "webpush.results", "#").await;
+    vhost
+        .publish_numbered("webpush.events", "shop.default", 20)
+        .await;
+    let nacks = r#"pushrider_publishes_total{kind="result",result="nack"}"#;
+    eventually(PATIENCE, async || {
+        wanted(echo.metric(nacks), |&nacks| nacks >= 40.0)
+    })
+    .await;
+    let open = echo.metric("pushrider_deliveries_in_flight");
+    assert!(open >= 17.0, "{open} unacknowledged");
+    assert_eq!(echo.metric("pushrider_broker_reconnects_total"), 0.0);
+    assert_eq!(all_results(&vhost, 20).await, 0);
+    echo.has_acknowledged_all().await;
+    echo.stop().await;
+}
+
+#[tokio::test]
+async fn a_copy_for_a_queue_that_is_missing_keeps_its_event_and_only_it() {
+    let vhost = Broker::shared().vhost();
+    let lost = crate::support::echo::name("lost");
+    let echo = start(&vhost, move |inbound| {
+        let number: usize = std::str::from_utf8(&inbound.body).unwrap().parse().unwrap();
+        match (inbound.source, number % 2) {
+            (Source::Lane, 0) => route(inbound, Route::Due(lost.clone()), Kind::Chunk),
+            _ => result(inbound),
+        }
+    })
+    .await;
+    vhost
+        .publish_numbered("webpush.events", "shop.default", 100)
+        .await;
+    let returned = r#"pushrider_publishes_total{kind="chunk",result="returned"}"#;
+    eventually(PATIENCE, async || {
+        wanted(echo.metric(returned), |&returned| returned >= 100.0)
+    })
+    .await;
+    assert_eq!(all_results(&vhost, 50).await, 0);
+    let taken = r#"pushrider_publishes_total{kind="chunk",result="ack"}"#;
+    assert_eq!(echo.metric(taken), 0.0);
+    eventually(PATIENCE, async || {
+        wanted(echo.metric("pushrider_deliveries_in_flight"), |&n| {
+            n == 50.0
+        })
+    })
+    .await;
+    vhost
+        .queue("webpush.due.lost", arguments(&[("x-queue-type", "quorum")]))
+        .await;
+    echo.has_acknowledged_all().await;
+    assert_eq!(vhost.take_all("webpush.due.lost").await.len(), 50);
+    echo.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_settles_what_was_answered_and_returns_the_rest() {
+    let vhost = Broker::shared().vhost();
+    let echo = start(&vhost, result).await;
+    echo.hold(true);
+    vhost
+        .publish_numbered("webpush.events", "shop.default", 1000)
+        .await;
+    echo.has_seen(1).await;
+    echo.stop().await;
+    let done = vhost.take_all(RESULTS).await;
+    assert!(!done.is_empty() && done.len() < 1000, "{}", done.len());
+    let rest = eventually(PATIENCE, async || {
+        let rest = vhost.depth("webpush.lane.default").await as usize;
+        wanted((rest, done.len()), |(rest, done)| rest + done == 1000)
+    })
+    .await;
+    assert!(rest.0 > 0);
+}
+
+#[tokio::test]
+async fn what_the_broker_gave_up_on_is_delivered_as_undeliverable() {
+    let vhost = Broker::shared().vhost();
+    let echo = start(&vhost, |inbound| match inbound.source {
+        Source::Undeliverable => result(inbound),
+        Source::Lane | Source::Due => route(inbound, Route::Quarantine, Kind::Quarantine),
+    })
+    .await;
+    let expired = BasicProperties::default().with_expiration("0".into());
+    vhost
+        .publish_with("", "webpush.undeliverable", b"direct", expired)
+        .await;
+    vhost
+        .publish("", "webpush.undeliverable", b"given up")
+        .await;
+    eventually(PATIENCE, async || {
+        wanted(vhost.take_all(RESULTS).await, |all| {
+            all.contains(&"given up".to_owned())
+        })
+    })
+    .await;
+    echo.stop().await;
+}
+
+#[tokio::test]
+async fn a_slow_event_does_not_hold_up_the_acknowledgements_behind_it() {
+    let vhost = Broker::shared().vhost();
+    let echo = Echo::start(settings(vhost.url()), |inbound| {
+        if inbound.body.as_ref() == b"0" && inbound.source == Source::Lane {
+            let missing = Route::Due(crate::support::echo::name("missing"));
+            return route(inbound, missing, Kind::Chunk);
+        }
+        result(inbound)
+    });
+    echo.consumes().await;
+    results(&vhost).await;
+    vhost
+        .publish_numbered("webpush.events", "shop.default", 600)
+        .await;
+    all_results(&vhost, 599).await;
+    eventually(PATIENCE, async || {
+        wanted(echo.metric("pushrider_deliveries_in_flight"), |&n| n == 1.0)
+    })
+    .await;
+    echo.stop().await;
+    eventually(PATIENCE, async || {
+        wanted(vhost.depth("webpush.lane.default").await, |&n| n == 1)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_slow_network_loses_nothing() {
+    let vhost = Broker::shared().vhost();
+    let cable = Cable::to(vhost.port()).await;
+    cable.delay(Duration::from_millis(20));
+    let echo = Echo::start(settings(vhost.url_of("guest", cable.port())), result);
+    echo.consumes().await;
+    results(&vhost).await;
+    vhost
+        .publish_numbered("webpush.events", "shop.default", 500)
+        .await;
+    assert_eq!(all_results(&vhost, 500).await, 0);
+    echo.has_acknowledged_all().await;
+    assert_eq!(echo.metric("pushrider_broker_reconnects_total"), 0.0);
+    echo.stop().await;
+}

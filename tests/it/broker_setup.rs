@@ -5,9 +5,9 @@ use std::time::Duration;
 use pushrider::broker::{Declare, OperatorMustAct, Settings, check};
 use pushrider::secret::Secret;
 
-use crate::support::broker::{Broker, RUNNER};
+use crate::support::broker::{Broker, READER, RUNNER};
 use crate::support::cable::Cable;
-use crate::support::echo::{Echo, RESULTS, result, settings};
+use crate::support::echo::{Echo, RESULTS, result, results, settings};
 use crate::support::vhost::{Vhost, arguments};
 use crate::support::{eventually, wanted};
 
@@ -16,10 +16,7 @@ const SECONDS: Duration = Duration::from_secs(10);
 /// Passes one event through the rooms.
 async fn passes_an_event(vhost: &Vhost, echo: &Echo) {
     echo.consumes().await;
-    vhost
-        .queue(RESULTS, arguments(&[("x-queue-type", "quorum")]))
-        .await;
-    vhost.bind(RESULTS, "webpush.results", "#").await;
+    results(vhost).await;
     vhost
         .publish("webpush.events", "shop.default", b"hello")
         .await;
@@ -142,6 +139,25 @@ async fn an_operator_is_called_where_trying_again_cannot_help() {
         OperatorMustAct::Missing { object, declare: "none" }
             if object == "queue webpush.lane.default"
     ));
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_publish_costs_no_event_its_attempts() {
+    let vhost = Broker::shared().vhost();
+    declared(&vhost).await;
+    results(&vhost).await;
+    vhost
+        .publish("webpush.events", "shop.default", b"one")
+        .await;
+    let reader = with(vhost.url_of(READER, vhost.port()), Declare::Passive);
+    let ended = Echo::start(reader, result).ended().await;
+    assert_eq!(ended, Err(OperatorMustAct::MayNotPublish));
+    let echo = Echo::start(settings(vhost.url()), result);
+    eventually(SECONDS, async || {
+        wanted(vhost.take_all(RESULTS).await, |bodies| bodies == &["one"])
+    })
+    .await;
+    echo.stop().await;
 }
 
 #[tokio::test]

@@ -28,6 +28,9 @@ const VHOSTS: usize = 40;
 /// The user that may run the daemon but not declare anything.
 pub(crate) const RUNNER: &str = "runner";
 
+/// The user that may read everything and write nothing.
+pub(crate) const READER: &str = "reader";
+
 /// A RabbitMQ node.
 pub(crate) struct Broker {
     dir: PathBuf,
@@ -77,6 +80,7 @@ impl Broker {
                 write,
                 read,
             ]);
+            self.control(&["set_permissions", "-p", &name, READER, "^$", "^$", ".*"]);
         }
         Vhost::new(name, self.ports.amqp, self.ports.amqps)
     }
@@ -309,6 +313,7 @@ fn definitions(vhosts: usize) -> String {
             [
                 allow("guest", vhost, [".*", ".*", ".*"]),
                 allow(RUNNER, vhost, runner_permissions()),
+                allow(READER, vhost, ["^$", "^$", ".*"]),
             ]
         })
         .collect();
@@ -316,6 +321,7 @@ fn definitions(vhosts: usize) -> String {
         "users": [
             { "name": "guest", "password": "guest", "tags": "administrator" },
             { "name": RUNNER, "password": RUNNER, "tags": "" },
+            { "name": READER, "password": READER, "tags": "" },
         ],
         "vhosts": vhosts,
         "permissions": permissions,

@@ -1,5 +1,6 @@
 //! The broker's rooms with a trivial pipeline: each delivery is answered at once.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,12 +17,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::eventually;
+use super::vhost::{Vhost, arguments};
+use super::{eventually, wanted};
 
 /// Where the results of [`result`] are taken from.
 pub(crate) const RESULTS: &str = "test.results";
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The broker's rooms, running.
 pub(crate) struct Echo {
@@ -107,6 +109,14 @@ impl Echo {
         self.is(|state| state.consuming).await;
     }
 
+    /// Waits until nothing is in flight: what was taken is acknowledged.
+    pub(crate) async fn has_acknowledged_all(&self) {
+        eventually(PATIENCE, async || {
+            wanted(self.metric("pushrider_deliveries_in_flight"), |&n| n == 0.0)
+        })
+        .await;
+    }
+
     /// Every problem there was, in order.
     pub(crate) fn troubles(&self) -> Vec<String> {
         self.troubles.lock().unwrap().clone()
@@ -124,9 +134,13 @@ impl Echo {
 
     /// Stops in good order.
     pub(crate) async fn stop(self) {
+        let state = self.state.clone();
+        let before = state.borrow().problem.clone();
         self.hold(false);
         self.stop.cancel();
         self.ended().await.unwrap();
+        let after = state.borrow().problem.clone();
+        assert!(after.is_none() || after == before, "{after:?}");
     }
 
     /// Waits for the end.
@@ -151,6 +165,28 @@ fn keep_troubles(mut state: watch::Receiver<State>) -> Arc<Mutex<Vec<String>>> {
         }
     });
     troubles
+}
+
+/// Makes a queue that gets every result.
+pub(crate) async fn results(vhost: &Vhost) {
+    vhost
+        .queue(RESULTS, arguments(&[("x-queue-type", "quorum")]))
+        .await;
+    vhost.bind(RESULTS, "webpush.results", "#").await;
+}
+
+/// Waits until as many distinct results arrived, and tells how many arrived more than once.
+pub(crate) async fn all_results(vhost: &Vhost, count: usize) -> usize {
+    let mut seen = HashSet::new();
+    let mut repeats = 0;
+    eventually(PATIENCE, async || {
+        for body in vhost.take_all(RESULTS).await {
+            repeats += usize::from(!seen.insert(body));
+        }
+        wanted(seen.len(), |&seen| seen == count)
+    })
+    .await;
+    repeats
 }
 
 /// Settings with short times, one lane and three short delay bands.
