@@ -144,7 +144,7 @@ gone=$(http POST "$control/subscriptions")
 http PUT "$control/subscriptions/${BASH_REMATCH[1]}/answer" '{"status": 410}'
 printf '%s\n' "$fine" "$gone"
 
-step "Publishing three events (examples/publish.py): one fine, one too late, one malformed"
+step "Publishing three events (examples/publish.py): one fine, one whose subscription is gone, one malformed"
 "$PYTHON" examples/consume.py 4 >"$directory/results" 2>"$directory/consume.log" </dev/null &
 consumer_pid=$!
 wait_for "$consumer_pid" "listening for results" grep -q listening "$directory/results"

@@ -8,5 +8,7 @@
 mod config;
 #[path = "repo/layering.rs"]
 mod layering;
+#[path = "repo/readme.rs"]
+mod readme;
 #[path = "repo/sources.rs"]
 mod sources;

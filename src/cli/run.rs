@@ -1,5 +1,7 @@
 //! `pushrider run`: the daemon.
 
+use std::error::Error;
+use std::iter;
 use std::num::NonZeroUsize;
 
 use clap::Args;
@@ -27,17 +29,31 @@ impl Run {
         for warning in &config.warnings {
             warn!(key = warning.key, source = %warning.source, "{}", warning.what);
         }
-        start_runtime(self.threads)?
-            .block_on(daemon::run(config.daemon))
-            .map_err(|failure| {
-                error!("{failure}");
-                // The log has the reason already.
-                Failure {
-                    status: status(&failure),
-                    message: String::new(),
-                }
-            })
+        let runtime = start_runtime(self.threads)?;
+        let ended = runtime.block_on(daemon::run(config.daemon));
+        // A name that hangs in the system's resolver must not hold up the end.
+        runtime.shutdown_background();
+        ended.map_err(|failure| {
+            error!("{}", with_causes(&failure));
+            // The log has the reason already.
+            Failure {
+                status: status(&failure),
+                message: String::new(),
+            }
+        })
     }
+}
+
+/// Tells a failure and what caused it, once each.
+fn with_causes(failure: &dyn Error) -> String {
+    let mut text = failure.to_string();
+    for cause in iter::successors(failure.source(), |&cause| cause.source()) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Returns 78 where a restart would only fail again.

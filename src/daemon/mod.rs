@@ -112,6 +112,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let end = CancellationToken::new();
     if let Some(listener) = listener {
         let (metrics, health) = (Arc::clone(&metrics), Arc::clone(&health));
+        info!(address = %listener.address(), "metrics and health");
         let keys = application_server_keys(&settings.apps);
         tokio::spawn(admin::serve(listener, metrics, health, keys, end.clone()));
     }

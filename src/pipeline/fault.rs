@@ -3,6 +3,7 @@
 use crate::broker::{Inbound, Source};
 use crate::outcome::Reason;
 use crate::plan::Refusal;
+use crate::wire::Kind;
 use crate::wire::fault::Fault;
 use crate::wire::headers::{Death, DeathCause};
 
@@ -31,6 +32,20 @@ pub(super) fn given_up(inbound: &Inbound) -> Option<Fault> {
         reason,
         path: "".into(),
         expected: sentence.into(),
+    })
+}
+
+/// Refuses an AMQP `type` that is not an event's (contract.md §2).
+pub(super) fn foreign_type(inbound: &Inbound) -> Option<Fault> {
+    let ours = Kind::Retry.message_type();
+    let theirs = inbound.properties.kind().as_ref()?.as_str();
+    if theirs.is_empty() || Some(theirs) == ours {
+        return None;
+    }
+    Some(Fault {
+        reason: Reason::UnsupportedVersion,
+        path: "".into(),
+        expected: "the AMQP property type must be webpush.notification.v1, or absent".into(),
     })
 }
 

@@ -37,7 +37,7 @@ use crate::wire::fault::Fault;
 use crate::wire::headers::Passage;
 use crate::wire::recipient::RecipientRef;
 
-use self::fault::{given_up, internal_error, refusal_of, too_large};
+use self::fault::{foreign_type, given_up, internal_error, refusal_of, too_large};
 use self::settlement::Settlement;
 
 /// What an operator decides about processing.
@@ -142,6 +142,9 @@ impl<T: Transport> Pipeline<T> {
                 settlement,
                 &too_large(inbound.body.len(), self.settings.event_limit),
             );
+        }
+        if let Some(fault) = foreign_type(inbound) {
+            return self.end_unread(settlement, &fault);
         }
         let event = match event::decode(&inbound.body) {
             Ok(event) => event,

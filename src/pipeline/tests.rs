@@ -377,6 +377,32 @@ async fn bad_input_costs_one_message_and_is_explained() {
 }
 
 #[tokio::test]
+async fn a_message_of_another_type_is_not_taken_for_an_event() {
+    for (kind, told) in [
+        (
+            "webpush.notification.v1",
+            vec!["delivery.shop.accepted._ accepted"],
+        ),
+        ("", vec!["delivery.shop.accepted._ accepted"]),
+        (
+            "webpush.notification.v2",
+            vec!["quarantine", "delivery.shop.rejected._ unsupported_version"],
+        ),
+    ] {
+        let house = house([]);
+        let typed = Inbound {
+            properties: BasicProperties::default().with_type(kind.into()),
+            ..inbound(event(json!({})))
+        };
+        assert_eq!(
+            outline(&house.pipeline.process(&typed).await),
+            told,
+            "{kind}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_sent_is_rejected_without_a_request() {
     let forbidden = json!({ "subscription": subscription("http://push.example.net/a") });
     let private = json!({ "subscription": subscription("https://10.0.0.1/a") });

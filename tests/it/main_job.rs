@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lapin::BasicProperties;
 use pushrider::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
@@ -97,6 +98,35 @@ async fn what_is_no_event_costs_one_message() {
     }
     house.settled().await;
     assert_eq!(house.vhost.depth("webpush.quarantine").await, 7);
+}
+
+#[tokio::test]
+async fn what_the_broker_gives_up_on_has_its_result_too() {
+    let mut house = House::open("").await;
+    let alice = house.subscribe(json!({}));
+    house.daemon.stop().await;
+    let late = event("e1", &alice, json!({})).to_string();
+    let properties = BasicProperties::default().with_expiration("1".into());
+    house
+        .vhost
+        .publish_with(
+            "webpush.events",
+            "shop.default",
+            late.as_bytes(),
+            properties,
+        )
+        .await;
+    eventually(Duration::from_secs(10), async || {
+        let depth = house.vhost.depth("webpush.undeliverable").await;
+        wanted(depth, |depth| *depth == 1)
+    })
+    .await;
+    house.daemon.start().await;
+    let results = house.results_of("e1", 1).await;
+    assert_eq!(results[0]["reason"], "producer_expiration");
+    house.settled().await;
+    assert_eq!(house.vhost.depth("webpush.quarantine").await, 1);
+    assert!(house.sandbox.messages(None).is_empty());
 }
 
 #[tokio::test]

@@ -36,10 +36,11 @@ pub(crate) fn without_tests(text: &str) -> &str {
 #[test]
 fn no_test_sleeps() {
     let sleeps = ["thread::", "time::"].map(|module| format!("{module}sleep"));
-    let may = ["tests/it/support/mod.rs", "tests/repo/sources.rs"];
+    // Its loops wait for a condition with a deadline, and its cable delays what flows.
+    let may = Path::new("tests/it/support");
     let mut found = Vec::new();
     for (path, text) in rust_files("tests") {
-        if may.iter().any(|allowed| path == Path::new(allowed)) {
+        if path.starts_with(may) {
             continue;
         }
         found.extend(lines_with(&text, &sleeps).map(|n| format!("{}:{n}", path.display())));
