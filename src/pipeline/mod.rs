@@ -12,6 +12,7 @@ mod record;
 mod settlement;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

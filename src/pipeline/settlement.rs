@@ -1,6 +1,5 @@
 //! What is owed to the broker for one message, gathered while it is processed.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,6 +24,7 @@ use crate::wire::summary;
 use crate::wire::summary::Tally;
 
 use super::fate::Wait;
+use super::waiting::Groups;
 
 /// The publications of one message, and what they all repeat of it.
 pub(super) struct Settlement<'a> {
@@ -40,19 +40,9 @@ pub(super) struct Settlement<'a> {
     fan_out: bool,
     tally: Tally,
     ended: usize,
-    waiting: BTreeMap<WaitKey, (Duration, Vec<usize>)>,
+    waiting: Groups,
     quarantined: bool,
     publications: Vec<Publication>,
-}
-
-/// What recipients share that may wait in one copy: the wait itself is of one size class.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct WaitKey {
-    waiting: Waiting,
-    size: u32,
-    attempts: u32,
-    requests: u32,
-    last_status: Option<u16>,
 }
 
 impl<'a> Settlement<'a> {
@@ -76,7 +66,7 @@ impl<'a> Settlement<'a> {
             fan_out: false,
             tally: Tally::default(),
             ended: 0,
-            waiting: BTreeMap::new(),
+            waiting: Groups::default(),
             quarantined: false,
             publications: Vec::with_capacity(1),
         };
@@ -159,28 +149,19 @@ impl<'a> Settlement<'a> {
     /// Notes a recipient that must wait.
     pub(super) fn wait(&mut self, index: usize, wait: Wait) {
         self.tally.waits();
-        let key = WaitKey {
-            waiting: wait.waiting,
-            size: size_class(wait.after),
-            attempts: wait.attempts,
-            requests: wait.requests,
-            last_status: wait.last_status,
-        };
-        let (after, indices) = self.waiting.entry(key).or_default();
-        *after = wait.after.max(*after);
-        indices.push(index);
+        self.waiting.add(index, wait);
     }
 
     /// Sends off those who wait: one copy of the event for all who wait alike.
     pub(super) fn send_waiting_off(&mut self, event: &Event<'a>) {
-        for (key, (after, indices)) in std::mem::take(&mut self.waiting) {
+        for (wait, indices) in std::mem::take(&mut self.waiting).into_groups() {
             let passage = Passage {
-                attempts: key.attempts,
-                requests: key.requests,
-                last_status: key.last_status,
-                ..self.next_pass(key.waiting, self.now + after)
+                attempts: wait.attempts,
+                requests: wait.requests,
+                last_status: wait.last_status,
+                ..self.next_pass(wait.waiting, self.now + wait.after)
             };
-            self.send_off(event.subset(&indices), after, Pace::AtLeast, &passage);
+            self.send_off(event.subset(&indices), wait.after, Pace::AtLeast, &passage);
         }
     }
 
@@ -306,12 +287,4 @@ fn name_of(inbound: &Inbound, passage: &Passage, named: Option<&EventId>) -> Eve
         *properties.timestamp(),
         &inbound.body,
     )
-}
-
-/// Waits of one size class are within a factor of two of each other, as delay bands are.
-fn size_class(wait: Duration) -> u32 {
-    u64::try_from(wait.as_millis())
-        .unwrap_or(u64::MAX)
-        .max(1)
-        .ilog2()
 }

@@ -3,17 +3,25 @@
 //! Labels are enums of ours; the one thing a stranger chooses, the host of an endpoint, appears
 //! only as the family of its push service. Every series exists from the start at zero.
 
+mod labels;
+mod register;
+
 use std::time::Duration;
 
-use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Error, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry, TextEncoder,
 };
 
 use crate::origin::Service;
 use crate::outcome::{Meaning, Outcome, Reason, Waiting};
 use crate::wire::Kind;
+
+pub use self::labels::{Confirmed, Role};
+
+use self::register::{
+    AGE_BUCKETS, EXCHANGE_BUCKETS, counter, counters, gauge, gauges, histogram, histograms,
+};
 
 /// The daemon's metrics.
 #[derive(Clone, Debug)]
@@ -37,68 +45,6 @@ pub struct Metrics {
     broker_reconnects: IntCounter,
     panics: IntCounter,
 }
-
-/// The two connections of a generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Consumes and acknowledges.
-    Consume,
-    /// Publishes.
-    Publish,
-}
-
-impl Role {
-    /// Both connections.
-    pub const ALL: [Self; 2] = [Self::Consume, Self::Publish];
-
-    /// Returns the word of the metrics' label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Consume => "consume",
-            Self::Publish => "publish",
-        }
-    }
-}
-
-/// How the broker answered a publication.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Confirmed {
-    /// Taken.
-    Ack,
-    /// Refused; it is published again.
-    Nack,
-    /// No queue for it; it is published again.
-    Returned,
-    /// The connection was lost first.
-    Lost,
-}
-
-impl Confirmed {
-    /// Every answer.
-    pub const ALL: [Self; 4] = [Self::Ack, Self::Nack, Self::Returned, Self::Lost];
-
-    /// Returns the word of the metrics' label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ack => "ack",
-            Self::Nack => "nack",
-            Self::Returned => "returned",
-            Self::Lost => "lost",
-        }
-    }
-}
-
-/// Seconds: from one connection on the same machine to the longest deadline.
-const EXCHANGE_BUCKETS: &[f64] = &[
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-];
-
-/// Seconds: from at once to the longest TTL.
-const AGE_BUCKETS: &[f64] = &[
-    0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 21_600.0, 86_400.0, 604_800.0,
-];
 
 impl Metrics {
     /// Registers every series at zero.
@@ -361,67 +307,6 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.dec();
     }
-}
-
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(name, help).namespace("pushrider")
-}
-
-fn buckets(name: &str, help: &str, buckets: &[f64]) -> HistogramOpts {
-    HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec())
-}
-
-fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> Result<C, Error> {
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, Error> {
-    register(registry, IntCounter::with_opts(opts(name, help))?)
-}
-
-fn counters(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> Result<IntCounterVec, Error> {
-    register(registry, IntCounterVec::new(opts(name, help), labels)?)
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, Error> {
-    register(registry, IntGauge::with_opts(opts(name, help))?)
-}
-
-fn gauges(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> Result<IntGaugeVec, Error> {
-    register(registry, IntGaugeVec::new(opts(name, help), labels)?)
-}
-
-fn histogram(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    bounds: &[f64],
-) -> Result<Histogram, Error> {
-    register(registry, Histogram::with_opts(buckets(name, help, bounds))?)
-}
-
-fn histograms(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    bounds: &[f64],
-    labels: &[&str],
-) -> Result<HistogramVec, Error> {
-    register(
-        registry,
-        HistogramVec::new(buckets(name, help, bounds), labels)?,
-    )
 }
 
 #[cfg(test)]

@@ -1,0 +1,53 @@
+//! The labels that belong to no other room.
+
+/// The two connections of a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Consumes and acknowledges.
+    Consume,
+    /// Publishes.
+    Publish,
+}
+
+impl Role {
+    /// Both connections.
+    pub const ALL: [Self; 2] = [Self::Consume, Self::Publish];
+
+    /// Returns the word of the metrics' label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Consume => "consume",
+            Self::Publish => "publish",
+        }
+    }
+}
+
+/// How the broker answered a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmed {
+    /// Taken.
+    Ack,
+    /// Refused; it is published again.
+    Nack,
+    /// No queue for it; it is published again.
+    Returned,
+    /// The connection was lost first.
+    Lost,
+}
+
+impl Confirmed {
+    /// Every answer.
+    pub const ALL: [Self; 4] = [Self::Ack, Self::Nack, Self::Returned, Self::Lost];
+
+    /// Returns the word of the metrics' label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ack => "ack",
+            Self::Nack => "nack",
+            Self::Returned => "returned",
+            Self::Lost => "lost",
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What became of it: one attempt, what it means, and the end of a recipient.
+//!
+//! Three steps, each its own type. An [`Attempt`] is what happened on the wire. A [`Verdict`] is
+//! what that means (`classify`). An [`Outcome`] with its [`Reason`] is final and is published.
+
+mod reason;
+mod record;
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+pub use self::reason::{Outcome, Reason, Waiting};
+pub use self::record::{Record, Warning};
+
+/// One exchange with a push service.
+#[derive(Clone, Debug)]
+pub enum Attempt {
+    /// The service answered.
+    Answered(Answer),
+    /// No answer came.
+    Failed(Failure),
+}
+
+/// What a push service answered.
+#[derive(Clone)]
+pub struct Answer {
+    /// The status code.
+    pub status: StatusCode,
+    /// The response headers.
+    pub headers: HeaderMap,
+    /// The beginning of the body, at most 4 KiB.
+    pub excerpt: Bytes,
+}
+
+/// Headers and body may hold capability URLs, so only the status is shown.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({})", self.status.as_u16())
+    }
+}
+
+/// Why no answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The deadline passed. The service may have taken the message.
+    Timeout,
+    /// The name has no address.
+    Dns,
+    /// Every address of the name is in a range that must not be pushed to.
+    ForbiddenAddress,
+    /// No connection could be made.
+    Connect,
+    /// The TLS handshake failed, or the certificate is not trusted.
+    Tls,
+    /// The connection broke. The service may have taken the message.
+    Interrupted,
+    /// The service did not process the request: `REFUSED_STREAM`, or a stream above the last one
+    /// named by `GOAWAY` (RFC 9113 §8.7).
+    NotProcessed,
+    /// The answer is not HTTP, or broke a limit.
+    Protocol,
+}
+
+/// What one attempt means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What to do about it.
+    pub meaning: Meaning,
+    /// Why, in one word of the closed set.
+    pub reason: Reason,
+    /// How long the service asked to be left alone.
+    pub after: Option<Duration>,
+    /// Whether another attempt may be made at once, within the same attempt, because the service
+    /// has certainly not seen this one.
+    pub again_at_once: bool,
+    /// The service's own words, for people.
+    pub detail: Option<Box<str>>,
+}
+
+/// What to do about an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// The push service has taken the message.
+    Accepted,
+    /// The subscription is dead.
+    Gone,
+    /// It will never be taken, and the subscription lives.
+    Rejected,
+    /// It may be taken later.
+    Retryable,
+}
+
+impl Meaning {
+    /// Every meaning.
+    pub const ALL: [Self; 4] = [Self::Accepted, Self::Gone, Self::Rejected, Self::Retryable];
+
+    /// Returns the word of the metrics' label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Gone => "gone",
+            Self::Rejected => "rejected",
+            Self::Retryable => "retryable",
+        }
+    }
+}

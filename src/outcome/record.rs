@@ -1,0 +1,80 @@
+//! The end of one recipient, told in full.
+
+use std::time::{Duration, SystemTime};
+
+use crate::message::Name;
+
+use super::{Outcome, Reason};
+
+/// The end of one recipient: what its result, its log line and its metrics say.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// What became of it.
+    pub reason: Reason,
+    /// The status code of the last answer.
+    pub status: Option<u16>,
+    /// Tries that used one up.
+    pub attempts: u32,
+    /// HTTP requests, second tries at once included.
+    pub requests: u32,
+    /// Where the push service keeps the message.
+    pub message_url: Option<Box<str>>,
+    /// The name of the key that signed.
+    pub vapid_key: Option<Name>,
+    /// When the last request was sent.
+    pub sent_at: Option<SystemTime>,
+    /// When the outcome was known.
+    pub settled_at: SystemTime,
+    /// How long the last request took.
+    pub elapsed: Option<Duration>,
+    /// What was changed or ignored on the way.
+    pub warnings: Vec<Warning>,
+    /// For people: the push service's own words, or a sentence of ours.
+    pub detail: Option<Box<str>>,
+}
+
+impl Record {
+    /// Records an end that no request was made for.
+    #[must_use]
+    pub fn unsent(reason: Reason, settled_at: SystemTime, detail: impl Into<Box<str>>) -> Self {
+        Self {
+            reason,
+            status: None,
+            attempts: 0,
+            requests: 0,
+            message_url: None,
+            vapid_key: None,
+            sent_at: None,
+            settled_at,
+            elapsed: None,
+            warnings: Vec::new(),
+            detail: Some(detail.into()),
+        }
+    }
+
+    /// Returns the outcome that goes with the reason.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        self.reason.outcome()
+    }
+}
+
+/// Something that was changed or ignored, told in the result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// More than every push service takes.
+    #[error("ttl_clamped: ttl {0} is above 2419200 seconds (28 days), which was sent instead")]
+    TtlClamped(u64),
+    /// A topic that some service would refuse.
+    #[error(
+        "topic_replaced: the topic must be 1 to 32 characters of A-Z a-z 0-9 - _ with a length \
+         base64url can have; a hash of it was sent instead"
+    )]
+    TopicReplaced,
+    /// A moment that has not come yet.
+    #[error("created_at_in_future: created_at is ahead of this machine's clock; now was used")]
+    CreatedInFuture,
+    /// `content_encoding: aesgcm`, which the app does not allow.
+    #[error("aes128gcm_used: content_encoding aesgcm is obsolete; aes128gcm was sent instead")]
+    LegacyCoding,
+}

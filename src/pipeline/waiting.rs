@@ -1,0 +1,85 @@
+//! The recipients of one message that must wait, grouped by how.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::outcome::Waiting;
+
+use super::fate::Wait;
+
+/// Those who wait alike leave in one copy of the event.
+#[derive(Debug, Default)]
+pub(super) struct Groups(BTreeMap<Likeness, (Wait, Vec<usize>)>);
+
+/// What recipients share that wait alike: the wait itself is of one size class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Likeness {
+    waiting: Waiting,
+    size: u32,
+    attempts: u32,
+    requests: u32,
+    last_status: Option<u16>,
+}
+
+impl Groups {
+    /// Adds the recipient at `index` of the message.
+    pub(super) fn add(&mut self, index: usize, wait: Wait) {
+        let likeness = Likeness {
+            waiting: wait.waiting,
+            size: size_class(wait.after),
+            attempts: wait.attempts,
+            requests: wait.requests,
+            last_status: wait.last_status,
+        };
+        let (together, indices) = self.0.entry(likeness).or_insert((wait, Vec::new()));
+        together.after = together.after.max(wait.after);
+        indices.push(index);
+    }
+
+    /// Returns each group: a wait that is long enough for all of it, and its indices.
+    pub(super) fn into_groups(self) -> impl Iterator<Item = (Wait, Vec<usize>)> {
+        self.0.into_values()
+    }
+}
+
+/// Waits of one size class are within a factor of two of each other, as delay bands are.
+fn size_class(wait: Duration) -> u32 {
+    u64::try_from(wait.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1)
+        .ilog2()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Reason;
+
+    fn wait(seconds: u64, reason: Reason) -> Wait {
+        Wait {
+            waiting: Waiting::Retry(reason),
+            after: Duration::from_secs(seconds),
+            attempts: 1,
+            requests: 1,
+            last_status: None,
+        }
+    }
+
+    #[test]
+    fn those_who_wait_alike_leave_together_and_none_too_early() {
+        let mut groups = Groups::default();
+        for (index, seconds, reason) in [
+            (0, 9, Reason::Timeout),
+            (1, 12, Reason::Timeout),
+            (2, 40, Reason::Timeout),
+            (3, 9, Reason::Network),
+        ] {
+            groups.add(index, wait(seconds, reason));
+        }
+        let told: Vec<_> = groups
+            .into_groups()
+            .map(|(wait, indices)| (wait.after.as_secs(), indices))
+            .collect();
+        assert_eq!(told, [(12, vec![0, 1]), (40, vec![2]), (9, vec![3])]);
+    }
+}

@@ -1,0 +1,231 @@
+//! The capability URL, and the fingerprint that stands for it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use url::{Host, Url};
+
+use crate::origin::{Listed, Origin, Service};
+
+/// The URL of a push resource (RFC 8030 §4), kept byte for byte, and what is known from it alone.
+///
+/// Whoever holds it can push to the user, so `Debug` and `Display` show the fingerprint.
+#[derive(Clone)]
+pub struct Endpoint(Arc<Parts>);
+
+struct Parts {
+    url: Url,
+    origin: Origin,
+    service: Service,
+    listed: Listed,
+    fingerprint: Fingerprint,
+}
+
+/// The longest endpoint that is accepted, in bytes (push-services.md §9).
+pub const ENDPOINT_LIMIT: usize = 2048;
+
+impl Endpoint {
+    /// Parses the URL of a push resource.
+    ///
+    /// Which schemes, ports and hosts may be pushed to is the guard's to say.
+    ///
+    /// # Errors
+    /// If it is not an absolute `http` or `https` URL in its normal form with a host, at most
+    /// [`ENDPOINT_LIMIT`] bytes long, or carries credentials or a fragment.
+    pub fn parse(text: &str) -> Result<Self, EndpointError> {
+        if text.len() > ENDPOINT_LIMIT {
+            return Err(EndpointError::TooLong(text.len()));
+        }
+        let url = Url::parse(text).map_err(EndpointError::NotUrl)?;
+        if !matches!(url.scheme(), "https" | "http") {
+            return Err(EndpointError::Scheme);
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(EndpointError::Credentials);
+        }
+        if url.fragment().is_some() {
+            return Err(EndpointError::Fragment);
+        }
+        // The token may hold escapes that change their meaning when they are rewritten (WNS).
+        if url.as_str() != text {
+            return Err(EndpointError::NotNormal);
+        }
+        let (service, listed) = Service::detect(&url);
+        Ok(Self(Arc::new(Parts {
+            origin: Origin::of(&url),
+            fingerprint: Fingerprint::of(text),
+            url,
+            service,
+            listed,
+        })))
+    }
+
+    /// Returns the URL exactly as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.url.as_str()
+    }
+
+    /// Returns the parsed URL.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.0.url
+    }
+
+    /// Returns the host, which is always there.
+    #[must_use]
+    pub fn host(&self) -> Host<&str> {
+        self.0.url.host().unwrap_or(Host::Domain(""))
+    }
+
+    /// Returns the origin: VAPID's audience and the key of the gates.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.0.origin
+    }
+
+    /// Returns the family of push service that answers here.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        self.0.service
+    }
+
+    /// Tells whether the host is one of the large push services.
+    #[must_use]
+    pub fn listed(&self) -> Listed {
+        self.0.listed
+    }
+
+    /// Returns the name by which logs and results speak of this endpoint.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.0.fingerprint
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({})", self.fingerprint())
+    }
+}
+
+/// Why a text is not an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// Longer than [`ENDPOINT_LIMIT`].
+    #[error("the endpoint is {0} bytes long; at most {ENDPOINT_LIMIT} are accepted")]
+    TooLong(usize),
+    /// Not an absolute URL.
+    #[error("the endpoint is not an absolute URL: {0}")]
+    NotUrl(url::ParseError),
+    /// A scheme that no push service has.
+    #[error("the endpoint must be an https URL")]
+    Scheme,
+    /// User name or password in the URL.
+    #[error("the endpoint must not carry a user name or password")]
+    Credentials,
+    /// `#…` at the end, which is never sent.
+    #[error("the endpoint must not have a fragment (#…)")]
+    Fragment,
+    /// Sending it would change its bytes.
+    #[error(
+        "the endpoint is not in the normal form browsers give it (lower-case host, no default \
+         port, a path, escapes where URLs need them); store it exactly as the browser returned it"
+    )]
+    NotNormal,
+}
+
+/// SHA-256 of an endpoint's bytes: what may be shown in its place.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// Returns the fingerprint of an endpoint as it was given, even of one that is no URL.
+    #[must_use]
+    pub fn of(endpoint: &str) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest::digest(&digest::SHA256, endpoint.as_bytes()).as_ref());
+        Self(bytes)
+    }
+
+    /// Returns the raw digest.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Returns all 64 lower-case hexadecimal digits, as results carry them.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        hex(&self.0)
+    }
+}
+
+/// Shows the first sixteen digits: enough to find one subscription in a log.
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0[..8]))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Writes bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_keeps_its_bytes_or_is_refused() {
+        for text in [
+            "https://wns2-par02p.notify.windows.com/w/?token=BQYAAAD%2bx%2f%3d",
+            "https://fcm.googleapis.com/fcm/send/a:b-c_d",
+            "http://127.0.0.1:8080/push/1",
+        ] {
+            assert_eq!(Endpoint::parse(text).unwrap().as_str(), text);
+        }
+        for (text, error) in [
+            ("https://Push.example.net/x", EndpointError::NotNormal),
+            ("https://push.example.net:443/x", EndpointError::NotNormal),
+            ("https://push.example.net", EndpointError::NotNormal),
+            ("https://push.example.net/a b", EndpointError::NotNormal),
+            ("https://push.example.net/a/../b", EndpointError::NotNormal),
+            (" https://push.example.net/x", EndpointError::NotNormal),
+            ("https://0x7f.1/x", EndpointError::NotNormal),
+            ("https://u:p@push.example.net/x", EndpointError::Credentials),
+            ("https://push.example.net/x#y", EndpointError::Fragment),
+            ("ftp://push.example.net/x", EndpointError::Scheme),
+            (
+                "push.example.net/x",
+                EndpointError::NotUrl(url::ParseError::RelativeUrlWithoutBase),
+            ),
+            (
+                "https://",
+                EndpointError::NotUrl(url::ParseError::EmptyHost),
+            ),
+        ] {
+            assert_eq!(Endpoint::parse(text).unwrap_err(), error, "{text}");
+        }
+        let long = format!("https://push.example.net/{}", "x".repeat(10_000));
+        assert_eq!(
+            Endpoint::parse(&long).unwrap_err(),
+            EndpointError::TooLong(long.len())
+        );
+    }
+}
