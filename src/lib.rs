@@ -48,6 +48,18 @@
 //! So nothing left of [`config`] sees a configuration type: each room defines the small settings it
 //! needs, and `config::resolve` fills them. The sandbox shares no code with what it checks.
 //!
+//! # Where building taught otherwise
+//!
+//! * A summary is per *pass* of a chunk, not per chunk: recipients that must wait are settled later, in
+//!   parts, and only sums over passes count each of them once ([`wire::summary`]).
+//! * Only a recipient that can be pushed to takes its endpoint's turn, so a broken row does not keep
+//!   the good row beside it from its message ([`plan::plan_recipient`]).
+//! * The clients of [`push_service`] begin with HTTP/2 and learn otherwise from ALPN, before a byte of
+//!   a request is sent: no request waits for another's answer to learn the version.
+//! * A 2xx whose body breaks off is taken: the service has the message.
+//! * The service manager is spoken to without a library: its socket is an argument, writes are
+//!   bounded, and names in the abstract namespace work ([`systemd`]).
+//!
 //! # Whom we trust
 //!
 //! *Producers* may publish to the events exchange: they are trusted to name recipients, not to be
