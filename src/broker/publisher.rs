@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -20,12 +21,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::broker::confirms::Ticket;
+use crate::broker::generation::Shared;
 use crate::broker::ledger::Ledger;
 use crate::broker::topology::Topology;
 use crate::broker::trouble::Trouble;
 use crate::broker::{Owed, Publication, Receipt, Route, properties};
 use crate::clock::{Clock, SystemClock};
-use crate::metrics::Metrics;
 
 /// So many deliveries are taken, and publications written, at once.
 const BATCH: usize = 64;
@@ -78,11 +79,11 @@ impl<'a> Publisher<'a> {
         owed: &'a mut mpsc::Receiver<Owed>,
         channel: Channel,
         generation: u64,
-        topology: Arc<Topology>,
-        metrics: Arc<Metrics>,
-        confirm_timeout: Duration,
+        shared: &Shared,
         doors: Doors,
     ) -> Self {
+        let topology = Arc::clone(&shared.topology);
+        let metrics = Arc::clone(&shared.metrics);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
@@ -98,7 +99,7 @@ impl<'a> Publisher<'a> {
             ledger: Ledger::new(topology, metrics, doors.settled),
             tick,
             blocking: doors.blocking,
-            confirm_timeout,
+            confirm_timeout: shared.settings.confirm_timeout,
         }
     }
 
@@ -131,13 +132,11 @@ impl<'a> Publisher<'a> {
         Ok(())
     }
 
-    /// Tells whether the broker took any publication.
-    pub(super) fn has_published(&self) -> bool {
-        self.ledger.has_published()
-    }
-
-    /// Counts what the end of the generation leaves unconfirmed.
-    pub(super) fn abandon(self) {
+    /// Notes what the generation leaves behind.
+    pub(super) fn leave(self, shared: &Shared) {
+        if self.ledger.has_published() {
+            shared.published.store(true, Ordering::Relaxed);
+        }
         self.ledger.abandon();
     }
 
