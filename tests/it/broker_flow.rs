@@ -256,26 +256,26 @@ async fn a_stop_settles_what_was_answered_and_returns_the_rest() {
 }
 
 #[tokio::test]
-async fn what_the_broker_gave_up_on_is_delivered_as_undeliverable() {
+async fn what_expired_in_a_lane_is_delivered_as_undeliverable() {
     let vhost = Broker::shared().vhost();
-    let echo = start(&vhost, |inbound| match inbound.source {
-        Source::Undeliverable => result(inbound),
-        Source::Lane | Source::Due => route(inbound, Route::Quarantine, Kind::Quarantine),
-    })
-    .await;
-    let expired = BasicProperties::default().with_expiration("0".into());
+    start(&vhost, result).await.stop().await;
+    let soon = BasicProperties::default().with_expiration("20".into());
     vhost
-        .publish_with("", "webpush.undeliverable", b"direct", expired)
-        .await;
-    vhost
-        .publish("", "webpush.undeliverable", b"given up")
+        .publish_with("webpush.events", "shop.default", b"too late", soon)
         .await;
     eventually(PATIENCE, async || {
-        wanted(vhost.take_all(RESULTS).await, |all| {
-            all.contains(&"given up".to_owned())
-        })
+        wanted(vhost.depth("webpush.undeliverable").await, |&n| n == 1)
     })
     .await;
+    let echo = Echo::start(settings(vhost.url()), |inbound| match inbound.source {
+        Source::Undeliverable => result(inbound),
+        Source::Lane | Source::Due => Vec::new(),
+    });
+    eventually(PATIENCE, async || {
+        wanted(vhost.take_all(RESULTS).await, |all| all == &["too late"])
+    })
+    .await;
+    echo.has_acknowledged_all().await;
     echo.stop().await;
 }
 
