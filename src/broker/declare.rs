@@ -5,7 +5,7 @@
 //! says so.
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection};
 
 use crate::broker::Declare;
@@ -83,20 +83,19 @@ async fn one(channel: &Channel, object: &Object, passive: bool) -> lapin::Result
             kind,
             alternate,
         } => {
-            let kind = match kind {
-                ExchangeKind::Topic => lapin::ExchangeKind::Topic,
-                ExchangeKind::Fanout => lapin::ExchangeKind::Fanout,
-            };
             let options = ExchangeDeclareOptions {
                 passive,
                 durable: true,
                 ..Default::default()
             };
-            let mut arguments = FieldTable::default();
-            if let Some(alternate) = alternate {
-                let alternate = lapin::types::AMQPValue::LongString(alternate.as_str().into());
-                arguments.insert("alternate-exchange".into(), alternate);
-            }
+            let kind = match kind {
+                ExchangeKind::Topic => lapin::ExchangeKind::Topic,
+                ExchangeKind::Fanout => lapin::ExchangeKind::Fanout,
+            };
+            let arguments = alternate
+                .as_ref()
+                .map(alternate_exchange)
+                .unwrap_or_default();
             channel
                 .exchange_declare(name.clone(), kind, options, arguments)
                 .await
@@ -107,10 +106,8 @@ async fn one(channel: &Channel, object: &Object, passive: bool) -> lapin::Result
                 durable: true,
                 ..Default::default()
             };
-            channel
-                .queue_declare(name.clone(), options, arguments.clone())
-                .await
-                .map(drop)
+            let declaring = channel.queue_declare(name.clone(), options, arguments.clone());
+            declaring.await.map(drop)
         }
         // AMQP has no way to look at a binding.
         Object::Binding { .. } if passive => Ok(()),
@@ -118,16 +115,26 @@ async fn one(channel: &Channel, object: &Object, passive: bool) -> lapin::Result
             exchange,
             queue,
             key,
-        } => {
-            channel
-                .queue_bind(
-                    queue.clone(),
-                    exchange.clone(),
-                    key.clone(),
-                    QueueBindOptions::default(),
-                    FieldTable::default(),
-                )
-                .await
-        }
+        } => bind(channel, exchange, queue, key).await,
     }
+}
+
+async fn bind(
+    channel: &Channel,
+    exchange: &ShortString,
+    queue: &ShortString,
+    key: &ShortString,
+) -> lapin::Result<()> {
+    let options = QueueBindOptions::default();
+    let (exchange, queue, key) = (exchange.clone(), queue.clone(), key.clone());
+    channel
+        .queue_bind(queue, exchange, key, options, FieldTable::default())
+        .await
+}
+
+fn alternate_exchange(name: &ShortString) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    let name = AMQPValue::LongString(name.as_str().into());
+    arguments.insert(ShortString::from("alternate-exchange"), name);
+    arguments
 }

@@ -7,7 +7,7 @@
 //! connections, so it is not used.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, future};
@@ -110,21 +110,14 @@ impl Generation {
     ) -> Result<(), Trouble> {
         let (settled, settling) = mpsc::unbounded_channel();
         let (bands_declared, bands) = watch::channel(false);
-        let blocking = watch::Sender::new(Blocking::default());
+        let (blocking, blocks) = watch::channel(Blocking::default());
         let doors = Doors {
             settled,
-            blocking: blocking.subscribe(),
+            blocking: blocks,
             bands,
         };
-        let mut publisher = Publisher::new(
-            owed,
-            self.publishing.clone(),
-            self.number,
-            Arc::clone(&shared.topology),
-            Arc::clone(&shared.metrics),
-            shared.settings.confirm_timeout,
-            doors,
-        );
+        let channel = self.publishing.clone();
+        let mut publisher = Publisher::new(owed, channel, self.number, shared, doors);
         let in_flight = InFlight::new(Arc::clone(&shared.metrics));
         let mut acker = Rooms::new();
         acker.spawn(self.acker(&in_flight).run(settling));
@@ -140,10 +133,7 @@ impl Generation {
             trouble = first_trouble(&mut rooms) => Err(trouble),
             trouble = first_trouble(&mut acker) => Err(trouble),
         };
-        if publisher.has_published() {
-            shared.published.store(true, Ordering::Relaxed);
-        }
-        publisher.abandon();
+        publisher.leave(shared);
         ended?;
         self.close(acker).await;
         Ok(())

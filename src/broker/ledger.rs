@@ -101,9 +101,9 @@ impl Ledger {
     }
 
     /// Takes what is to be published again by now.
-    pub(super) fn take_again(&mut self, now: Instant) -> Option<Ticket> {
-        let first = self.refused.first_entry()?;
-        (first.key().0 <= now).then(|| first.remove())
+    pub(super) fn take_again(&mut self) -> impl Iterator<Item = Ticket> {
+        let later = self.refused.split_off(&(SystemClock.now().mono, u64::MAX));
+        std::mem::replace(&mut self.refused, later).into_values()
     }
 
     /// Counts what is left unconfirmed.

@@ -3,6 +3,12 @@
 //! A [`Delivery`] goes out to the pipeline; it comes back as [`Owed`]: the publications that must
 //! be confirmed before the delivery may be acknowledged. Nothing outside these rooms publishes or
 //! acknowledges.
+//!
+//! [`run`] lives one [`generation`] of two connections after the other ([`session`], [`connect`]).
+//! In each, [`intake`] starts a [`consumer`] per queue, the [`publisher`] publishes what is owed and
+//! counts [`confirms`] in its [`ledger`], and the [`acker`] acknowledges what a [`window`] of tags
+//! allows. [`topology`] says what must exist, [`declare`] sees to it, [`route`] and [`properties`]
+//! address what is published, and [`trouble`] tells what passes from what an operator must mend.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +22,7 @@ use crate::secret::Secret;
 use crate::wire::Kind;
 
 mod acker;
+mod arguments;
 mod confirms;
 mod connect;
 mod consumer;

@@ -7,24 +7,28 @@
 //! meanwhile, and a prefetch full of such deliveries stops consumption by itself. While the broker
 //! blocks the connection, publishing just pends.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use lapin::options::BasicPublishOptions;
 use lapin::{Channel, PublisherConfirm};
+use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
-use tokio::{pin, select};
 
 use crate::broker::confirms::Ticket;
+use crate::broker::generation::Shared;
 use crate::broker::ledger::Ledger;
 use crate::broker::topology::Topology;
 use crate::broker::trouble::Trouble;
 use crate::broker::{Owed, Publication, Receipt, Route, properties};
 use crate::clock::{Clock, SystemClock};
-use crate::metrics::Metrics;
 
-/// So many deliveries are taken at once.
+/// So many deliveries are taken, and publications written, at once.
 const BATCH: usize = 64;
 
 /// So many publications may be unconfirmed: lapin searches all of them for each confirm.
@@ -46,6 +50,8 @@ pub(super) struct Publisher<'a> {
     bands: watch::Receiver<bool>,
     banded: bool,
     parked: Vec<Ticket>,
+    /// What is published next.
+    outbox: VecDeque<Ticket>,
     /// When to give up, once nothing more is owed.
     closing: Option<Instant>,
     ledger: Ledger,
@@ -73,11 +79,11 @@ impl<'a> Publisher<'a> {
         owed: &'a mut mpsc::Receiver<Owed>,
         channel: Channel,
         generation: u64,
-        topology: Arc<Topology>,
-        metrics: Arc<Metrics>,
-        confirm_timeout: Duration,
+        shared: &Shared,
         doors: Doors,
     ) -> Self {
+        let topology = Arc::clone(&shared.topology);
+        let metrics = Arc::clone(&shared.metrics);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
@@ -88,11 +94,12 @@ impl<'a> Publisher<'a> {
             bands: doors.bands,
             banded: false,
             parked: Vec::new(),
+            outbox: VecDeque::new(),
             closing: None,
             ledger: Ledger::new(topology, metrics, doors.settled),
             tick,
             blocking: doors.blocking,
-            confirm_timeout,
+            confirm_timeout: shared.settings.confirm_timeout,
         }
     }
 
@@ -109,30 +116,27 @@ impl<'a> Publisher<'a> {
                     answered?;
                     self.ledger.judge()?;
                 }
-                () = until(again) => self.publish_again().await?,
-                () = declared(&mut self.bands), if !self.banded => self.publish_parked().await?,
+                () = until(again) => self.outbox.extend(self.ledger.take_again()),
+                () = declared(&mut self.bands), if !self.banded => self.publish_parked(),
                 _ = self.tick.tick() => self.check_overdue()?,
                 () = until(self.closing) => return Ok(()),
                 taken = self.owed.recv_many(&mut batch, BATCH), if room => {
                     if taken == 0 {
                         self.closing.get_or_insert_with(end_of_closing);
                     }
-                    for owed in batch.drain(..) {
-                        self.take(owed).await?;
-                    }
+                    batch.drain(..).for_each(|owed| self.take(owed));
                 }
             }
+            self.empty_outbox().await?;
         }
         Ok(())
     }
 
-    /// Tells whether the broker took any publication.
-    pub(super) fn has_published(&self) -> bool {
-        self.ledger.has_published()
-    }
-
-    /// Counts what the end of the generation leaves unconfirmed.
-    pub(super) fn abandon(self) {
+    /// Notes what the generation leaves behind.
+    pub(super) fn leave(self, shared: &Shared) {
+        if self.ledger.has_published() {
+            shared.published.store(true, Ordering::Relaxed);
+        }
         self.ledger.abandon();
     }
 
@@ -140,65 +144,73 @@ impl<'a> Publisher<'a> {
         self.closing.is_some() && self.parked.is_empty() && self.ledger.is_paid()
     }
 
-    async fn take(&mut self, owed: Owed) -> Result<(), Trouble> {
+    fn take(&mut self, owed: Owed) {
         // The broker delivers again what an older generation took.
         if owed.receipt.generation != self.generation {
-            return Ok(());
+            return;
         }
         if owed.publications.is_empty() {
             self.ledger.release(owed.receipt);
-            return Ok(());
+            return;
         }
-        for ticket in Ticket::all(owed, SystemClock.now().mono) {
-            self.publish(ticket).await?;
-        }
-        Ok(())
+        self.outbox
+            .extend(Ticket::all(owed, SystemClock.now().mono));
     }
 
-    async fn publish(&mut self, mut ticket: Ticket) -> Result<(), Trouble> {
-        if !self.banded && matches!(ticket.publication().to, Route::Delay { .. }) {
-            self.parked.push(ticket);
-            return Ok(());
-        }
-        ticket.published = SystemClock.now().mono;
-        let confirm = {
-            let publishing = write(&self.channel, ticket.publication(), &self.topology);
-            pin!(publishing);
-            loop {
-                select! {
-                    biased;
-                    written = &mut publishing => break written.map_err(Trouble::Publish)?,
-                    // It pends while the broker blocks; what was confirmed before is settled.
-                    answered = self.ledger.confirms.answered() => {
-                        answered?;
-                        self.ledger.judge()?;
-                    }
-                    _ = self.tick.tick() => if self.owed.is_closed() {
-                        self.closing.get_or_insert_with(end_of_closing);
-                    },
-                    // The broker delivers again what this was owed for.
-                    () = until(self.closing) => return Ok(()),
+    fn publish_parked(&mut self) {
+        self.banded = true;
+        self.outbox.extend(self.parked.drain(..));
+    }
+
+    /// Publishes what is in the outbox, some at a time, which costs the connection fewer writes.
+    async fn empty_outbox(&mut self) -> Result<(), Trouble> {
+        while !self.outbox.is_empty() {
+            let now = SystemClock.now().mono;
+            let count = self.outbox.len().min(BATCH);
+            let mut batch = Vec::with_capacity(count);
+            for mut ticket in self.outbox.drain(..count) {
+                if !self.banded && matches!(ticket.publication().to, Route::Delay { .. }) {
+                    self.parked.push(ticket);
+                } else {
+                    ticket.published = now;
+                    batch.push(ticket);
                 }
             }
-        };
-        self.ledger.confirms.push(ticket, confirm);
-        Ok(())
-    }
-
-    async fn publish_again(&mut self) -> Result<(), Trouble> {
-        let now = SystemClock.now().mono;
-        while let Some(ticket) = self.ledger.take_again(now) {
-            self.publish(ticket).await?;
+            self.publish(batch).await?;
         }
         Ok(())
     }
 
-    async fn publish_parked(&mut self) -> Result<(), Trouble> {
-        self.banded = true;
-        for ticket in std::mem::take(&mut self.parked) {
-            self.publish(ticket).await?;
+    async fn publish(&mut self, batch: Vec<Ticket>) -> Result<(), Trouble> {
+        let (channel, topology) = (&self.channel, &self.topology);
+        // Polled by this one task, each is numbered and queued in one go.
+        let mut writing: FuturesUnordered<_> = batch
+            .into_iter()
+            .map(async |ticket| (write(channel, ticket.publication(), topology).await, ticket))
+            .collect();
+        loop {
+            select! {
+                biased;
+                written = writing.next() => {
+                    let Some((confirm, ticket)) = written else { return Ok(()) };
+                    let confirm = confirm.map_err(Trouble::Publish)?;
+                    self.ledger.confirms.push(ticket, confirm);
+                }
+                // It pends while the broker blocks; what was confirmed before is settled.
+                answered = self.ledger.confirms.answered() => {
+                    answered?;
+                    self.ledger.judge()?;
+                }
+                _ = self.tick.tick() => if self.owed.is_closed() {
+                    self.closing.get_or_insert_with(end_of_closing);
+                },
+                // The broker delivers again what this was owed for.
+                () = until(self.closing) => {
+                    self.outbox.clear();
+                    return Ok(());
+                }
+            }
         }
-        Ok(())
     }
 
     fn check_overdue(&self) -> Result<(), Trouble> {

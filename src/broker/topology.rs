@@ -6,10 +6,10 @@
 //! they are full, and due queues without a limit, so that waiting messages can always come back.
 
 use std::fmt;
-use std::time::Duration;
 
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::{FieldTable, ShortString};
 
+use crate::broker::arguments::{at_least_once, insert, number, quorum, text, ttl};
 use crate::broker::route::{Routes, short};
 use crate::broker::{Settings, Source};
 use crate::message::Name;
@@ -268,41 +268,6 @@ impl Object {
             key,
         }
     }
-}
-
-fn quorum() -> FieldTable {
-    let mut arguments = FieldTable::default();
-    insert(&mut arguments, "x-queue-type", text("quorum"));
-    arguments
-}
-
-/// A quorum queue that dead-letters to another queue and loses nothing on the way.
-fn at_least_once() -> FieldTable {
-    let mut arguments = quorum();
-    insert(&mut arguments, "x-dead-letter-exchange", text(""));
-    insert(
-        &mut arguments,
-        "x-dead-letter-strategy",
-        text("at-least-once"),
-    );
-    insert(&mut arguments, "x-overflow", text("reject-publish"));
-    arguments
-}
-
-fn insert(arguments: &mut FieldTable, name: &str, value: AMQPValue) {
-    arguments.insert(short(name), value);
-}
-
-fn text(value: &str) -> AMQPValue {
-    AMQPValue::LongString(value.into())
-}
-
-fn number(value: u64) -> AMQPValue {
-    AMQPValue::LongLongInt(i64::try_from(value).unwrap_or(i64::MAX))
-}
-
-fn ttl(age: Duration) -> AMQPValue {
-    number(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use pushrider::wire::Kind;
 use crate::support::broker::Broker;
 use crate::support::cable::{Cable, Way};
 use crate::support::echo::{Echo, RESULTS, all_results, publication, result, results, settings};
-use crate::support::vhost::{Vhost, arguments, open};
+use crate::support::vhost::{arguments, open};
 use crate::support::{eventually, wanted};
 
 const PATIENCE: Duration = Duration::from_secs(60);

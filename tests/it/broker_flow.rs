@@ -1,7 +1,7 @@
 //! What flows through the rooms: nothing lost, nothing acknowledged early, waits that end.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lapin::BasicProperties;
@@ -145,10 +145,12 @@ async fn a_scheduled_message_comes_back_early_and_is_sent_on() {
     let vhost = Broker::shared().vhost();
     let hops = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&hops);
-    let started = SystemClock.now().mono;
-    let due = started + Duration::from_millis(1000);
+    let due = Arc::new(OnceLock::new());
+    let promised = Arc::clone(&due);
     let echo = start(&vhost, move |inbound| {
-        let left = due.saturating_duration_since(SystemClock.now().mono);
+        let now = SystemClock.now().mono;
+        let due = promised.get_or_init(|| now + Duration::from_secs(1));
+        let left = due.saturating_duration_since(now);
         if left.is_zero() {
             return result(inbound);
         }
@@ -165,7 +167,7 @@ async fn a_scheduled_message_comes_back_early_and_is_sent_on() {
         .publish("webpush.events", "shop.default", b"later")
         .await;
     all_results(&vhost, 1).await;
-    let late = due.elapsed();
+    let late = due.get().unwrap().elapsed();
     assert!(late < Duration::from_millis(700), "{late:?} late");
     assert!(hops.load(Ordering::Relaxed) > 1);
     echo.stop().await;
@@ -254,26 +256,26 @@ async fn a_stop_settles_what_was_answered_and_returns_the_rest() {
 }
 
 #[tokio::test]
-async fn what_the_broker_gave_up_on_is_delivered_as_undeliverable() {
+async fn what_expired_in_a_lane_is_delivered_as_undeliverable() {
     let vhost = Broker::shared().vhost();
-    let echo = start(&vhost, |inbound| match inbound.source {
-        Source::Undeliverable => result(inbound),
-        Source::Lane | Source::Due => route(inbound, Route::Quarantine, Kind::Quarantine),
-    })
-    .await;
-    let expired = BasicProperties::default().with_expiration("0".into());
+    start(&vhost, result).await.stop().await;
+    let soon = BasicProperties::default().with_expiration("20".into());
     vhost
-        .publish_with("", "webpush.undeliverable", b"direct", expired)
-        .await;
-    vhost
-        .publish("", "webpush.undeliverable", b"given up")
+        .publish_with("webpush.events", "shop.default", b"too late", soon)
         .await;
     eventually(PATIENCE, async || {
-        wanted(vhost.take_all(RESULTS).await, |all| {
-            all.contains(&"given up".to_owned())
-        })
+        wanted(vhost.depth("webpush.undeliverable").await, |&n| n == 1)
     })
     .await;
+    let echo = Echo::start(settings(vhost.url()), |inbound| match inbound.source {
+        Source::Undeliverable => result(inbound),
+        Source::Lane | Source::Due => Vec::new(),
+    });
+    eventually(PATIENCE, async || {
+        wanted(vhost.take_all(RESULTS).await, |all| all == &["too late"])
+    })
+    .await;
+    echo.has_acknowledged_all().await;
     echo.stop().await;
 }
 
