@@ -27,9 +27,10 @@ use crate::broker::trouble::Trouble;
 use crate::broker::{OperatorMustAct, Settings};
 use crate::metrics::Role;
 
-/// The largest frame, in bytes: lapin keeps two buffers of 32 frames for each connection, which at
-/// RabbitMQ's own 128 KiB are 16 MiB in all.
-const FRAME_MAX: u32 = 32 * 1024;
+/// The largest frame of the publishing connection, in bytes: lapin keeps two buffers of 32 frames for
+/// each connection, 8 MiB at RabbitMQ's own 128 KiB. The consuming connection needs what the broker
+/// allows producers, for headers come in one frame.
+const PUBLISH_FRAME_MAX: u32 = 32 * 1024;
 
 /// How long a connection may take to close in good order.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -47,7 +48,6 @@ impl Address {
         let mut uri = parse(settings.url.expose())?;
         let heartbeat = u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX);
         uri.query.heartbeat.get_or_insert(heartbeat.max(1));
-        uri.query.frame_max.get_or_insert(FRAME_MAX);
         let ca = settings.ca.as_deref().map(certificates).transpose()?;
         Ok(Self {
             uri,
@@ -67,6 +67,14 @@ impl Address {
             Ok(Err(error)) => Err(Trouble::Connect(error)),
             Err(_elapsed) => Err(Trouble::Silent(self.timeout)),
         }
+    }
+
+    fn uri_of(&self, role: Role) -> AMQPUri {
+        let mut uri = self.uri.clone();
+        if role == Role::Publish {
+            uri.query.frame_max.get_or_insert(PUBLISH_FRAME_MAX);
+        }
+        uri
     }
 
     async fn open(&self, role: Role, socket: Weak<Socket>) -> lapin::Result<Connection> {
@@ -97,7 +105,7 @@ impl Address {
             };
             opened.map_err(lapin::Error::from)
         };
-        Connection::connector(self.uri.clone(), runtime, connect, options).await
+        Connection::connector(self.uri_of(role), runtime, connect, options).await
     }
 }
 

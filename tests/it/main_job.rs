@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
 use pushrider::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
@@ -127,6 +128,28 @@ async fn what_the_broker_gives_up_on_has_its_result_too() {
     house.settled().await;
     assert_eq!(house.vhost.depth("webpush.quarantine").await, 1);
     assert!(house.sandbox.messages(None).is_empty());
+}
+
+#[tokio::test]
+async fn a_producers_large_headers_do_no_harm() {
+    let mut house = House::open("").await;
+    let alice = house.subscribe(json!({}));
+    let body = event("e1", &alice, json!({})).to_string();
+    let mut headers = FieldTable::default();
+    let large = "x".repeat(100_000);
+    headers.insert("x-large".into(), AMQPValue::LongString(large.into()));
+    let properties = BasicProperties::default().with_headers(headers);
+    for body in [body.as_bytes(), b"no event"] {
+        house
+            .vhost
+            .publish_with("webpush.events", "shop.default", body, properties.clone())
+            .await;
+    }
+    assert_eq!(house.results_of("e1", 1).await[0]["outcome"], "accepted");
+    house.settled().await;
+    assert_eq!(house.vhost.depth("webpush.quarantine").await, 1);
+    let reconnects = house.daemon.metric("pushrider_broker_reconnects_total", "");
+    assert_eq!(reconnects.await, 0.0, "{}", house.daemon.log());
 }
 
 #[tokio::test]
