@@ -102,10 +102,7 @@ impl<T: Transport> Pipeline<T> {
         let lifetime = lifetime(terms, now);
         if after >= lifetime.left {
             let detail = "its time ran out while it waited for room to send";
-            let mut record = Record::unsent(lifetime.ends_as, now, detail);
-            record.attempts = passage.attempts;
-            record.requests = passage.requests;
-            return Fate::settled(record);
+            return Fate::settled(Record::unsent(lifetime.ends_as, now, detail));
         }
         Fate::Waits(Wait {
             waiting: Waiting::Busy,

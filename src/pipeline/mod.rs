@@ -121,9 +121,9 @@ impl<T: Transport> Pipeline<T> {
             self.metrics.panicked();
             let mut settlement = self.open(inbound, passage);
             self.end_unread(&mut settlement, &internal_error());
-            return settlement.finish();
+            return settlement.finish(self.clock.now().wall);
         }
-        settlement.finish()
+        settlement.finish(self.clock.now().wall)
     }
 
     /// Opens the settlement of a message that is for whatever application a silent event is for.
@@ -199,6 +199,7 @@ impl<T: Transport> Pipeline<T> {
                 until,
                 waiting,
             } => {
+                self.metrics.recipient_waits(waiting);
                 settlement.wait_whole(event, after, until, waiting);
             }
             Step::Expire { reason, detail } => {

@@ -52,7 +52,7 @@ impl<T: Transport> Pipeline<T> {
                     self.end(settlement, &about, record);
                 }
                 Fate::Waits(wait) => {
-                    self.metrics.recipient_waits(wait.waiting);
+                    record::waits(&self.metrics, settlement, &about, &wait);
                     settlement.wait(index, wait);
                 }
             }
@@ -109,13 +109,20 @@ impl<T: Transport> Pipeline<T> {
         }
     }
 
-    /// Ends one recipient.
+    /// Ends one recipient; what earlier passes tried counts, whatever this one ends it for.
     pub(super) fn end(
         &self,
         settlement: &mut Settlement<'_>,
         about: &RecipientRef<'_>,
         record: Record,
     ) {
+        let passage = settlement.passage();
+        let record = Record {
+            attempts: record.attempts.max(passage.attempts),
+            requests: record.requests.max(passage.requests),
+            status: record.status.or(passage.last_status),
+            ..record
+        };
         record::settled(&self.metrics, settlement, about, &record);
         settlement.end(about, &record);
     }

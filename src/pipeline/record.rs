@@ -1,4 +1,4 @@
-//! The log line and the metrics of a settled recipient.
+//! The log line and the metrics of a recipient that ends, or goes on waiting.
 
 use tracing::debug;
 
@@ -7,6 +7,7 @@ use crate::origin::Service;
 use crate::outcome::Record;
 use crate::wire::recipient::RecipientRef;
 
+use super::fate::Wait;
 use super::settlement::Settlement;
 
 /// Records the end of one recipient: one line at DEBUG, one step of each counter.
@@ -31,5 +32,25 @@ pub(super) fn settled(
         age_s = age.as_secs_f64(),
         redelivered = settlement.redelivered(),
         "settled"
+    );
+}
+
+/// Records that one recipient goes on waiting.
+pub(super) fn waits(
+    metrics: &Metrics,
+    settlement: &Settlement<'_>,
+    about: &RecipientRef<'_>,
+    wait: &Wait,
+) {
+    metrics.recipient_waits(wait.waiting);
+    debug!(
+        message_id = %settlement.event_id(),
+        attempt = wait.attempts,
+        push_service = about.service.unwrap_or(Service::Other).name(),
+        sub = about.fingerprint.map(tracing::field::display),
+        reason = wait.waiting.name(),
+        status = wait.last_status,
+        wait_ms = wait.after.as_secs_f64() * 1e3,
+        "waits"
     );
 }

@@ -114,6 +114,11 @@ impl<'a> Settlement<'a> {
         &self.event_id
     }
 
+    /// Returns what happened to the message on its earlier passes.
+    pub(super) fn passage(&self) -> &Passage {
+        &self.passage
+    }
+
     pub(super) fn redelivered(&self) -> bool {
         self.inbound.redelivered
     }
@@ -221,7 +226,7 @@ impl<'a> Settlement<'a> {
     }
 
     /// Closes the settlement.
-    pub(super) fn finish(mut self) -> Arc<[Publication]> {
+    pub(super) fn finish(mut self, now: SystemTime) -> Arc<[Publication]> {
         if self.fan_out && self.ended > 0 {
             let part = summary::Part {
                 chunk: self.passage.chunk,
@@ -229,7 +234,7 @@ impl<'a> Settlement<'a> {
             };
             let key = summary::routing_key(self.app.as_ref(), self.about.label.as_ref());
             let message_id = summary::message_id(&self.event_id, part, &self.inbound.body);
-            let body = summary::body(&self.about, part, &self.tally, self.created_at, self.now);
+            let body = summary::body(&self.about, part, &self.tally, self.created_at, now);
             self.publish(Route::Results(key), Kind::Summary, message_id, body);
         }
         self.publications.into()

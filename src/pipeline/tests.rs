@@ -476,6 +476,26 @@ async fn a_retry_remembers_what_was_tried_and_ends() {
 }
 
 #[tokio::test]
+async fn what_expires_while_it_waits_tells_what_was_tried() {
+    let house = house([Says::RetryAfter(503, "50")]);
+    let first = house
+        .pipeline
+        .process(&inbound(event(json!({ "ttl": 60 }))))
+        .await;
+    assert_eq!(outline(&first), ["wait 50s service_unavailable 1"]);
+    house.clock.advance(Duration::from_secs(61));
+    let late = house.pipeline.process(&returned(&first[0])).await;
+    assert_eq!(outline(&late), ["delivery.shop.expired._ ttl_elapsed"]);
+    let result = parsed(&late[0]);
+    assert_eq!(
+        [&result["attempts"], &result["requests"], &result["status"]],
+        [&json!(1), &json!(1), &json!(503)]
+    );
+    let detail = result["detail"].as_str().unwrap();
+    assert!(detail.contains("service_unavailable"), "{detail}");
+}
+
+#[tokio::test]
 async fn a_producer_cannot_forge_what_was_tried() {
     let house = house([Says::Status(503)]);
     let passage = Passage {
