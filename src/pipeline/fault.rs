@@ -49,15 +49,6 @@ pub(super) fn foreign_type(inbound: &Inbound) -> Option<Fault> {
     })
 }
 
-pub(super) fn too_large(length: usize, limit: usize) -> Fault {
-    let expected = format!("the event is {length} bytes long; at most {limit} are accepted");
-    Fault {
-        reason: Reason::EventTooLarge,
-        path: "".into(),
-        expected: expected.into(),
-    }
-}
-
 pub(super) fn internal_error() -> Fault {
     let expected = "pushrider failed on this; the original is in the quarantine queue";
     Fault {

@@ -38,7 +38,7 @@ use crate::wire::fault::Fault;
 use crate::wire::headers::Passage;
 use crate::wire::recipient::RecipientRef;
 
-use self::fault::{foreign_type, given_up, internal_error, refusal_of, too_large};
+use self::fault::{foreign_type, given_up, internal_error, refusal_of};
 use self::settlement::Settlement;
 
 /// What an operator decides about processing.
@@ -139,10 +139,8 @@ impl<T: Transport> Pipeline<T> {
         settlement: &mut Settlement<'a>,
     ) {
         if inbound.body.len() > self.settings.event_limit {
-            return self.end_unread(
-                settlement,
-                &too_large(inbound.body.len(), self.settings.event_limit),
-            );
+            let fault = event::too_large(inbound.body.len(), self.settings.event_limit);
+            return self.end_unread(settlement, &fault);
         }
         if let Some(fault) = foreign_type(inbound) {
             return self.end_unread(settlement, &fault);
