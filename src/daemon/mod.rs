@@ -111,13 +111,31 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
 
     let end = CancellationToken::new();
     if let Some(listener) = listener {
-        let (metrics, health) = (Arc::clone(&metrics), Arc::clone(&health));
         info!(address = %listener.address(), "metrics and health");
         let keys = application_server_keys(&settings.apps);
+        let (metrics, health) = (Arc::clone(&metrics), Arc::clone(&health));
         tokio::spawn(admin::serve(listener, metrics, health, keys, end.clone()));
     }
     let lanes = settings.broker.lanes.len();
-    let grace = settings.grace;
+    let running = start(settings, pipeline, metrics, Arc::clone(&health));
+    notifier.ready(&health.status_line());
+    let reporter = tokio::spawn(systemd::report(notifier, health, end.clone()));
+    info!(version = env!("CARGO_PKG_VERSION"), lanes, "started");
+    let ended = running.supervise(signals).await;
+    // What the service manager should hear last is said before the process ends.
+    end.cancel();
+    let _ = reporter.await;
+    ended
+}
+
+/// Connects the broker's rooms with the pipeline and lets them go.
+fn start(
+    settings: Settings,
+    pipeline: Arc<Pipeline<Client>>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+) -> Running {
+    let lanes = settings.broker.lanes.len();
     let (deliveries, taken) = mpsc::channel(1);
     let (owed, to_settle) = mpsc::channel(OWED_LIMIT);
     let (state, changes) = watch::channel(broker::State::default());
@@ -130,24 +148,14 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         metrics,
         stop_consuming.clone(),
     ));
-    let dispatch = Dispatch::start(pipeline, taken, owed, Arc::clone(&health));
     tokio::spawn(follow_broker(changes, Arc::clone(&health), lanes));
-    notifier.ready(&health.status_line());
-    let reporter = tokio::spawn(systemd::report(notifier, Arc::clone(&health), end.clone()));
-    info!(version = env!("CARGO_PKG_VERSION"), lanes, "started");
-    let ended = Running {
+    Running {
         broker,
-        dispatch,
+        dispatch: Dispatch::start(pipeline, taken, owed, Arc::clone(&health)),
         health,
         stop_consuming,
-        grace,
+        grace: settings.grace,
     }
-    .supervise(signals)
-    .await;
-    // What the service manager should hear last is said before the process ends.
-    end.cancel();
-    let _ = reporter.await;
-    ended
 }
 
 fn pipeline_of(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Pipeline<Client>, Failure> {

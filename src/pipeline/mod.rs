@@ -138,33 +138,28 @@ impl<T: Transport> Pipeline<T> {
         passage: &Passage,
         settlement: &mut Settlement<'a>,
     ) {
-        if inbound.body.len() > self.settings.event_limit {
-            let fault = event::too_large(inbound.body.len(), self.settings.event_limit);
+        let limit = self.settings.event_limit;
+        if inbound.body.len() > limit {
+            let fault = event::too_large(inbound.body.len(), limit);
             return self.end_unread(settlement, &fault);
         }
         if let Some(fault) = foreign_type(inbound) {
             return self.end_unread(settlement, &fault);
         }
+        let apps = &self.settings.apps;
         let event = match event::decode(&inbound.body) {
             Ok(event) => event,
             Err(error) => {
                 let fault = given_up(inbound).unwrap_or(error.fault);
-                settlement.about(
-                    &error.about,
-                    self.settings.apps.find(error.about.app.as_ref()).ok(),
-                );
+                settlement.about(&error.about, apps.find(error.about.app.as_ref()).ok());
                 return self.end_original(settlement, &error.recipient, &fault);
             }
         };
-        let app = match self.settings.apps.find(event.about.app.as_ref()) {
-            Ok(app) => {
-                settlement.event(&event, Some(app));
-                app
-            }
-            Err(refusal) => {
-                settlement.event(&event, None);
-                return self.end_all(settlement, &event, &refusal);
-            }
+        let found = apps.find(event.about.app.as_ref());
+        settlement.event(&event, found.as_ref().ok().copied());
+        let app = match found {
+            Ok(app) => app,
+            Err(refusal) => return self.end_all(settlement, &event, &refusal),
         };
         if let Some(fault) = given_up(inbound) {
             settlement.quarantine(&fault);
