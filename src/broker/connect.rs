@@ -64,7 +64,10 @@ impl Address {
                 connection,
                 _socket: socket,
             }),
-            Ok(Err(error)) => Err(Trouble::Connect(error)),
+            Ok(Err(error)) => Err(Trouble::Connect {
+                vhost: self.uri.vhost.clone(),
+                error,
+            }),
             Err(_elapsed) => Err(Trouble::Silent(self.timeout)),
         }
     }

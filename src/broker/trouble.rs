@@ -46,11 +46,14 @@ pub enum OperatorMustAct {
     LoginRefused,
     /// 530 at login.
     #[error(
-        "the broker does not let the user into the virtual host (530): it must exist \
+        "the broker does not let the user into the virtual host {vhost:?} (530): it must exist \
          (`rabbitmqctl add_vhost`) and the user needs permissions in it \
          (`rabbitmqctl set_permissions`)"
     )]
-    VhostRefused,
+    VhostRefused {
+        /// The virtual host of the AMQP URL.
+        vhost: String,
+    },
     /// 403 when an object is declared.
     #[error(
         "the broker user may not declare {object} (403): give it the configure, write and read \
@@ -90,8 +93,14 @@ pub enum OperatorMustAct {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Trouble {
     /// The connection could not be made.
-    #[error("cannot connect: {}", Plain(.0))]
-    Connect(#[source] lapin::Error),
+    #[error("cannot connect: {}", Plain(error))]
+    Connect {
+        /// The virtual host that was asked for.
+        vhost: String,
+        /// What came of it.
+        #[source]
+        error: lapin::Error,
+    },
     /// Somebody accepted and stayed silent.
     #[error("no AMQP handshake within {0:?}")]
     Silent(Duration),
@@ -137,9 +146,11 @@ impl Trouble {
     /// Tells whether an operator must act before another attempt can succeed.
     pub(super) fn operator_must_act(&self, declare: Declare) -> Option<OperatorMustAct> {
         match self {
-            Self::Connect(error) => match reply_code(error)? {
+            Self::Connect { vhost, error } => match reply_code(error)? {
                 ACCESS_REFUSED => Some(OperatorMustAct::LoginRefused),
-                NOT_ALLOWED => Some(OperatorMustAct::VhostRefused),
+                NOT_ALLOWED => Some(OperatorMustAct::VhostRefused {
+                    vhost: vhost.clone(),
+                }),
                 _ => None,
             },
             Self::Declare { object, error } => match reply_code(error)? {
@@ -172,7 +183,7 @@ impl Trouble {
     /// not UTF-8, which comes back until the delivery limit parks it.
     pub(super) fn is_unreadable(&self) -> bool {
         match self {
-            Self::Connect(error)
+            Self::Connect { error, .. }
             | Self::Declare { error, .. }
             | Self::Consume { error, .. }
             | Self::Publish(error)
@@ -243,7 +254,11 @@ mod tests {
     fn an_operator_must_act_only_where_trying_again_cannot_help() {
         let object = || "queue q".to_owned();
         let verdict = |trouble: Trouble| trouble.operator_must_act(Declare::Passive);
-        let connect = |code| verdict(Trouble::Connect(closed_with(code)));
+        let connecting = |error| Trouble::Connect {
+            vhost: "web".to_owned(),
+            error,
+        };
+        let connect = |code| verdict(connecting(closed_with(code)));
         let declare = |code| {
             verdict(Trouble::Declare {
                 object: object(),
@@ -261,7 +276,12 @@ mod tests {
             declare: "passive",
         });
         assert_eq!(connect(403), Some(OperatorMustAct::LoginRefused));
-        assert_eq!(connect(530), Some(OperatorMustAct::VhostRefused));
+        assert_eq!(
+            connect(530),
+            Some(OperatorMustAct::VhostRefused {
+                vhost: "web".to_owned()
+            })
+        );
         assert_eq!(
             declare(403),
             Some(OperatorMustAct::MayNotDeclare { object: object() })
@@ -286,7 +306,7 @@ mod tests {
             assert_eq!(verdict(Trouble::Lost(closed_with(code))), None, "{code}");
         }
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        assert_eq!(verdict(Trouble::Connect(refused.into())), None);
+        assert_eq!(verdict(connecting(refused.into())), None);
         assert_eq!(verdict(Trouble::Silent(Duration::from_secs(1))), None);
     }
 

@@ -124,7 +124,9 @@ async fn an_operator_is_called_where_trying_again_cannot_help() {
     );
     assert_eq!(
         ended(settings(format!("amqp://127.0.0.1:{port}/no-such-vhost"))).await,
-        OperatorMustAct::VhostRefused
+        OperatorMustAct::VhostRefused {
+            vhost: "no-such-vhost".to_owned()
+        }
     );
     assert!(matches!(
         ended(with(runner.clone(), Declare::Create)).await,
