@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::broker::arguments::{alternate_exchange, reason};
 use crate::broker::connect::vhost;
-use crate::broker::topology::{Object, Topology};
+use crate::broker::object::Object;
+use crate::broker::topology::Topology;
 use crate::broker::{OperatorMustAct, Permissions, Settings};
 
 /// Everything that must exist on the broker, and what the daemon's user needs there.

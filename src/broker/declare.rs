@@ -10,7 +10,7 @@ use lapin::{Channel, Connection};
 
 use crate::broker::Declare;
 use crate::broker::arguments::alternate_exchange;
-use crate::broker::topology::{ExchangeKind, Object};
+use crate::broker::object::{ExchangeKind, Object};
 use crate::broker::trouble::{Trouble, is_mismatch, is_missing};
 
 /// Makes the objects exist, or checks that they do, as the operator decided.

@@ -7,8 +7,9 @@
 //! [`run`] lives one [`generation`] of two connections after the other ([`session`], [`connect`]).
 //! In each, [`intake`] starts a [`consumer`] per queue, the [`publisher`] publishes what is owed and
 //! counts [`confirms`] in its [`ledger`], and the [`acker`] acknowledges what a [`window`] of tags
-//! allows. [`topology`] says what must exist, [`declare`] sees to it, [`route`] and [`properties`]
-//! address what is published, and [`trouble`] tells what passes from what an operator must mend.
+//! allows. [`topology`] says which [`object`]s must exist, [`declare`] sees to it, [`route`] and
+//! [`properties`] address what is published, and [`trouble`] tells what passes from what an operator
+//! must mend.
 //!
 //! For operators, a [`visit`] looks or declares and leaves again, the [`blueprint`] is the topology
 //! to read, and [`permissions`] are what the daemon's user needs on it.
@@ -34,6 +35,7 @@ mod declare;
 mod generation;
 mod intake;
 mod ledger;
+mod object;
 mod permissions;
 mod properties;
 mod publisher;

@@ -40,9 +40,10 @@ mod tests {
     use regex::Regex;
 
     use super::*;
+    use crate::broker::object::Object;
     use crate::broker::route::Routes;
     use crate::broker::tests::settings;
-    use crate::broker::topology::{Object, Topology};
+    use crate::broker::topology::Topology;
     use crate::broker::{Pace, Route, Settings};
 
     /// Where the daemon publishes to, as permissions name it.

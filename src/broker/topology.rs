@@ -5,51 +5,16 @@
 //! when the broker restarts. That strategy needs quorum queues which refuse rather than drop when
 //! they are full, and due queues without a limit, so that waiting messages can always come back.
 
-use std::fmt;
-
 use lapin::types::{FieldTable, ShortString};
 
 use crate::broker::arguments::{at_least_once, insert, number, quorum, text, ttl};
+use crate::broker::object::{ExchangeKind, Object};
 use crate::broker::route::{Routes, short};
 use crate::broker::{Settings, Source};
 use crate::message::Name;
 
 /// How many undeliverable messages are in flight: they are rare, and parked without a push.
 const UNDELIVERABLE_PREFETCH: u16 = 16;
-
-/// Something that must exist on the broker.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Object {
-    /// A durable exchange.
-    Exchange {
-        name: ShortString,
-        kind: ExchangeKind,
-        /// Where to send what no binding wants.
-        alternate: Option<ShortString>,
-        /// What it is for, to operators.
-        purpose: &'static str,
-    },
-    /// A durable queue.
-    Queue {
-        name: ShortString,
-        arguments: FieldTable,
-        /// What it is for, to operators.
-        purpose: &'static str,
-    },
-    /// The way from an exchange to a queue.
-    Binding {
-        exchange: ShortString,
-        queue: ShortString,
-        key: ShortString,
-    },
-}
-
-/// The kinds of exchanges that are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ExchangeKind {
-    Topic,
-    Fanout,
-}
 
 /// A queue that is consumed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -264,61 +229,6 @@ impl Topology {
             text(self.name(park).as_str()),
         );
         arguments
-    }
-}
-
-impl ExchangeKind {
-    /// Returns AMQP's word.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Topic => "topic",
-            Self::Fanout => "fanout",
-        }
-    }
-}
-
-impl fmt::Display for Object {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exchange { name, .. } => write!(f, "exchange {name}"),
-            Self::Queue { name, .. } => write!(f, "queue {name}"),
-            Self::Binding {
-                exchange,
-                queue,
-                key,
-            } => write!(
-                f,
-                "binding of {queue} to {exchange} ({key:?})",
-                key = key.as_str()
-            ),
-        }
-    }
-}
-
-impl Object {
-    fn fanout(name: ShortString, purpose: &'static str) -> Self {
-        Self::Exchange {
-            name,
-            kind: ExchangeKind::Fanout,
-            alternate: None,
-            purpose,
-        }
-    }
-
-    fn queue(name: ShortString, arguments: FieldTable, purpose: &'static str) -> Self {
-        Self::Queue {
-            name,
-            arguments,
-            purpose,
-        }
-    }
-
-    fn binding(exchange: ShortString, queue: ShortString, key: ShortString) -> Self {
-        Self::Binding {
-            exchange,
-            queue,
-            key,
-        }
     }
 }
 

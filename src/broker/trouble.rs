@@ -12,7 +12,7 @@ use lapin::ErrorKind;
 use lapin::protocol::AMQPErrorKind;
 
 use crate::broker::Declare;
-use crate::broker::topology::Object;
+use crate::broker::object::Object;
 
 const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
