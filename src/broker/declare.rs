@@ -90,12 +90,12 @@ pub struct Declared {
     pub bindings: Vec<String>,
 }
 
-/// Makes every object exist, and tells what was there.
+/// Makes every object exist, and writes down what was there and what was made, as far as it came.
 pub(super) async fn complete(
     connection: &Connection,
     objects: impl Iterator<Item = &Object>,
-) -> Result<Declared, Trouble> {
-    let mut declared = Declared::default();
+    declared: &mut Declared,
+) -> Result<(), Trouble> {
     let mut channel = connection.create_channel().await?;
     for object in objects {
         let binding = matches!(object, Object::Binding { .. });
@@ -119,7 +119,7 @@ pub(super) async fn complete(
         };
         list.push(object.to_string());
     }
-    Ok(declared)
+    Ok(())
 }
 
 async fn one(channel: &Channel, object: &Object, passive: bool) -> lapin::Result<()> {

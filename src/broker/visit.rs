@@ -30,16 +30,21 @@ pub async fn check(settings: &Settings) -> Result<Vec<String>, OperatorMustAct> 
 
 /// Makes every exchange, queue and binding exist, whatever the daemon itself may declare.
 ///
+/// `declared` tells what was done, also where an error ends it.
+///
 /// # Errors
 /// If the broker cannot be reached or entered, or refuses an object; what was made before stays.
-pub async fn declare_topology(settings: &Settings) -> Result<Declared, OperatorMustAct> {
+pub async fn declare_topology(
+    settings: &Settings,
+    declared: &mut Declared,
+) -> Result<(), OperatorMustAct> {
     let address = Address::new(settings)?;
     let topology = Topology::new(settings);
     let completed = async {
         let link = address.connect(Role::Consume).await?;
-        let declared = complete(&link.connection, topology.objects()).await?;
+        complete(&link.connection, topology.objects(), declared).await?;
         link.close().await;
-        Ok(declared)
+        Ok(())
     };
     let completed: Result<_, Trouble> = completed.await;
     completed.map_err(|trouble| verdict(&trouble, &address, Declare::Create))

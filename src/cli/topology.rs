@@ -79,15 +79,20 @@ impl Show {
 impl Declare {
     fn execute(self, environment: &Environment, out: &mut impl Write) -> Result<(), Failure> {
         let config = self.configured.load(environment)?;
-        let declaring = broker::declare_topology(&config.daemon.broker);
-        let declared = start_runtime(None)?.block_on(declaring)?;
+        let mut declared = Declared::default();
+        let declaring = broker::declare_topology(&config.daemon.broker, &mut declared);
+        let ended = start_runtime(None)?.block_on(declaring);
+        for object in &declared.made {
+            writeln!(out, "made {object}")?;
+        }
         for object in &declared.different {
             tell(&format!(
                 "warning: {object} exists with other arguments than configured, and is left as \
                  it is"
             ));
         }
-        report(&declared, out)?;
+        ended?;
+        summarise(&declared, out)?;
         Ok(())
     }
 }
@@ -175,10 +180,7 @@ fn widest<'a>(texts: impl Iterator<Item = &'a String>) -> usize {
     texts.map(String::len).max().unwrap_or_default()
 }
 
-fn report(declared: &Declared, out: &mut impl Write) -> io::Result<()> {
-    for object in &declared.made {
-        writeln!(out, "made {object}")?;
-    }
+fn summarise(declared: &Declared, out: &mut impl Write) -> io::Result<()> {
     let there = declared.there.len() + declared.different.len();
     writeln!(
         out,
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_names_what_was_made_and_counts_the_rest() {
+    fn what_differs_is_counted_among_what_was_there() {
         let list = |names: &[&str]| names.iter().map(|&it| it.to_owned()).collect();
         let declared = Declared {
             made: list(&["queue a", "exchange b"]),
@@ -214,9 +216,8 @@ mod tests {
             bindings: list(&["binding of a to b (\"\")"]),
         };
         let mut out = Vec::new();
-        report(&declared, &mut out).unwrap();
-        let expected =
-            "made queue a\nmade exchange b\n2 made, 2 there already, 1 bindings in place\n";
+        summarise(&declared, &mut out).unwrap();
+        let expected = "2 made, 2 there already, 1 bindings in place\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

@@ -57,7 +57,6 @@ impl Operator {
 
 fn refused(output: &Output, because: &str) {
     assert_eq!(output.status.code(), Some(78), "{output:?}");
-    assert_eq!(text(&output.stdout), "");
     let reason = text(&output.stderr);
     assert!(reason.contains(because), "{reason}");
 }
@@ -157,6 +156,7 @@ async fn what_the_broker_refuses_is_the_operators_and_what_differs_is_left() {
     let runner = operator.declares(&vhost.url_of(RUNNER, vhost.port()));
     refused(&runner, "may not declare queue webpush.quarantine (403)");
     let stranger = operator.declares(&vhost.url_of("nobody", vhost.port()));
+    assert_eq!(text(&stranger.stdout), "");
     refused(&stranger, "refuses the user name or the password (403)");
 
     vhost.queue("webpush.quarantine", arguments(&[])).await;
@@ -172,6 +172,9 @@ async fn what_the_broker_refuses_is_the_operators_and_what_differs_is_left() {
         &limited,
         "refuses to declare queue webpush.dead-subscriptions: ",
     );
+    let made: Vec<_> = text(&limited.stdout).lines().collect();
+    assert_eq!(made.first(), Some(&"made queue webpush.undeliverable"));
+    assert_eq!(made.len(), 4, "{made:#?}");
     broker.control(&["clear_vhost_limits", "-p", vhost.name()]);
 
     let declared = operator.declares(&vhost.url());
