@@ -1,10 +1,17 @@
-//! The x-arguments of queues, with the reasons of broker.md §2.
+//! The arguments of exchanges and queues, with the reasons of broker.md §2.
 
 use std::time::Duration;
 
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use crate::broker::route::short;
+
+/// Sends what no binding of an exchange wants to another.
+pub(super) fn alternate_exchange(name: &ShortString) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    insert(&mut arguments, "alternate-exchange", text(name.as_str()));
+    arguments
+}
 
 /// A replicated queue.
 pub(super) fn quorum() -> FieldTable {
@@ -44,4 +51,29 @@ pub(super) fn number(value: u64) -> AMQPValue {
 /// A time to live, in milliseconds.
 pub(super) fn ttl(age: Duration) -> AMQPValue {
     number(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Tells an operator why an argument is set.
+pub(super) fn reason(argument: &str) -> &'static str {
+    match argument {
+        "alternate-exchange" => "what no binding takes goes there instead of being lost",
+        "x-queue-type" => "quorum queues are replicated, and can dead-letter without loss",
+        "x-delivery-limit" => {
+            "a message returned more often is given up on, or it would come back for ever"
+        }
+        "x-dead-letter-exchange" => {
+            "\"\" is the default exchange: straight to the queue that the routing key names"
+        }
+        "x-dead-letter-routing-key" => {
+            "the queue for what is given up on; in delay queues each message keeps its own key"
+        }
+        "x-dead-letter-strategy" => "the default one loses messages when the broker restarts",
+        "x-overflow" => {
+            "at-least-once dead-lettering needs reject-publish; drop-head only where the oldest may go"
+        }
+        "x-max-length" => "so many messages are kept",
+        "x-max-length-bytes" => "so much may wait before producers are refused: back-pressure",
+        "x-message-ttl" => "milliseconds a message stays",
+        _ => "",
+    }
 }

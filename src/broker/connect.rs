@@ -123,6 +123,11 @@ impl fmt::Display for Address {
     }
 }
 
+/// Returns the virtual host that a URL names; without one it is `/`.
+pub(super) fn vhost(settings: &Settings) -> Result<String, OperatorMustAct> {
+    Ok(parse(settings.url.expose())?.vhost)
+}
+
 /// A connection whose socket is shut down when it is dropped.
 pub(super) struct Link {
     pub(super) connection: Connection,

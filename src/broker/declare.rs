@@ -5,11 +5,12 @@
 //! says so.
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection};
 
 use crate::broker::Declare;
-use crate::broker::topology::{ExchangeKind, Object};
+use crate::broker::arguments::alternate_exchange;
+use crate::broker::object::{ExchangeKind, Object};
 use crate::broker::trouble::{Trouble, is_mismatch, is_missing};
 
 /// Makes the objects exist, or checks that they do, as the operator decided.
@@ -76,12 +77,58 @@ pub(super) async fn inspect(
     Ok(findings)
 }
 
+/// What existed of a topology, and what was made to complete it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Declared {
+    /// The exchanges and queues that were missing.
+    pub made: Vec<String>,
+    /// The exchanges and queues that existed already, as they should be.
+    pub there: Vec<String>,
+    /// The exchanges and queues that exist with other arguments, and are left as they are.
+    pub different: Vec<String>,
+    /// The bindings, which AMQP has no way to look at.
+    pub bindings: Vec<String>,
+}
+
+/// Makes every object exist, and writes down what was there and what was made, as far as it came.
+pub(super) async fn complete(
+    connection: &Connection,
+    objects: impl Iterator<Item = &Object>,
+    declared: &mut Declared,
+) -> Result<(), Trouble> {
+    let mut channel = connection.create_channel().await?;
+    for object in objects {
+        let binding = matches!(object, Object::Binding { .. });
+        let existed = match one(&channel, object, true).await {
+            Ok(()) => !binding,
+            Err(error) if is_missing(&error) => {
+                channel = connection.create_channel().await?;
+                false
+            }
+            Err(error) => return Err(Trouble::declare(object, error)),
+        };
+        let list = match one(&channel, object, false).await {
+            Ok(()) if binding => &mut declared.bindings,
+            Ok(()) if existed => &mut declared.there,
+            Ok(()) => &mut declared.made,
+            Err(error) if existed && is_mismatch(&error) => {
+                channel = connection.create_channel().await?;
+                &mut declared.different
+            }
+            Err(error) => return Err(Trouble::declare(object, error)),
+        };
+        list.push(object.to_string());
+    }
+    Ok(())
+}
+
 async fn one(channel: &Channel, object: &Object, passive: bool) -> lapin::Result<()> {
     match object {
         Object::Exchange {
             name,
             kind,
             alternate,
+            ..
         } => {
             let options = ExchangeDeclareOptions {
                 passive,
@@ -100,7 +147,9 @@ async fn one(channel: &Channel, object: &Object, passive: bool) -> lapin::Result
                 .exchange_declare(name.clone(), kind, options, arguments)
                 .await
         }
-        Object::Queue { name, arguments } => {
+        Object::Queue {
+            name, arguments, ..
+        } => {
             let options = QueueDeclareOptions {
                 passive,
                 durable: true,
@@ -130,11 +179,4 @@ async fn bind(
     channel
         .queue_bind(queue, exchange, key, options, FieldTable::default())
         .await
-}
-
-fn alternate_exchange(name: &ShortString) -> FieldTable {
-    let mut arguments = FieldTable::default();
-    let name = AMQPValue::LongString(name.as_str().into());
-    arguments.insert(ShortString::from("alternate-exchange"), name);
-    arguments
 }

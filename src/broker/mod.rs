@@ -7,8 +7,12 @@
 //! [`run`] lives one [`generation`] of two connections after the other ([`session`], [`connect`]).
 //! In each, [`intake`] starts a [`consumer`] per queue, the [`publisher`] publishes what is owed and
 //! counts [`confirms`] in its [`ledger`], and the [`acker`] acknowledges what a [`window`] of tags
-//! allows. [`topology`] says what must exist, [`declare`] sees to it, [`route`] and [`properties`]
-//! address what is published, and [`trouble`] tells what passes from what an operator must mend.
+//! allows. [`topology`] says which [`object`]s must exist, [`declare`] sees to it, [`route`] and
+//! [`properties`] address what is published, and [`trouble`] tells what passes from what an operator
+//! must mend.
+//!
+//! For operators, a [`visit`] looks or declares and leaves again, the [`blueprint`] is the topology
+//! to read, and [`permissions`] are what the daemon's user needs on it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +27,7 @@ use crate::wire::Kind;
 
 mod acker;
 mod arguments;
+mod blueprint;
 mod confirms;
 mod connect;
 mod consumer;
@@ -30,16 +35,23 @@ mod declare;
 mod generation;
 mod intake;
 mod ledger;
+mod object;
+mod permissions;
 mod properties;
 mod publisher;
 mod route;
 mod session;
 mod topology;
 mod trouble;
+mod visit;
 mod window;
 
-pub use session::{check, run};
+pub use blueprint::{Binding, Blueprint, Exchange, Queue};
+pub use declare::Declared;
+pub use permissions::Permissions;
+pub use session::run;
 pub use trouble::OperatorMustAct;
+pub use visit::{check, declare_topology};
 
 /// One message taken from a queue, as the pipeline sees it.
 #[derive(Clone, Debug)]

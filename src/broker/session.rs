@@ -11,7 +11,6 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::connect::Address;
-use crate::broker::declare::inspect;
 use crate::broker::generation::{Generation, Shared};
 use crate::broker::topology::Topology;
 use crate::broker::trouble::Trouble;
@@ -73,32 +72,6 @@ pub async fn run(
         ended = session.live() => ended,
         never = open_until_stopped => never,
     }
-}
-
-/// Opens the broker, looks at every exchange and queue without changing anything, and names what
-/// is missing or refused.
-///
-/// # Errors
-/// If the broker cannot be reached or entered at all.
-pub async fn check(settings: &Settings) -> Result<Vec<String>, OperatorMustAct> {
-    let address = Address::new(settings)?;
-    let topology = Topology::new(settings);
-    let objects = topology.essential_objects().iter();
-    let objects = objects.chain(topology.delay_objects());
-    let inspected = async {
-        let link = address.connect(Role::Consume).await?;
-        let findings = inspect(&link.connection, objects, settings.declare).await?;
-        link.close().await;
-        Ok(findings)
-    };
-    inspected.await.map_err(|trouble: Trouble| {
-        let unreachable = || OperatorMustAct::Unreachable {
-            address: address.to_string(),
-            reason: trouble.to_string(),
-        };
-        let act = trouble.operator_must_act(settings.declare);
-        act.unwrap_or_else(unreachable)
-    })
 }
 
 struct Session {

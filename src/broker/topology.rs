@@ -5,47 +5,16 @@
 //! when the broker restarts. That strategy needs quorum queues which refuse rather than drop when
 //! they are full, and due queues without a limit, so that waiting messages can always come back.
 
-use std::fmt;
-
 use lapin::types::{FieldTable, ShortString};
 
 use crate::broker::arguments::{at_least_once, insert, number, quorum, text, ttl};
+use crate::broker::object::{ExchangeKind, Object};
 use crate::broker::route::{Routes, short};
 use crate::broker::{Settings, Source};
 use crate::message::Name;
 
 /// How many undeliverable messages are in flight: they are rare, and parked without a push.
 const UNDELIVERABLE_PREFETCH: u16 = 16;
-
-/// Something that must exist on the broker.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Object {
-    /// A durable exchange.
-    Exchange {
-        name: ShortString,
-        kind: ExchangeKind,
-        /// Where to send what no binding wants.
-        alternate: Option<ShortString>,
-    },
-    /// A durable queue.
-    Queue {
-        name: ShortString,
-        arguments: FieldTable,
-    },
-    /// The way from an exchange to a queue.
-    Binding {
-        exchange: ShortString,
-        queue: ShortString,
-        key: ShortString,
-    },
-}
-
-/// The kinds of exchanges that are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ExchangeKind {
-    Topic,
-    Fanout,
-}
 
 /// A queue that is consumed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +58,11 @@ impl Topology {
         &self.delays
     }
 
+    /// Returns everything, in the order in which it can be declared.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.essential.iter().chain(&self.delays)
+    }
+
     /// Returns the queues that are consumed.
     pub(super) fn consumed_queues(&self) -> &[Consumed] {
         &self.consumed
@@ -105,11 +79,14 @@ impl Topology {
 
     fn essential(&self, settings: &Settings) -> Vec<Object> {
         let mut objects = self.output(settings);
-        objects.push(Object::fanout(self.name("events.unmatched")));
+        let unmatched = self.name("events.unmatched");
+        let purpose = "the way of events whose routing key names no lane";
+        objects.push(Object::fanout(unmatched.clone(), purpose));
         objects.push(Object::Exchange {
             name: self.name("events"),
             kind: ExchangeKind::Topic,
-            alternate: Some(self.name("events.unmatched")),
+            alternate: Some(unmatched.clone()),
+            purpose: "where producers publish events, by <app>.<lane>",
         });
         for lane in &settings.lanes {
             let queue = self.name(&format!("lane.{}", lane.name));
@@ -118,14 +95,16 @@ impl Topology {
                 insert(&mut arguments, "x-max-length-bytes", number(limit));
             }
             let key = short(&format!("*.{}", lane.name));
-            objects.push(Object::queue(queue.clone(), arguments));
+            let purpose = "the events of this lane";
+            objects.push(Object::queue(queue.clone(), arguments, purpose));
             objects.push(Object::binding(self.name("events"), queue.clone(), key));
             if lane.name.as_str() == "default" {
-                let unmatched = self.name("events.unmatched");
-                objects.push(Object::binding(unmatched, queue, short("")));
+                objects.push(Object::binding(unmatched.clone(), queue, short("")));
             }
+            let due = self.routes.due(&lane.name);
             let parking = self.parking(settings, "undeliverable");
-            objects.push(Object::queue(self.routes.due(&lane.name), parking));
+            let purpose = "what comes back from waiting, and the chunks of large events";
+            objects.push(Object::queue(due, parking, purpose));
         }
         objects
     }
@@ -143,27 +122,46 @@ impl Topology {
         insert(&mut dropping, "x-message-ttl", ttl(settings.unrouted_age));
         let mut kept = quorum();
         insert(&mut kept, "x-message-ttl", ttl(settings.quarantine_age));
+        let parking = self.parking(settings, "quarantine");
         let mut objects = vec![
-            Object::queue(self.name("quarantine"), kept),
+            Object::queue(
+                self.name("quarantine"),
+                kept,
+                "originals of what was not understood or broke the daemon, for people to look at",
+            ),
             Object::queue(
                 self.name("undeliverable"),
-                self.parking(settings, "quarantine"),
+                parking,
+                "what the broker gave up on; the daemon publishes the results",
             ),
-            Object::fanout(unrouted.clone()),
-            Object::queue(unrouted.clone(), dropping),
+            Object::fanout(unrouted.clone(), "the way of results no queue is bound for"),
+            Object::queue(
+                unrouted.clone(),
+                dropping,
+                "results no queue is bound for; the oldest are dropped",
+            ),
             Object::binding(unrouted.clone(), unrouted.clone(), short("")),
             Object::Exchange {
                 name: self.name("results"),
                 kind: ExchangeKind::Topic,
                 alternate: Some(unrouted),
+                purpose: "results, summaries and subscription events",
             },
         ];
-        for (queue, key) in [
-            ("dead-subscriptions", "subscription.*.gone"),
-            ("resubscribe", "subscription.*.key_mismatch"),
+        for (queue, key, purpose) in [
+            (
+                "dead-subscriptions",
+                "subscription.*.gone",
+                "subscriptions to delete, kept until they are consumed",
+            ),
+            (
+                "resubscribe",
+                "subscription.*.key_mismatch",
+                "subscriptions of another application server key, kept until they are consumed",
+            ),
         ] {
             let queue = self.name(queue);
-            objects.push(Object::queue(queue.clone(), quorum()));
+            objects.push(Object::queue(queue.clone(), quorum(), purpose));
             objects.push(Object::binding(self.name("results"), queue, short(key)));
         }
         objects
@@ -176,8 +174,12 @@ impl Topology {
                 let mut arguments = at_least_once();
                 insert(&mut arguments, "x-message-ttl", ttl(band));
                 [
-                    Object::fanout(name.clone()),
-                    Object::queue(name.clone(), arguments),
+                    Object::fanout(name.clone(), "the way into this delay band"),
+                    Object::queue(
+                        name.clone(),
+                        arguments,
+                        "waits so long, then goes to the due queue its routing key names",
+                    ),
                     Object::binding(name.clone(), name.clone(), short("")),
                 ]
             })
@@ -230,46 +232,6 @@ impl Topology {
     }
 }
 
-impl fmt::Display for Object {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exchange { name, .. } => write!(f, "exchange {name}"),
-            Self::Queue { name, .. } => write!(f, "queue {name}"),
-            Self::Binding {
-                exchange,
-                queue,
-                key,
-            } => write!(
-                f,
-                "binding of {queue} to {exchange} ({key:?})",
-                key = key.as_str()
-            ),
-        }
-    }
-}
-
-impl Object {
-    fn fanout(name: ShortString) -> Self {
-        Self::Exchange {
-            name,
-            kind: ExchangeKind::Fanout,
-            alternate: None,
-        }
-    }
-
-    fn queue(name: ShortString, arguments: FieldTable) -> Self {
-        Self::Queue { name, arguments }
-    }
-
-    fn binding(exchange: ShortString, queue: ShortString, key: ShortString) -> Self {
-        Self::Binding {
-            exchange,
-            queue,
-            key,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,10 +240,12 @@ mod tests {
     #[test]
     fn every_queue_that_dead_letters_loses_nothing() {
         let topology = Topology::new(&settings());
-        let objects = topology.essential.iter().chain(&topology.delays);
         let mut dead_lettering = 0;
-        for object in objects {
-            let Object::Queue { name, arguments } = object else {
+        for object in topology.objects() {
+            let Object::Queue {
+                name, arguments, ..
+            } = object
+            else {
                 continue;
             };
             let says = |key: &str| arguments.inner().get(key).cloned();
@@ -309,7 +273,7 @@ mod tests {
     fn what_a_binding_names_is_declared_before_it() {
         let topology = Topology::new(&settings());
         let mut known = Vec::new();
-        for object in topology.essential.iter().chain(&topology.delays) {
+        for object in topology.objects() {
             match object {
                 Object::Exchange {
                     name, alternate, ..

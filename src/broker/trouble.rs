@@ -9,9 +9,10 @@ use std::fmt;
 use std::time::Duration;
 
 use lapin::ErrorKind;
+use lapin::protocol::AMQPErrorKind;
 
 use crate::broker::Declare;
-use crate::broker::topology::Object;
+use crate::broker::object::Object;
 
 const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
@@ -58,11 +59,19 @@ pub enum OperatorMustAct {
     #[error(
         "the broker user may not declare {object} (403): give it the configure, write and read \
          permissions on everything that starts with the prefix, or declare the topology as another \
-         user and set broker.declare = \"passive\""
+         user (`pushrider topology declare`) and set broker.declare = \"passive\""
     )]
     MayNotDeclare {
         /// The exchange, queue or binding.
         object: String,
+    },
+    /// `topology declare`: any other refusal of one object.
+    #[error("the broker refuses to declare {object}: {reason}")]
+    Refused {
+        /// The exchange, queue or binding.
+        object: String,
+        /// The broker's words.
+        reason: String,
     },
     /// 403 when a queue is consumed.
     #[error("the broker user may not consume {object} (403): give it the read permission there")]
@@ -78,8 +87,8 @@ pub enum OperatorMustAct {
     MayNotPublish,
     /// 404.
     #[error(
-        "{object} does not exist, and broker.declare = \"{declare}\" does not make it: declare it, \
-         or set broker.declare = \"create\""
+        "{object} does not exist, and broker.declare = \"{declare}\" does not make it: declare it \
+         (`pushrider topology declare`), or set broker.declare = \"create\""
     )]
     Missing {
         /// The exchange or queue.
@@ -177,6 +186,23 @@ impl Trouble {
             | Self::Unconfirmed(_)
             | Self::ConfirmsOff => None,
         }
+    }
+
+    /// Tells whether the broker, which is there and well, will not have one object.
+    ///
+    /// A daemon tries again and again, for a limit of the virtual host may be raised meanwhile; an
+    /// operator who declares wants to know.
+    pub(super) fn refusal(&self) -> Option<OperatorMustAct> {
+        let Self::Declare { object, error } = self else {
+            return None;
+        };
+        let ErrorKind::ProtocolError(refused) = error.kind() else {
+            return None;
+        };
+        matches!(refused.kind(), AMQPErrorKind::Soft(_)).then(|| OperatorMustAct::Refused {
+            object: object.clone(),
+            reason: refused.get_message().to_string(),
+        })
     }
 
     /// Tells whether lapin could not read what the broker sent: a message with a property that is
@@ -308,6 +334,28 @@ mod tests {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         assert_eq!(verdict(connecting(refused.into())), None);
         assert_eq!(verdict(Trouble::Silent(Duration::from_secs(1))), None);
+    }
+
+    #[test]
+    fn one_object_is_refused_where_the_connection_stays() {
+        for (code, refused) in [
+            (403, true),
+            (405, true),
+            (406, true),
+            (320, false),
+            (541, false),
+        ] {
+            let trouble = Trouble::Declare {
+                object: "queue q".to_owned(),
+                error: closed_with(code),
+            };
+            let refusal = OperatorMustAct::Refused {
+                object: "queue q".to_owned(),
+                reason: "because".to_owned(),
+            };
+            assert_eq!(trouble.refusal(), refused.then_some(refusal), "{code}");
+            assert_eq!(Trouble::Lost(closed_with(code)).refusal(), None, "{code}");
+        }
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::io::Write;
 use clap::Args;
 
 use crate::broker;
-use crate::broker::OperatorMustAct;
 use crate::cli::{Configured, Failure, start_runtime, tell};
 use crate::config::{self, Config, Environment};
 use crate::plan::App;
@@ -47,18 +46,7 @@ impl Check {
 }
 
 fn connect(settings: &broker::Settings) -> Result<(), Failure> {
-    let found = start_runtime(None)?
-        .block_on(broker::check(settings))
-        .map_err(|error| {
-            // A broker that is away may come back by itself.
-            let away = matches!(error, OperatorMustAct::Unreachable { .. });
-            let failure = if away {
-                Failure::new
-            } else {
-                Failure::operator
-            };
-            failure(error.to_string())
-        })?;
+    let found = start_runtime(None)?.block_on(broker::check(settings))?;
     if found.is_empty() {
         return Ok(());
     }

@@ -14,6 +14,7 @@ use std::thread;
 use clap::{Args, Parser, Subcommand};
 use tokio::runtime::{self, Runtime};
 
+use crate::broker::OperatorMustAct;
 use crate::config;
 use crate::config::{Config, Environment, Problems, Request};
 
@@ -21,6 +22,7 @@ pub mod check;
 pub mod keys;
 pub mod run;
 pub mod sandbox;
+pub mod topology;
 
 /// The exit status that says an operator must act.
 const OPERATOR: u8 = 78;
@@ -39,6 +41,8 @@ enum Command {
     Check(check::Check),
     #[command(subcommand)]
     Keys(keys::Keys),
+    #[command(subcommand)]
+    Topology(topology::Topology),
     Sandbox(sandbox::Sandbox),
 }
 
@@ -51,6 +55,7 @@ impl Cli {
             Command::Run(run) => run.execute(environment),
             Command::Check(check) => check.execute(environment, out),
             Command::Keys(keys) => keys.execute(environment, out),
+            Command::Topology(topology) => topology.execute(environment, out),
             Command::Sandbox(args) => match start_runtime(None) {
                 Ok(runtime) => return runtime.block_on(sandbox::run(args)),
                 Err(error) => Err(error.into()),
@@ -125,6 +130,16 @@ impl Failure {
 impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
         Self::operator(problems.to_string())
+    }
+}
+
+impl From<OperatorMustAct> for Failure {
+    fn from(act: OperatorMustAct) -> Self {
+        // A broker that is away may come back by itself.
+        if matches!(act, OperatorMustAct::Unreachable { .. }) {
+            return Self::new(act.to_string());
+        }
+        Self::operator(act.to_string())
     }
 }
 

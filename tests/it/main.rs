@@ -11,6 +11,8 @@ mod cli_check;
 #[cfg(test)]
 mod cli_keys;
 #[cfg(test)]
+mod cli_topology;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod interop;

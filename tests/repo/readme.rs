@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
+use pushrider::broker::Permissions;
+use pushrider::message::Name;
 use pushrider::outcome::{Outcome, Reason};
 use pushrider::plan::Results;
 use pushrider::wire::event::{EVENT_LIMIT, RECIPIENT_LIMIT};
@@ -54,6 +56,26 @@ fn the_table_of_the_event_states_our_limits() {
         cell(&readme, "results", 3),
         ["all"].map(str::to_owned).into()
     );
+}
+
+#[test]
+fn the_permissions_shown_are_those_of_the_default_prefix() {
+    let readme = read("README.md");
+    let needed = Permissions::new(&Name::parse("webpush").unwrap());
+    let Permissions {
+        configure,
+        write,
+        read,
+    } = &needed;
+    let command = format!("USER '{configure}' '{write}' '{read}'");
+    for text in [
+        &format!("  configure  {configure}\n"),
+        &format!("  write      {write}\n"),
+        &format!("  read       {read}\n"),
+        &command,
+    ] {
+        assert!(readme.contains(text), "{text}");
+    }
 }
 
 /// The value of a directive of the unit file.

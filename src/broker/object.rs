@@ -1,0 +1,94 @@
+//! One exchange, queue or binding.
+
+use std::fmt;
+
+use lapin::types::{FieldTable, ShortString};
+
+/// Something that must exist on the broker.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Object {
+    /// A durable exchange.
+    Exchange {
+        name: ShortString,
+        kind: ExchangeKind,
+        /// Where to send what no binding wants.
+        alternate: Option<ShortString>,
+        /// What it is for, to operators.
+        purpose: &'static str,
+    },
+    /// A durable queue.
+    Queue {
+        name: ShortString,
+        arguments: FieldTable,
+        /// What it is for, to operators.
+        purpose: &'static str,
+    },
+    /// The way from an exchange to a queue.
+    Binding {
+        exchange: ShortString,
+        queue: ShortString,
+        key: ShortString,
+    },
+}
+
+/// The kinds of exchanges that are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExchangeKind {
+    Topic,
+    Fanout,
+}
+
+impl Object {
+    pub(super) fn fanout(name: ShortString, purpose: &'static str) -> Self {
+        Self::Exchange {
+            name,
+            kind: ExchangeKind::Fanout,
+            alternate: None,
+            purpose,
+        }
+    }
+
+    pub(super) fn queue(name: ShortString, arguments: FieldTable, purpose: &'static str) -> Self {
+        Self::Queue {
+            name,
+            arguments,
+            purpose,
+        }
+    }
+
+    pub(super) fn binding(exchange: ShortString, queue: ShortString, key: ShortString) -> Self {
+        Self::Binding {
+            exchange,
+            queue,
+            key,
+        }
+    }
+}
+
+impl ExchangeKind {
+    /// Returns AMQP's word.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::Fanout => "fanout",
+        }
+    }
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exchange { name, .. } => write!(f, "exchange {name}"),
+            Self::Queue { name, .. } => write!(f, "queue {name}"),
+            Self::Binding {
+                exchange,
+                queue,
+                key,
+            } => write!(
+                f,
+                "binding of {queue} to {exchange} ({key:?})",
+                key = key.as_str()
+            ),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What a user needs on the broker who runs the daemon, and declares nothing.
+//!
+//! Least privilege is three regular expressions in RabbitMQ: what a user may configure, write to
+//! and read from. They name kinds of objects rather than each lane and band, so that a new lane
+//! needs no new permissions; the prefix keeps them off everything else in the virtual host.
+
+use serde::Serialize;
+
+use crate::message::Name;
+
+/// Regular expressions, as `rabbitmqctl set_permissions` takes them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Permissions {
+    /// Nothing: with `broker.declare = "passive"` or `"none"` the daemon only looks.
+    pub configure: String,
+    /// The exchanges it publishes to; the default exchange is known as `amq.default`.
+    pub write: String,
+    /// The queues it consumes.
+    pub read: String,
+}
+
+impl Permissions {
+    /// Makes the permissions for the objects of a prefix, which has no character that means
+    /// something to a regular expression.
+    #[must_use]
+    pub fn new(prefix: &Name) -> Self {
+        Self {
+            configure: "^$".to_owned(),
+            write: format!(r"^(amq\.default|{prefix}\.(results|delay\.[0-9a-z]+))$"),
+            read: format!(r"^{prefix}\.((lane|due)\.[0-9a-z_-]+|undeliverable)$"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use regex::Regex;
+
+    use super::*;
+    use crate::broker::object::Object;
+    use crate::broker::route::Routes;
+    use crate::broker::tests::settings;
+    use crate::broker::topology::Topology;
+    use crate::broker::{Pace, Route, Settings};
+
+    /// Where the daemon publishes to, as permissions name it.
+    fn written(settings: &Settings) -> BTreeSet<String> {
+        let routes = Routes::new(settings);
+        let mut ways = vec![Route::Results("any.key".to_owned()), Route::Quarantine];
+        for lane in &settings.lanes {
+            ways.push(Route::Due(lane.name.clone()));
+            ways.extend(settings.bands.iter().map(|&after| Route::Delay {
+                lane: lane.name.clone(),
+                after,
+                pace: Pace::AtLeast,
+            }));
+        }
+        let exchanges = ways.iter().map(|way| routes.destination(way).exchange);
+        let name = |exchange: String| match exchange.as_str() {
+            "" => "amq.default".to_owned(),
+            _ => exchange,
+        };
+        exchanges.map(|it| name(it.to_string())).collect()
+    }
+
+    #[test]
+    fn a_daemon_that_only_looks_may_do_what_it_does_and_nothing_else() {
+        let mut settings = settings();
+        settings.lanes[1].name = Name::parse("very-high_2").unwrap();
+        settings
+            .bands
+            .extend([15, 90, 120, 7200].map(Duration::from_secs));
+        let topology = Topology::new(&settings);
+        let written = written(&settings);
+        let read: BTreeSet<_> = topology
+            .consumed_queues()
+            .iter()
+            .map(|it| it.queue.to_string())
+            .collect();
+        let mut names: BTreeSet<_> = [
+            "",
+            "amq.default",
+            "amq.topic",
+            "xamq.default",
+            "amqxdefault",
+            "orders",
+            "webpush.results.x",
+            "webpushxresults",
+            "x.webpush.results",
+            "staging.results",
+            "webpush.lane.a.b",
+            "webpush.undeliverable.x",
+            "staging.lane.default",
+        ]
+        .map(str::to_owned)
+        .into();
+        for object in topology.objects() {
+            match object {
+                Object::Exchange { name, .. } | Object::Queue { name, .. } => {
+                    names.insert(name.to_string());
+                }
+                Object::Binding { .. } => {}
+            }
+        }
+        let permissions = Permissions::new(&settings.prefix);
+        let may = |pattern: &str| -> BTreeSet<_> {
+            let pattern = Regex::new(pattern).unwrap();
+            names
+                .iter()
+                .filter(|name| pattern.is_match(name))
+                .cloned()
+                .collect()
+        };
+        assert_eq!(may(&permissions.write), written);
+        assert_eq!(may(&permissions.read), read);
+        // Objects without a name, of which there are none.
+        assert_eq!(may(&permissions.configure), [String::new()].into());
+    }
+
+    #[test]
+    fn permissions_of_one_prefix_reach_no_other() {
+        let permissions = |prefix| Permissions::new(&Name::parse(prefix).unwrap());
+        let staging = permissions("web-push_2");
+        for (pattern, mine, theirs) in [
+            (&staging.write, "web-push_2.results", "web-push_22.results"),
+            (
+                &staging.read,
+                "web-push_2.lane.default",
+                "push_2.lane.default",
+            ),
+        ] {
+            let pattern = Regex::new(pattern).unwrap();
+            assert!(
+                pattern.is_match(mine) && !pattern.is_match(theirs),
+                "{pattern}"
+            );
+        }
+    }
+}

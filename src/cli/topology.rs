@@ -1,0 +1,223 @@
+//! `pushrider topology`: what must exist on the broker, to read or to declare.
+
+use std::io;
+use std::io::Write;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::broker;
+use crate::broker::{Blueprint, Declared};
+use crate::cli::{Configured, Failure, start_runtime, tell};
+use crate::config::Environment;
+
+/// Show or declare the exchanges, queues and bindings that the daemon needs
+#[derive(Debug, Subcommand)]
+pub enum Topology {
+    /// Show every exchange, queue and binding, and the permissions of a user who only runs the
+    /// daemon; needs no broker
+    Show(Show),
+    /// Declare everything that is missing, as the user of the AMQP URL and whatever
+    /// broker.declare says
+    Declare(Declare),
+}
+
+/// How to show the topology.
+#[derive(Debug, Args)]
+pub struct Show {
+    #[command(flatten)]
+    configured: Configured,
+    /// How to write it
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+/// Where to declare the topology, and whose.
+#[derive(Debug, Args)]
+pub struct Declare {
+    #[command(flatten)]
+    configured: Configured,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// For people, with the reasons
+    Table,
+    /// The same for programs
+    Json,
+    /// What `rabbitmqctl import_definitions` takes; the virtual host must exist
+    Definitions,
+}
+
+impl Topology {
+    pub(super) fn execute(
+        self,
+        environment: &Environment,
+        out: &mut impl Write,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Show(show) => show.execute(environment, out),
+            Self::Declare(declare) => declare.execute(environment, out),
+        }
+    }
+}
+
+impl Show {
+    fn execute(self, environment: &Environment, out: &mut impl Write) -> Result<(), Failure> {
+        let config = self.configured.load(environment)?;
+        let blueprint = Blueprint::new(&config.daemon.broker)?;
+        match self.format {
+            Format::Table => table(&blueprint, out)?,
+            Format::Json => json(&blueprint, out)?,
+            Format::Definitions => json(&blueprint.definitions(), out)?,
+        }
+        Ok(())
+    }
+}
+
+impl Declare {
+    fn execute(self, environment: &Environment, out: &mut impl Write) -> Result<(), Failure> {
+        let config = self.configured.load(environment)?;
+        let mut declared = Declared::default();
+        let declaring = broker::declare_topology(&config.daemon.broker, &mut declared);
+        let ended = start_runtime(None)?.block_on(declaring);
+        for object in &declared.made {
+            writeln!(out, "made {object}")?;
+        }
+        for object in &declared.different {
+            tell(&format!(
+                "warning: {object} exists with other arguments than configured, and is left as \
+                 it is"
+            ));
+        }
+        ended?;
+        summarise(&declared, out)?;
+        Ok(())
+    }
+}
+
+fn json(value: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}
+
+fn table(blueprint: &Blueprint, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "virtual host {}", blueprint.vhost)?;
+    objects(blueprint, out)?;
+    bindings(blueprint, out)?;
+    writeln!(out, "\narguments, and why")?;
+    let width = widest(blueprint.reasons.keys());
+    for (argument, reason) in &blueprint.reasons {
+        writeln!(out, "  {argument:width$}  {reason}")?;
+    }
+    permissions(blueprint, out)
+}
+
+fn objects(blueprint: &Blueprint, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "\nexchanges")?;
+    let width = widest(blueprint.exchanges.iter().map(|it| &it.name));
+    for exchange in &blueprint.exchanges {
+        let (name, kind) = (&exchange.name, exchange.kind);
+        writeln!(out, "  {name:width$}  {kind:6}  {}", exchange.purpose)?;
+        arguments(&exchange.arguments, out)?;
+    }
+    writeln!(out, "\nqueues")?;
+    let width = widest(blueprint.queues.iter().map(|it| &it.name));
+    for queue in &blueprint.queues {
+        writeln!(out, "  {:width$}  {}", queue.name, queue.purpose)?;
+        arguments(&queue.arguments, out)?;
+    }
+    Ok(())
+}
+
+fn arguments(arguments: &Map<String, Value>, out: &mut impl Write) -> io::Result<()> {
+    for (name, value) in arguments {
+        writeln!(out, "    {name} = {value}")?;
+    }
+    Ok(())
+}
+
+fn bindings(blueprint: &Blueprint, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "\nbindings: exchange, routing key, queue")?;
+    let keys: Vec<_> = blueprint
+        .bindings
+        .iter()
+        .map(|it| format!("{:?}", it.routing_key))
+        .collect();
+    let width = widest(blueprint.bindings.iter().map(|it| &it.source));
+    let key_width = widest(keys.iter());
+    for (binding, key) in blueprint.bindings.iter().zip(&keys) {
+        let (source, destination) = (&binding.source, &binding.destination);
+        writeln!(out, "  {source:width$}  {key:key_width$}  {destination}")?;
+    }
+    Ok(())
+}
+
+fn permissions(blueprint: &Blueprint, out: &mut impl Write) -> io::Result<()> {
+    let needed = &blueprint.permissions;
+    writeln!(
+        out,
+        "\npermissions of a user who runs the daemon and declares nothing (broker.declare = \
+         \"passive\")\n  configure  {}\n  write      {}\n  read       {}\n\n  rabbitmqctl \
+         set_permissions -p {} USER {} {} {}",
+        needed.configure,
+        needed.write,
+        needed.read,
+        quoted(&blueprint.vhost),
+        quoted(&needed.configure),
+        quoted(&needed.write),
+        quoted(&needed.read),
+    )
+}
+
+/// Writes a text as one word of a shell's command line.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+fn widest<'a>(texts: impl Iterator<Item = &'a String>) -> usize {
+    texts.map(String::len).max().unwrap_or_default()
+}
+
+fn summarise(declared: &Declared, out: &mut impl Write) -> io::Result<()> {
+    let there = declared.there.len() + declared.different.len();
+    writeln!(
+        out,
+        "{} made, {there} there already, {} bindings in place",
+        declared.made.len(),
+        declared.bindings.len()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_a_quoted_text_as_one_word() {
+        for (text, word) in [
+            ("/", "'/'"),
+            ("", "''"),
+            (r"^a\.(b|c)$", r"'^a\.(b|c)$'"),
+            ("o'clock", r"'o'\''clock'"),
+        ] {
+            assert_eq!(quoted(text), word);
+        }
+    }
+
+    #[test]
+    fn what_differs_is_counted_among_what_was_there() {
+        let list = |names: &[&str]| names.iter().map(|&it| it.to_owned()).collect();
+        let declared = Declared {
+            made: list(&["queue a", "exchange b"]),
+            there: list(&["queue c"]),
+            different: list(&["queue d"]),
+            bindings: list(&["binding of a to b (\"\")"]),
+        };
+        let mut out = Vec::new();
+        summarise(&declared, &mut out).unwrap();
+        let expected = "2 made, 2 there already, 1 bindings in place\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}

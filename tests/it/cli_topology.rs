@@ -1,0 +1,214 @@
+//! `pushrider topology`, as an operator runs it.
+
+use std::fs;
+use std::process::Output;
+use std::time::Duration;
+
+use pushrider::sandbox;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::cli_check::{configured, pushrider, text};
+use crate::support::broker::{Broker, RUNNER};
+use crate::support::house::{House, event};
+use crate::support::vhost::{Vhost, arguments};
+use crate::support::{eventually, wanted};
+
+/// Few bands, for each queue takes the broker a while.
+const BANDS: &str = r#"["50ms", "150ms", "1s"]"#;
+
+/// The configuration of an operator.
+struct Operator {
+    folder: TempDir,
+    file: String,
+}
+
+impl Operator {
+    fn new() -> Self {
+        let (folder, file) = configured(&format!("[delay]\nbands = {BANDS}\n[lanes.high]\n"));
+        Self { folder, file }
+    }
+
+    fn runs(&self, url: &str, arguments: &[&str]) -> Output {
+        let arguments = [arguments, &["--config", &self.file]].concat();
+        pushrider(&arguments, &[("AMQP_URL", url)])
+    }
+
+    fn declares(&self, url: &str) -> Output {
+        self.runs(url, &["topology", "declare"])
+    }
+
+    fn shows(&self, url: &str, format: &str) -> String {
+        let output = self.runs(url, &["topology", "show", "--format", format]);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(text(&output.stderr), "");
+        text(&output.stdout).to_owned()
+    }
+
+    /// Asserts that a daemon that declares would change nothing, and one that does not would run.
+    fn finds_nothing_missing(&self, url: &str) {
+        for declare in ["create", "passive"] {
+            let set = format!("broker.declare={declare}");
+            let output = self.runs(url, &["check", "--connect", "--set", &set]);
+            assert!(output.status.success(), "{declare}: {output:?}");
+        }
+    }
+}
+
+fn refused(output: &Output, because: &str) {
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    let reason = text(&output.stderr);
+    assert!(reason.contains(because), "{reason}");
+}
+
+#[tokio::test]
+async fn what_is_declared_and_shown_is_all_that_a_user_of_least_privilege_needs() {
+    let broker = Broker::shared();
+    let vhost = broker.vhost();
+    let operator = Operator::new();
+    let declared = operator.declares(&vhost.url());
+    assert!(declared.status.success(), "{declared:?}");
+    let lines: Vec<_> = text(&declared.stdout).lines().collect();
+    assert_eq!(
+        lines.last(),
+        Some(&"19 made, 0 there already, 9 bindings in place")
+    );
+    assert_eq!(lines.len(), 20, "{lines:#?}");
+    assert!(lines.contains(&"made queue webpush.due.high"), "{lines:#?}");
+    let again = operator.declares(&vhost.url());
+    assert!(again.status.success(), "{again:?}");
+    assert_eq!(
+        text(&again.stdout),
+        "0 made, 19 there already, 9 bindings in place\n"
+    );
+    assert_eq!(text(&again.stderr), "");
+    operator.finds_nothing_missing(&vhost.url());
+
+    let shown = operator.shows(&vhost.url(), "json");
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let permission = |name: &str| shown["permissions"][name].as_str().unwrap();
+    let permissions = ["configure", "write", "read"].map(permission);
+    let line = [
+        &["set_permissions", "-p", vhost.name(), RUNNER][..],
+        &permissions,
+    ]
+    .concat();
+    broker.control(&line);
+    every_way_of_a_message_is_open_to(RUNNER, vhost).await;
+}
+
+/// Sends an event that must wait once, and one that nobody understands.
+async fn every_way_of_a_message_is_open_to(user: &str, vhost: Vhost) {
+    let url = vhost.url_of(user, vhost.port());
+    let more = format!("broker.declare = \"passive\"\ndelay.bands = {BANDS}\nlanes.high = {{}}");
+    let mut house = House::open_at(vhost, &url, sandbox::Settings::default(), &more).await;
+    let alice = house.subscribe(json!([{ "status": 503 }, { "status": 201 }]));
+    house.publish(&event("e1", &alice, json!({}))).await;
+    house.publish_bytes(b"not JSON").await;
+    let results = house.results_of("e1", 1).await;
+    assert_eq!(results[0]["outcome"], "accepted", "{results:#?}");
+    assert_eq!(results[0]["attempts"], 2, "{results:#?}");
+    // The sandbox keeps what it answered with 503 too.
+    assert_eq!(house.arrived(&alice.id, 2).await, ["hello", "hello"]);
+    eventually(Duration::from_secs(10), async || {
+        wanted(house.vhost.depth("webpush.quarantine").await, |&depth| {
+            depth == 1
+        })
+    })
+    .await;
+    house.settled().await;
+    house.daemon.stop().await;
+    let log = house.daemon.log();
+    assert!(!log.contains("ACCESS_REFUSED"), "{log}");
+}
+
+#[tokio::test]
+async fn imported_definitions_leave_nothing_to_declare() {
+    let broker = Broker::own();
+    let vhost = broker.vhost();
+    let operator = Operator::new();
+    let definitions = operator.shows(&vhost.url(), "definitions");
+    let file = operator.folder.path().join("definitions.json");
+    fs::write(&file, definitions).unwrap();
+    broker.control(&["import_definitions", file.to_str().unwrap()]);
+    operator.finds_nothing_missing(&vhost.url());
+    let declared = operator.declares(&vhost.url());
+    assert_eq!(
+        text(&declared.stdout),
+        "0 made, 19 there already, 9 bindings in place\n"
+    );
+
+    let listed = broker.control(&["-q", "list_bindings", "-p", vhost.name(), "source_name"]);
+    let ours = listed.lines().filter(|line| line.starts_with("webpush."));
+    assert_eq!(ours.count(), 9, "{listed}");
+    vhost.publish("webpush.events", "shop.high", b"hello").await;
+    vhost.publish("webpush.events", "elsewhere", b"hello").await;
+    for lane in ["webpush.lane.high", "webpush.lane.default"] {
+        assert_eq!(vhost.take_all(lane).await, ["hello"], "{lane}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_broker_refuses_is_the_operators_and_what_differs_is_left() {
+    let broker = Broker::shared();
+    let vhost = broker.vhost();
+    let operator = Operator::new();
+    let runner = operator.declares(&vhost.url_of(RUNNER, vhost.port()));
+    refused(&runner, "may not declare queue webpush.quarantine (403)");
+    let stranger = operator.declares(&vhost.url_of("nobody", vhost.port()));
+    assert_eq!(text(&stranger.stdout), "");
+    refused(&stranger, "refuses the user name or the password (403)");
+
+    vhost.queue("webpush.quarantine", arguments(&[])).await;
+    let limit = [
+        "set_vhost_limits",
+        "-p",
+        vhost.name(),
+        r#"{"max-queues": 3}"#,
+    ];
+    broker.control(&limit);
+    let limited = operator.declares(&vhost.url());
+    refused(
+        &limited,
+        "refuses to declare queue webpush.dead-subscriptions: ",
+    );
+    let made: Vec<_> = text(&limited.stdout).lines().collect();
+    assert_eq!(made.first(), Some(&"made queue webpush.undeliverable"));
+    assert_eq!(made.len(), 4, "{made:#?}");
+    broker.control(&["clear_vhost_limits", "-p", vhost.name()]);
+
+    let declared = operator.declares(&vhost.url());
+    assert!(declared.status.success(), "{declared:?}");
+    let warning = "warning: queue webpush.quarantine exists with other arguments";
+    let told = text(&declared.stderr);
+    assert!(
+        told.starts_with(warning) && told.lines().count() == 1,
+        "{told}"
+    );
+    let last = text(&declared.stdout).lines().last();
+    assert_eq!(last, Some("14 made, 5 there already, 9 bindings in place"));
+}
+
+#[test]
+fn the_table_needs_no_broker_and_shows_no_secret() {
+    let operator = Operator::new();
+    // Nobody listens on the port of tcpmux.
+    let url = "amqp://admin:hunter2@127.0.0.1:1/o'clock";
+    let table = operator.shows(url, "table");
+    assert!(!table.contains("hunter2"), "{table}");
+    for line in [
+        "virtual host o'clock",
+        "    x-dead-letter-routing-key = \"webpush.undeliverable\"",
+        "  configure  ^$",
+        r"  write      ^(amq\.default|webpush\.(results|delay\.[0-9a-z]+))$",
+        r"  read       ^webpush\.((lane|due)\.[0-9a-z_-]+|undeliverable)$",
+    ] {
+        assert!(table.lines().any(|it| it == line), "{line}\n{table}");
+    }
+    assert!(
+        table.contains(r"set_permissions -p 'o'\''clock' USER '^$' '^(amq\.default|"),
+        "{table}"
+    );
+    let away = operator.declares(url);
+    assert_eq!(away.status.code(), Some(1), "{away:?}");
+}
