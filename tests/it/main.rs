@@ -20,3 +20,5 @@ mod main_job;
 mod support;
 #[cfg(test)]
 mod systemd;
+#[cfg(test)]
+mod waiting;
