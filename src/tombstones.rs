@@ -1,24 +1,24 @@
 //! Subscriptions that a push service has just called gone.
 //!
-//! Why: an application needs a moment to act on a subscription event, and has queued more until
-//! then. Asking again for each of those costs a request that says nothing new, and push services
-//! hold such requests against their sender.
+//! Why: an application needs a moment to act on a subscription event, and has published more until
+//! then. Each of those would cost a request and a second subscription event that say nothing new.
 //!
-//! Why only for events that are older than the answer: what was created later was created by an
-//! application that may know better. It is asked for, and if the answer is another one, the
-//! tombstone is lifted. A producer whose clock lags loses nothing else by it: its application was
-//! told of the end of this very endpoint.
+//! Why only for events that are older than the answer: what is created later is created by an
+//! application that may know better. So it is pushed, and if the subscription takes it after all,
+//! the tombstone is lifted. A producer whose clock lags makes its events look older than they are;
+//! what that costs is a push to an endpoint of which its application was told that it is gone.
 
 use std::time::{Duration, SystemTime};
 
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use crate::message::Name;
 use crate::outcome::{Outcome, Reason, Record};
 use crate::subscription::Fingerprint;
 
-/// How many are kept; a hundred bytes or two each.
-const CAPACITY: u64 = 100_000;
+/// How many are kept; together they take about 20 MB.
+const CAPACITY: u64 = 50_000;
 
 /// For how long each is kept: a service that was wrong is asked again soon.
 const LIFETIME: Duration = Duration::from_hours(1);
@@ -82,6 +82,8 @@ impl Tombstones {
         let stones = Cache::builder()
             .max_capacity(capacity)
             .time_to_live(LIFETIME)
+            // Whose subscription ended last has the most events still queued.
+            .eviction_policy(EvictionPolicy::lru())
             .build();
         Self { stones }
     }
@@ -176,14 +178,16 @@ mod tests {
     }
 
     #[test]
-    fn there_are_never_more_than_fit() {
+    fn the_newest_are_kept_and_never_more_than_fit() {
         let stones = Tombstones::new(100);
+        let subscription = |n: u32| Fingerprint::of(&n.to_string());
         for n in 0..1000 {
-            let subscription = Fingerprint::of(&n.to_string());
-            stones.note(&name("shop"), subscription, &sent(Reason::NotFound, 404));
+            stones.note(&name("shop"), subscription(n), &sent(Reason::NotFound, 404));
         }
         stones.stones.run_pending_tasks();
-        let count = stones.stones.entry_count();
-        assert!((1..=100).contains(&count), "{count}");
+        assert_eq!(stones.stones.entry_count(), 100);
+        let old = noon() - Duration::from_secs(60);
+        let found = |n| stones.find(&name("shop"), subscription(n), old).is_some();
+        assert!(found(999) && !found(0), "the oldest make room");
     }
 }

@@ -70,11 +70,12 @@ impl<T: Transport> Pipeline<T> {
         app: &App,
         terms: &Terms,
     ) -> Option<Tombstone> {
+        if settlement.redelivered() {
+            return None;
+        }
         let subscription = push.message.subscription.endpoint.fingerprint();
-        let found = self
-            .tombstones
-            .find(&app.name, subscription, terms.created_at);
-        found.filter(|_| !settlement.redelivered())
+        self.tombstones
+            .find(&app.name, subscription, terms.created_at)
     }
 
     /// Takes what one pass brought a recipient.

@@ -1,6 +1,6 @@
 //! Event bytes in, publications out: a scripted push service and a clock that stands still.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,7 @@ use crate::clock::{FixedClock, FixedJitter};
 use crate::gate;
 use crate::gate::Gates;
 use crate::guard;
-use crate::message::Name;
+use crate::message::{Name, Topic};
 use crate::metrics::Metrics;
 use crate::outcome::{Answer, Attempt, Failure};
 use crate::plan;
@@ -812,10 +812,10 @@ async fn a_copy_pushed_by_another_daemon_replaces_the_first_and_nothing_else() {
     ];
     let first = topics(true, &events).await;
     assert_eq!(first, topics(true, &events).await);
-    let different: std::collections::HashSet<_> = first.iter().flatten().collect();
+    let different: HashSet<_> = first.iter().flatten().collect();
     assert_eq!(different.len(), events.len(), "{first:?}");
     for topic in different.iter().copied() {
-        assert!(crate::message::Topic::parse(topic).is_some(), "{topic}");
+        assert!(Topic::parse(topic).is_some(), "{topic}");
     }
     assert_eq!(first[4].as_deref(), Some("orders"), "the producer's own");
     let unasked = topics(false, &events).await;

@@ -92,13 +92,12 @@ impl Push {
         if message.topic.is_some() {
             return;
         }
-        let content = message.content.as_deref().unwrap_or_default();
-        let endpoint = message.subscription.endpoint.fingerprint();
         let mut context = Context::new(&SHA256);
-        context.update(endpoint.as_bytes());
-        context.update(&event.as_str().len().to_le_bytes());
+        context.update(message.subscription.endpoint.fingerprint().as_bytes());
         context.update(event.as_str().as_bytes());
-        context.update(content);
+        // No name of an event has this byte, so name and content do not run into each other.
+        context.update(b"\0");
+        context.update(message.content.as_deref().unwrap_or_default());
         let mut digest = [0; 32];
         digest.copy_from_slice(context.finish().as_ref());
         message.topic = Some(Topic::derived(&digest));

@@ -220,6 +220,30 @@ async fn what_is_scheduled_is_never_early_and_hardly_late() {
 }
 
 #[tokio::test]
+async fn what_is_scheduled_for_a_subscription_that_ends_meanwhile_is_not_sent() {
+    let mut house = House::open("").await;
+    let ended = house.subscribe(json!({ "status": 410 }));
+    let created_at = written(ahead(Duration::ZERO) - Duration::from_secs(60));
+    let deliver_at = written(ahead(Duration::from_secs(3)));
+    let scheduled = (1..20).map(|n| {
+        let times = json!({ "created_at": created_at, "deliver_at": deliver_at });
+        event(&format!("e{n}"), &ended, times)
+    });
+    publish_all(&house, scheduled).await;
+    house.publish(&event("e0", &ended, json!({}))).await;
+    let results = house.gather(20, is_delivery).await;
+    house.settled().await;
+    let all = house.gather(21, |_| true).await;
+    assert_eq!(all.len(), 21, "20 results and one subscription event");
+    assert_eq!(house.sandbox.stats().requests, 1);
+    for result in results {
+        assert_eq!(result["reason"], "unsubscribed", "{result:#}");
+        let requests = u32::from(result["event_id"] == "e0");
+        assert_eq!(result["requests"], requests, "{result:#}");
+    }
+}
+
+#[tokio::test]
 async fn who_waits_for_room_uses_up_no_attempt_and_says_what_it_waited_for() {
     let narrow = "push.in_flight = 1\npush.per_origin = 1\npush.max_wait = '50ms'";
     let mut house = House::open(narrow).await;
