@@ -40,7 +40,7 @@
 //! ```text
 //! clock · secret · origin · subscription · message · outcome                          vocabulary
 //! retry_after · classify · retry · guard · ece · vapid · wire · plan                  rules
-//! tokens · gate · memory · metrics · health                                           state
+//! tokens · gate · memory · tombstones · metrics · health                              state
 //! push_service · broker                                                               adapters
 //! pipeline · logging · admin · systemd · sandbox · daemon · config · cli              assembly
 //! ```
@@ -92,6 +92,7 @@ pub mod health;
 pub mod memory;
 pub mod metrics;
 pub mod tokens;
+pub mod tombstones;
 // adapters
 pub mod broker;
 pub mod push_service;

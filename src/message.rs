@@ -115,8 +115,15 @@ impl Topic {
     /// Makes a topic that stands for any text: equal texts give equal topics.
     #[must_use]
     pub fn hashed(text: &str) -> Self {
-        let digest = digest::digest(&digest::SHA256, text.as_bytes());
-        Self(encode_base64url(&digest.as_ref()[..24]).into())
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+        Self::derived(&bytes)
+    }
+
+    /// Makes a topic of a digest.
+    #[must_use]
+    pub fn derived(digest: &[u8; 32]) -> Self {
+        Self(encode_base64url(&digest[..24]).into())
     }
 
     /// Returns the header's value.

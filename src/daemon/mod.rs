@@ -45,6 +45,8 @@ pub struct Settings {
     pub push_service: push_service::Settings,
     /// One deadline over a whole exchange with a push service.
     pub push_timeout: Duration,
+    /// Whether messages without a topic get one of their own.
+    pub replace_duplicates: bool,
     /// Permits.
     pub gate: gate::Settings,
     /// Retries.
@@ -170,6 +172,7 @@ fn pipeline_of(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Pipeline<C
         guard: Arc::clone(&settings.push_service.guard),
         retry: settings.retry,
         push_timeout: settings.push_timeout,
+        replace_duplicates: settings.replace_duplicates,
     };
     Ok(Pipeline::new(
         processing,

@@ -26,12 +26,12 @@ use crate::gate::Gates;
 use crate::guard;
 use crate::memory::{Key, Memory};
 use crate::metrics::Metrics;
-
 use crate::plan;
 use crate::plan::{App, Apps, Plan, Refusal, Step};
 use crate::push_service::Transport;
 use crate::retry;
 use crate::tokens::TokenCache;
+use crate::tombstones::Tombstones;
 use crate::wire::event;
 use crate::wire::event::Event;
 use crate::wire::fault::Fault;
@@ -56,6 +56,8 @@ pub struct Settings {
     pub retry: retry::Policy,
     /// One deadline over a whole exchange with a push service.
     pub push_timeout: Duration,
+    /// Whether messages without a topic get one of their own, so that a copy replaces the first.
+    pub replace_duplicates: bool,
 }
 
 /// Processes deliveries, many at a time.
@@ -65,6 +67,7 @@ pub struct Pipeline<T> {
     tokens: TokenCache,
     gates: Gates,
     memory: Memory<Arc<[Publication]>>,
+    tombstones: Tombstones,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     jitter: Arc<dyn Jitter>,
@@ -85,12 +88,14 @@ impl<T: Transport> Pipeline<T> {
     ) -> Self {
         let tokens = TokenCache::default();
         let memory = Memory::new(MEMORY);
+        let tombstones = Tombstones::default();
         Self {
             settings,
             transport,
             tokens,
             gates,
             memory,
+            tombstones,
             metrics,
             clock,
             jitter,

@@ -8,6 +8,7 @@ use crate::outcome::Record;
 use crate::plan;
 use crate::plan::{App, Push, Refusal, Seen, Terms};
 use crate::push_service::Transport;
+use crate::tombstones::Tombstone;
 use crate::wire::event::Event;
 use crate::wire::headers::Passage;
 use crate::wire::recipient::{RawRecipient, Recipient, RecipientRef};
@@ -29,35 +30,74 @@ impl<T: Transport> Pipeline<T> {
         passage: &Passage,
     ) {
         let mut seen = Seen::default();
-        let turns: Vec<_> = event
-            .recipients()
-            .map(|raw| {
-                let planned = self.plan_one(raw, event, app, terms, passage, &mut seen);
-                async move {
-                    let (about, planned) = planned;
-                    let fate = match planned {
-                        Ok(push) => self.attempt_safely(app, push, terms, passage).await,
-                        Err(fate) => fate,
-                    };
-                    (raw.index, about, fate)
+        let mut turns = Vec::with_capacity(event.recipient_count());
+        for raw in event.recipients() {
+            let (about, mut planned) = self.plan_one(raw, event, app, terms, passage, &mut seen);
+            if let Ok(push) = &mut planned {
+                if let Some(stone) = self.tombstone_of(push, settlement, app, terms) {
+                    self.end_buried(settlement, &about, &stone);
+                    continue;
                 }
-            })
-            .collect();
-        for (index, about, fate) in join_all(turns).await {
-            match fate {
-                Fate::Settled(record) => self.end(settlement, &about, *record),
-                Fate::Broken => {
-                    settlement.quarantine(&internal_error());
-                    let record = refusal_of(&internal_error()).into_record(self.clock.now().wall);
-                    self.end(settlement, &about, record);
-                }
-                Fate::Waits(wait) => {
-                    record::waits(&self.metrics, settlement, &about, &wait);
-                    settlement.wait(index, wait);
+                if self.settings.replace_duplicates {
+                    push.replace_duplicates(settlement.event_id());
                 }
             }
+            turns.push(async move {
+                let fate = match planned {
+                    Ok(push) => self.attempt_safely(app, push, terms, passage).await,
+                    Err(fate) => fate,
+                };
+                (raw.index, about, fate)
+            });
+        }
+        for (index, about, fate) in join_all(turns).await {
+            if let (Fate::Settled(record), Some(subscription)) = (&fate, about.fingerprint) {
+                self.tombstones.note(&app.name, subscription, record);
+            }
+            self.take(settlement, index, &about, fate);
         }
         settlement.send_waiting_off(event);
+    }
+
+    /// Finds out a subscription that was called gone since the event was created.
+    ///
+    /// A redelivery is pushed all the same: it may be the very event by which the subscription was
+    /// found gone, whose subscription event nobody has confirmed.
+    fn tombstone_of(
+        &self,
+        push: &Push,
+        settlement: &Settlement<'_>,
+        app: &App,
+        terms: &Terms,
+    ) -> Option<Tombstone> {
+        if settlement.redelivered() {
+            return None;
+        }
+        let subscription = push.message.subscription.endpoint.fingerprint();
+        self.tombstones
+            .find(&app.name, subscription, terms.created_at)
+    }
+
+    /// Takes what one pass brought a recipient.
+    fn take(
+        &self,
+        settlement: &mut Settlement<'_>,
+        index: usize,
+        about: &RecipientRef<'_>,
+        fate: Fate,
+    ) {
+        match fate {
+            Fate::Settled(record) => self.end(settlement, about, *record),
+            Fate::Broken => {
+                settlement.quarantine(&internal_error());
+                let record = refusal_of(&internal_error()).into_record(self.clock.now().wall);
+                self.end(settlement, about, record);
+            }
+            Fate::Waits(wait) => {
+                record::waits(&self.metrics, settlement, about, &wait);
+                settlement.wait(index, wait);
+            }
+        }
     }
 
     /// Decodes and plans one recipient; what cannot be pushed to has its fate already.
@@ -109,22 +149,38 @@ impl<T: Transport> Pipeline<T> {
         }
     }
 
-    /// Ends one recipient; what earlier passes tried counts, whatever this one ends it for.
+    /// Ends one recipient.
     pub(super) fn end(
         &self,
         settlement: &mut Settlement<'_>,
         about: &RecipientRef<'_>,
         record: Record,
     ) {
-        let passage = settlement.passage();
-        let record = Record {
-            attempts: record.attempts.max(passage.attempts),
-            requests: record.requests.max(passage.requests),
-            status: record.status.or(passage.last_status),
-            ..record
-        };
+        let record = counted(record, settlement.passage());
         record::settled(&self.metrics, settlement, about, &record);
         settlement.end(about, &record);
+    }
+
+    /// Ends one recipient whose subscription was called gone before.
+    fn end_buried(
+        &self,
+        settlement: &mut Settlement<'_>,
+        about: &RecipientRef<'_>,
+        stone: &Tombstone,
+    ) {
+        let record = counted(stone.record(self.clock.now().wall), settlement.passage());
+        record::settled(&self.metrics, settlement, about, &record);
+        settlement.end_buried(about, &record);
+    }
+}
+
+/// Counts what earlier passes tried, whatever this one ends a recipient for.
+fn counted(record: Record, passage: &Passage) -> Record {
+    Record {
+        attempts: record.attempts.max(passage.attempts),
+        requests: record.requests.max(passage.requests),
+        status: record.status.or(passage.last_status),
+        ..record
     }
 }
 

@@ -130,6 +130,16 @@ impl<'a> Settlement<'a> {
 
     /// Ends one recipient: its result, and the subscription event where there is one.
     pub(super) fn end(&mut self, about: &RecipientRef<'_>, record: &Record) {
+        self.tell_result(about, record);
+        self.tell_change(about, record);
+    }
+
+    /// Ends one recipient of whose subscription everything was told before: its result alone.
+    pub(super) fn end_buried(&mut self, about: &RecipientRef<'_>, record: &Record) {
+        self.tell_result(about, record);
+    }
+
+    fn tell_result(&mut self, about: &RecipientRef<'_>, record: &Record) {
         self.tally.settled(record.reason);
         self.ended += 1;
         if self.results.wants(record.outcome()) {
@@ -142,6 +152,9 @@ impl<'a> Settlement<'a> {
             let message_id = result::message_id(&self.event_id, about, record);
             self.publish(Route::Results(key), Kind::Result, message_id, body);
         }
+    }
+
+    fn tell_change(&mut self, about: &RecipientRef<'_>, record: &Record) {
         let change = Change::of(record.reason);
         if let (Some(change), Some(app)) = (change, self.app.as_ref()) {
             let key = subscription::routing_key(app, change);

@@ -9,12 +9,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use url::Host;
 
 use super::event::Terms;
 use super::{App, Refusal};
 use crate::guard;
-use crate::message::{Coding, PLAINTEXT_LIMIT, PushMessage};
+use crate::message::{Coding, EventId, PLAINTEXT_LIMIT, PushMessage, Topic};
 use crate::outcome::{Reason, Warning};
 use crate::subscription::{Endpoint, Fingerprint, Keys, Subscription};
 use crate::vapid::VapidKey;
@@ -78,6 +79,29 @@ pub fn plan_recipient(
         key,
         warnings: warnings(options, terms),
     })
+}
+
+impl Push {
+    /// Gives a message without a topic one of its own, so that a copy of it that is pushed later
+    /// replaces it (RFC 8030 §5.4).
+    ///
+    /// Every copy must carry it, the first included. The content is part of what it stands for: a
+    /// producer that gives two events one name must not lose the first.
+    pub fn replace_duplicates(&mut self, event: &EventId) {
+        let message = &mut self.message;
+        if message.topic.is_some() {
+            return;
+        }
+        let mut context = Context::new(&SHA256);
+        context.update(message.subscription.endpoint.fingerprint().as_bytes());
+        context.update(event.as_str().as_bytes());
+        // No name of an event has this byte, so name and content do not run into each other.
+        context.update(b"\0");
+        context.update(message.content.as_deref().unwrap_or_default());
+        let mut digest = [0; 32];
+        digest.copy_from_slice(context.finish().as_ref());
+        message.topic = Some(Topic::derived(&digest));
+    }
 }
 
 fn warnings(options: &PushOptions, terms: &Terms) -> Vec<Warning> {

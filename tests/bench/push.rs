@@ -89,6 +89,7 @@ fn pipeline() -> Pipeline<Null> {
             retry_after_cap: Duration::from_hours(24),
         },
         push_timeout: Duration::from_secs(20),
+        replace_duplicates: false,
     };
     let gates = gate::Settings {
         in_flight: 500,

@@ -1,6 +1,6 @@
 //! The whole daemon when things break: afterwards every recipient of every event has its outcome.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use pushrider::sandbox;
@@ -51,6 +51,26 @@ async fn killed_with_events_in_flight_it_loses_none() {
     let repeats = house.results.len() - 400;
     assert!(repeats <= 100, "{repeats} results came twice");
     house.settled().await;
+}
+
+#[tokio::test]
+async fn killed_while_pushing_it_sends_a_copy_that_replaces_the_first() {
+    let mut house = House::open("push.replace_duplicates = true").await;
+    let slow = house.subscribe(json!({ "status": 201, "delay": "2s" }));
+    for n in 0..2 {
+        house
+            .publish(&event(&format!("e{n}"), &slow, json!({})))
+            .await;
+    }
+    house.arrived(&slow.id, 2).await;
+    house.daemon.kill().await;
+    house.daemon.start().await;
+    every_outcome(&mut house, 2).await;
+    let mut copies: BTreeMap<_, usize> = BTreeMap::new();
+    for message in house.sandbox.messages(Some(&slow.id)) {
+        *copies.entry(message.topic.clone().unwrap()).or_default() += 1;
+    }
+    assert_eq!(copies.into_values().collect::<Vec<_>>(), [2, 2]);
 }
 
 #[tokio::test]

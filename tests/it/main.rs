@@ -22,3 +22,5 @@ mod main_job;
 mod support;
 #[cfg(test)]
 mod systemd;
+#[cfg(test)]
+mod waiting;

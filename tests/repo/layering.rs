@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::sources::{root, rust_files, without_tests};
 
 /// Every module of the library, in the order of `lib.rs`: one may name itself and what is before it.
-const ORDER: [&str; 28] = [
+const ORDER: [&str; 29] = [
     "clock",
     "secret",
     "origin",
@@ -23,6 +23,7 @@ const ORDER: [&str; 28] = [
     "tokens",
     "gate",
     "memory",
+    "tombstones",
     "metrics",
     "health",
     "push_service",

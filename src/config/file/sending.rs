@@ -19,6 +19,7 @@ pub(in crate::config) struct Push {
     pub(in crate::config) in_flight: Count<100_000>,
     pub(in crate::config) per_origin: Count<100_000>,
     pub(in crate::config) max_wait: Span<0, { 10 * SECOND }>,
+    pub(in crate::config) replace_duplicates: bool,
     pub(in crate::config) ca_file: Option<PathBuf>,
 }
 
@@ -33,6 +34,7 @@ impl Default for Push {
             in_flight: Count::of(500),
             per_origin: Count::of(200),
             max_wait: Span::of(SECOND),
+            replace_duplicates: false,
             ca_file: None,
         }
     }

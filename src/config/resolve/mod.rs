@@ -111,6 +111,7 @@ pub(super) fn resolve(
         broker,
         push_service: sending.push_service,
         push_timeout: file.push.timeout.get(),
+        replace_duplicates: file.push.replace_duplicates,
         gate: sending.gate,
         retry: sending.retry,
         apps: Apps::new(apps),

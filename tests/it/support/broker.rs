@@ -31,6 +31,10 @@ pub(crate) const RUNNER: &str = "runner";
 /// The user that may read everything and write nothing.
 pub(crate) const READER: &str = "reader";
 
+/// After a crash the worker that dead-letters can find its target queues not there yet. It tries
+/// again after this time-out, which is three minutes by default: longer than any test waits.
+const ADVANCED: &str = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 20000}]}].";
+
 /// A RabbitMQ node.
 pub(crate) struct Broker {
     dir: PathBuf,
@@ -269,6 +273,7 @@ fn environment(command: &mut Command, dir: &Path, ports: Ports) {
         .env("RABBITMQ_LOG_BASE", dir.join("log"))
         .env("RABBITMQ_LOGS", dir.join("log/rabbit.log"))
         .env("RABBITMQ_CONFIG_FILE", dir.join("rabbitmq.conf"))
+        .env("RABBITMQ_ADVANCED_CONFIG_FILE", dir.join("advanced.config"))
         .env("RABBITMQ_ENABLED_PLUGINS_FILE", dir.join("enabled_plugins"))
         .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
         .env("RABBITMQ_PID_FILE", dir.join("rabbit.pid"))
@@ -282,6 +287,7 @@ fn write_configuration(dir: &Path, ports: Ports, vhosts: usize) -> String {
     write("certificate.pem", &certificate);
     write("key.pem", &key);
     write("enabled_plugins", "[].");
+    write("advanced.config", ADVANCED);
     write("definitions.json", &definitions(vhosts));
     let (amqp, amqps, dir) = (ports.amqp, ports.amqps, dir.display());
     let configuration = format!(

@@ -1,0 +1,193 @@
+//! Subscriptions that a push service has just called gone.
+//!
+//! Why: an application needs a moment to act on a subscription event, and has published more until
+//! then. Each of those would cost a request and a second subscription event that say nothing new.
+//!
+//! Why only for events that are older than the answer: what is created later is created by an
+//! application that may know better. So it is pushed, and if the subscription takes it after all,
+//! the tombstone is lifted. A producer whose clock lags makes its events look older than they are;
+//! what that costs is a push to an endpoint of which its application was told that it is gone.
+
+use std::time::{Duration, SystemTime};
+
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+
+use crate::message::Name;
+use crate::outcome::{Outcome, Reason, Record};
+use crate::subscription::Fingerprint;
+
+/// How many are kept; together they take about 20 MB.
+const CAPACITY: u64 = 50_000;
+
+/// For how long each is kept: a service that was wrong is asked again soon.
+const LIFETIME: Duration = Duration::from_hours(1);
+
+/// How coarse the creation time of an event may be: the AMQP `timestamp` has whole seconds.
+const GRAIN: Duration = Duration::from_secs(1);
+
+/// What a push service said of a subscription that is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    reason: Reason,
+    status: Option<u16>,
+    asked_at: SystemTime,
+}
+
+impl Tombstone {
+    /// Takes what a recipient's end says of its subscription; `None` unless a push service was
+    /// asked and called it gone.
+    #[must_use]
+    pub fn of(record: &Record) -> Option<Self> {
+        let asked_at = record.sent_at?;
+        (record.outcome() == Outcome::Gone).then_some(Self {
+            reason: record.reason,
+            status: record.status,
+            asked_at,
+        })
+    }
+
+    /// Tells whether an event is certainly older than the answer.
+    fn covers(&self, created_at: SystemTime) -> bool {
+        created_at
+            .checked_add(GRAIN)
+            .is_some_and(|at_the_latest| at_the_latest <= self.asked_at)
+    }
+
+    /// Records the end of a recipient of an older event.
+    #[must_use]
+    pub fn record(&self, settled_at: SystemTime) -> Record {
+        let detail = "the push service said so after this event was created, when another event was \
+                      pushed; no request was made";
+        Record {
+            status: self.status,
+            ..Record::unsent(self.reason, settled_at, detail)
+        }
+    }
+}
+
+/// The tombstones of the last hour, of every application.
+pub struct Tombstones {
+    stones: Cache<(Name, Fingerprint), Tombstone>,
+}
+
+impl Default for Tombstones {
+    fn default() -> Self {
+        Self::new(CAPACITY)
+    }
+}
+
+impl Tombstones {
+    fn new(capacity: u64) -> Self {
+        let stones = Cache::builder()
+            .max_capacity(capacity)
+            .time_to_live(LIFETIME)
+            // Whose subscription ended last has the most events still queued.
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
+        Self { stones }
+    }
+
+    /// Notes what a recipient's end says of its subscription: a tombstone is set if it is gone, and
+    /// lifted if it takes messages.
+    pub fn note(&self, app: &Name, subscription: Fingerprint, record: &Record) {
+        let key = (app.clone(), subscription);
+        if let Some(stone) = Tombstone::of(record) {
+            self.stones.insert(key, stone);
+        } else if record.outcome() == Outcome::Accepted {
+            self.stones.invalidate(&key);
+        }
+    }
+
+    /// Returns the tombstone that settles an event created at `created_at`.
+    #[must_use]
+    pub fn find(
+        &self,
+        app: &Name,
+        subscription: Fingerprint,
+        created_at: SystemTime,
+    ) -> Option<Tombstone> {
+        let stone = self.stones.get(&(app.clone(), subscription))?;
+        stone.covers(created_at).then_some(stone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noon() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_262_400)
+    }
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn sent(reason: Reason, status: u16) -> Record {
+        Record {
+            status: Some(status),
+            sent_at: Some(noon()),
+            ..Record::unsent(reason, noon() + Duration::from_secs(2), "")
+        }
+    }
+
+    #[test]
+    fn only_what_a_push_service_called_gone_has_a_tombstone() {
+        for reason in Reason::ALL {
+            let gone = reason.outcome() == Outcome::Gone;
+            assert_eq!(Tombstone::of(&sent(reason, 410)).is_some(), gone);
+            let unasked = Record::unsent(reason, noon(), "");
+            assert_eq!(Tombstone::of(&unasked), None, "{}", reason.name());
+        }
+    }
+
+    #[test]
+    fn only_events_that_are_certainly_older_than_the_answer_are_covered() {
+        let stone = Tombstone::of(&sent(Reason::NotFound, 404)).unwrap();
+        for (before, covered) in [(2000, true), (1000, true), (999, false), (0, false)] {
+            let created_at = noon() - Duration::from_millis(before);
+            assert_eq!(stone.covers(created_at), covered, "{before} ms before");
+        }
+        assert!(!stone.covers(noon() + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_tombstone_is_of_one_application_and_one_subscription() {
+        let (stones, old) = (Tombstones::default(), noon() - Duration::from_secs(60));
+        let [a, b] = ["https://a.example/1", "https://a.example/2"].map(Fingerprint::of);
+        stones.note(&name("shop"), a, &sent(Reason::Unsubscribed, 410));
+        let found = stones.find(&name("shop"), a, old).unwrap();
+        let record = found.record(noon());
+        assert_eq!(record.reason, Reason::Unsubscribed);
+        assert_eq!((record.status, record.requests), (Some(410), 0));
+        assert_eq!(record.sent_at, None);
+        assert_eq!(stones.find(&name("shop"), b, old), None);
+        assert_eq!(stones.find(&name("blog"), a, old), None);
+    }
+
+    #[test]
+    fn a_subscription_that_takes_a_message_lives() {
+        let (stones, old) = (Tombstones::default(), noon() - Duration::from_secs(60));
+        let (shop, a) = (name("shop"), Fingerprint::of("https://a.example/1"));
+        stones.note(&shop, a, &sent(Reason::NotFound, 404));
+        stones.note(&shop, a, &sent(Reason::ServiceUnavailable, 503));
+        assert!(stones.find(&shop, a, old).is_some(), "503 says nothing");
+        stones.note(&shop, a, &sent(Reason::Accepted, 201));
+        assert_eq!(stones.find(&shop, a, old), None);
+    }
+
+    #[test]
+    fn the_newest_are_kept_and_never_more_than_fit() {
+        let stones = Tombstones::new(100);
+        let subscription = |n: u32| Fingerprint::of(&n.to_string());
+        for n in 0..1000 {
+            stones.note(&name("shop"), subscription(n), &sent(Reason::NotFound, 404));
+        }
+        stones.stones.run_pending_tasks();
+        assert_eq!(stones.stones.entry_count(), 100);
+        let old = noon() - Duration::from_secs(60);
+        let found = |n| stones.find(&name("shop"), subscription(n), old).is_some();
+        assert!(found(999) && !found(0), "the oldest make room");
+    }
+}
