@@ -131,6 +131,11 @@ fn house_of(app: App, script: impl IntoIterator<Item = Says>, in_flight: usize) 
         in_flight,
         per_origin: in_flight,
         max_wait: Duration::from_secs(1),
+        breaker: gate::BreakerSettings {
+            failures: 10,
+            open: Duration::from_secs(5),
+            open_cap: Duration::from_secs(300),
+        },
     });
     let pipeline = Pipeline::new(
         settings,
