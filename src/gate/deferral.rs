@@ -2,7 +2,7 @@
 //!
 //! Who is deferred comes back no earlier than the gate may open, and not all at once: the wait is
 //! spread over as long again, and over twice as much with every pass, so that a service that
-//! recovers meets a stream and the broker no storm of copies.
+//! recovers meets a stream and the broker no storm of copies. Spreading alone ends nobody's life.
 
 use std::time::Duration;
 
@@ -36,15 +36,16 @@ const DOUBLINGS: u32 = 5;
 const SPREAD_CAP: Duration = Duration::from_secs(300);
 
 impl Deferral {
-    /// Returns how long to wait, for a recipient that has waited `passes` times before; `jitter` is
-    /// a number from 0 to 1.
+    /// Returns how long to wait, for a recipient that has waited `passes` times before and has
+    /// `life` left; `jitter` is a number from 0 to 1.
     #[must_use]
-    pub fn delay(&self, passes: u32, jitter: f64) -> Duration {
+    pub fn delay(&self, passes: u32, life: Duration, jitter: f64) -> Duration {
         let step = STEP.saturating_mul(1 << passes.min(DOUBLINGS));
         if self.left.is_zero() {
             return step.mul_f64(0.5 + jitter);
         }
-        let spread = self.left.min(SPREAD_CAP).max(step);
+        let bearable = life.saturating_sub(self.left) / 2;
+        let spread = self.left.min(SPREAD_CAP).max(step).min(bearable);
         self.left + spread.mul_f64(jitter)
     }
 }
@@ -69,8 +70,21 @@ mod tests {
                 why: Why::Paused,
                 left: Duration::from_millis(left),
             };
-            let delays = [0.0, 1.0].map(|jitter| deferral.delay(passes, jitter).as_millis());
+            let delay = |jitter| deferral.delay(passes, Duration::MAX, jitter);
+            let delays = [0.0, 1.0].map(|jitter| delay(jitter).as_millis());
             assert_eq!(delays, [soonest, latest], "{left} ms, {passes} passes");
+        }
+    }
+
+    #[test]
+    fn who_outlives_the_gate_outlives_the_spread() {
+        let deferral = Deferral {
+            why: Why::BreakerOpen,
+            left: Duration::from_secs(5),
+        };
+        for (life, delay) in [(80, 37), (60, 32), (31, 18), (6, 5), (5, 5), (1, 5)] {
+            let told = deferral.delay(9, Duration::from_secs(life), 1.0);
+            assert_eq!(told.as_secs(), delay, "{life} s left");
         }
     }
 }

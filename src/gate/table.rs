@@ -1,8 +1,9 @@
 //! The origins that are remembered: bounded, because strangers choose them.
 //!
-//! Who has not been used for a while is forgotten when there is no more room. An open breaker and a
-//! pause are not: forgetting them would send everybody there again. A table that is full of those
-//! is an attack, or an outage of half the world; origins it has no room for share one gate.
+//! Who has not been used for a while is forgotten; when there is no more room, whoever is at rest.
+//! An open breaker and a pause are not: forgetting them would send everybody there again. A table
+//! that is full of those is an attack, or an outage of half the world; origins it has no room for
+//! share one gate.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -29,11 +30,14 @@ struct Gates {
     swept_at: Option<Instant>,
 }
 
-/// How long an unused origin is remembered at least, while there is room.
+/// How long an unused origin is remembered, while there is room.
 const IDLE: Duration = Duration::from_secs(600);
 
-/// How often a full table is searched for what may be forgotten: it takes time while others wait.
-const SWEEP: Duration = Duration::from_secs(1);
+/// How often the table is searched for what may be forgotten: it takes time while others wait.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// The same for a table that is full.
+const SWEEP_FULL: Duration = Duration::from_secs(1);
 
 impl Table {
     pub(super) fn new(limit: usize) -> Self {
@@ -60,9 +64,7 @@ impl Table {
         }
         drop(known);
         let mut gates = self.gates.write().unwrap_or_else(PoisonError::into_inner);
-        if gates.by_origin.len() >= self.limit {
-            gates.sweep(now);
-        }
+        gates.sweep(self.limit, now);
         if let Some(gate) = gates.by_origin.get(origin) {
             return Arc::clone(gate);
         }
@@ -82,22 +84,25 @@ impl Table {
 }
 
 impl Gates {
-    /// Forgets what was not used for a while; if that is nothing, all that is at rest.
-    fn sweep(&mut self, now: Instant) {
-        let swept_lately = |at| now.saturating_duration_since(at) < SWEEP;
+    /// Forgets what was not used for a while; if there is no room even so, all that is at rest.
+    fn sweep(&mut self, limit: usize, now: Instant) {
+        let is_full = self.by_origin.len() >= limit;
+        let pause = if is_full { SWEEP_FULL } else { SWEEP };
+        let swept_lately = |at| now.saturating_duration_since(at) < pause;
         if self.swept_at.is_some_and(swept_lately) {
             return;
         }
         self.swept_at = Some(now);
-        let before = self.by_origin.len();
-        for idle in [IDLE, Duration::ZERO] {
-            self.by_origin.retain(|_, gate| {
-                // Somebody who holds it is about to enter, or has.
-                Arc::strong_count(gate) > 1 || !gate.is_forgettable(idle, now)
-            });
-            if self.by_origin.len() < before {
-                return;
-            }
+        self.forget(IDLE, now);
+        if self.by_origin.len() >= limit {
+            self.forget(Duration::ZERO, now);
         }
+    }
+
+    fn forget(&mut self, idle: Duration, now: Instant) {
+        self.by_origin.retain(|_, gate| {
+            // Somebody who holds it is about to enter, or has.
+            Arc::strong_count(gate) > 1 || !gate.is_forgettable(idle, now)
+        });
     }
 }

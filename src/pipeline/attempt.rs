@@ -5,18 +5,14 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use http::header::LOCATION;
-use tracing::info;
 
 use crate::classify;
 use crate::classify::Context;
 use crate::ece::{EceError, Padding, Salt, SenderKey, aes128gcm};
-use crate::gate::{Admission, Change, Permit};
 use crate::message::PushMessage;
-use crate::metrics::BreakerState;
 use crate::outcome::{Attempt, Meaning, Reason, Record, Verdict};
 use crate::plan::{App, Mode, Push, Terms};
 use crate::push_service::{self, PushRequest, Transport};
-use crate::subscription::Endpoint;
 use crate::vapid::{VapidError, VapidKey};
 use crate::wire::headers::Passage;
 
@@ -62,24 +58,11 @@ impl<T: Transport> Pipeline<T> {
 
     async fn attempt(&self, app: &App, push: Push, terms: &Terms, passage: &Passage) -> Fate {
         let endpoint = &push.message.subscription.endpoint;
-        let asked_at = self.clock.now();
         let key = push.key.as_deref().unwrap_or(&app.ring.primary);
-        let (origin, listed) = (endpoint.origin(), endpoint.listed());
-        let admission = self
-            .gates
-            .admit(origin, listed, key.name(), asked_at.mono)
-            .await;
-        let now = self.clock.now();
-        let waited = now.mono.saturating_duration_since(asked_at.mono);
-        self.metrics.admission_waited(endpoint.service(), waited);
-        self.metrics.gate_origins(self.gates.origins());
-        let permit = match admission {
-            Admission::Granted(permit) => permit,
-            Admission::Deferred(deferral) => {
-                return self.defer(deferral, terms, passage, now.wall);
-            }
+        let permit = match self.admit(endpoint, key.name(), terms, passage).await {
+            Ok(permit) => permit,
+            Err(fate) => return fate,
         };
-        self.gate_changed(endpoint, permit.change());
         let mut requests = passage.requests + 1;
         let mut exchange = self.exchange(app, key, &push.message, passage).await;
         if exchange
@@ -89,7 +72,10 @@ impl<T: Transport> Pipeline<T> {
             requests += 1;
             exchange = self.exchange(app, key, &push.message, passage).await;
         }
-        self.report(app, endpoint, permit, exchange.as_ref().ok());
+        // A request that was not made tells nothing of the push service.
+        if let (Mode::Send, Ok(exchange)) = (app.mode, &exchange) {
+            self.report(endpoint, permit, &exchange.verdict);
+        }
         let mut record = match exchange {
             Ok(exchange) => match self.decide(exchange, requests, terms, passage) {
                 Fate::Settled(record) => record,
@@ -107,39 +93,6 @@ impl<T: Transport> Pipeline<T> {
         record.vapid_key = Some(key.name().clone());
         record.warnings = push.warnings;
         Fate::Settled(record)
-    }
-
-    /// Tells the gate what came of a request; a request that was not made tells nothing.
-    fn report(&self, app: &App, endpoint: &Endpoint, permit: Permit, exchange: Option<&Exchange>) {
-        if let (Mode::Send, Some(exchange)) = (app.mode, exchange) {
-            let now = self.clock.now().mono;
-            self.gate_changed(endpoint, permit.report(&exchange.verdict, now));
-        }
-    }
-
-    fn gate_changed(&self, endpoint: &Endpoint, change: Option<Change>) {
-        self.metrics.breakers_open(self.gates.breakers_open());
-        let Some(change) = change else { return };
-        let (origin, service) = (endpoint.origin(), endpoint.service());
-        let push_service = service.name();
-        let turned = |to| self.metrics.breaker_turned(service, to);
-        match change {
-            Change::Opened(wait) => {
-                turned(BreakerState::Open);
-                info!(%origin, push_service, ?wait, "breaker opened");
-            }
-            Change::HalfOpen => {
-                turned(BreakerState::HalfOpen);
-                info!(%origin, push_service, "breaker half-open");
-            }
-            Change::Closed => {
-                turned(BreakerState::Closed);
-                info!(%origin, push_service, "breaker closed");
-            }
-            Change::Paused(scope, wait) => {
-                info!(%origin, push_service, scope = scope.name(), ?wait, "paused");
-            }
-        }
     }
 
     async fn exchange(

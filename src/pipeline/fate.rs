@@ -98,17 +98,15 @@ impl<T: Transport> Pipeline<T> {
         passage: &Passage,
         now: SystemTime,
     ) -> Fate {
-        let after = deferral.delay(passage.pass, self.jitter.draw());
         let lifetime = lifetime(terms, now);
+        let after = deferral.delay(passage.pass, lifetime.left, self.jitter.draw());
         if after >= lifetime.left {
             let detail = match deferral.why {
                 Why::Busy => "its time ran out while it waited for room to send",
                 Why::BreakerOpen => {
-                    "its time runs out before the push service, in trouble, is tried again"
+                    "its time runs out before the push service, which is down, is tried again"
                 }
-                Why::Paused => {
-                    "its time runs out before the push service, which asked for a pause, is tried again"
-                }
+                Why::Paused => "its time runs out in the pause that the push service asked for",
             };
             return Fate::settled(Record::unsent(lifetime.ends_as, now, detail));
         }
