@@ -59,7 +59,7 @@ pub struct Settings {
 const ORIGIN_LIMIT: usize = 10_000;
 
 /// How many requests a stranger gets at once before it has answered any.
-const STRANGER_START: usize = 10;
+const STRANGER_START: usize = 50;
 
 /// All permits of the daemon.
 #[derive(Debug)]

@@ -81,16 +81,10 @@ impl OriginGate {
         let mut state = self.lock();
         state.used_at = now;
         // The pauses come first: a probe that may not be sent would find out nothing.
-        if let Some(left) = state.paused(key, now) {
-            return Err(Deferral {
-                why: Why::Paused,
-                left,
-            });
+        if let Some(deferral) = state.paused(key, now) {
+            return Err(deferral);
         }
-        let ticket = state.breaker.ask(now).map_err(|left| Deferral {
-            why: Why::BreakerOpen,
-            left,
-        })?;
+        let ticket = state.breaker.ask(now).map_err(breaker_open)?;
         state.in_flight += 1;
         Ok(ticket)
     }
@@ -193,23 +187,18 @@ impl Drop for OriginGate {
 
 impl State {
     fn shut(&self, key: &Name, now: Instant) -> Option<Deferral> {
-        let paused = self.paused(key, now).map(|left| Deferral {
-            why: Why::Paused,
-            left,
-        });
-        let open = || {
-            self.breaker.shut(now).map(|left| Deferral {
-                why: Why::BreakerOpen,
-                left,
-            })
-        };
-        paused.or_else(open)
+        let open = || self.breaker.shut(now).map(breaker_open);
+        self.paused(key, now).or_else(open)
     }
 
-    fn paused(&self, key: &Name, now: Instant) -> Option<Duration> {
+    fn paused(&self, key: &Name, now: Instant) -> Option<Deferral> {
         let of_key = self.keys.iter().find(|(name, _)| name == key);
         let of_key = of_key.and_then(|(_, pause)| pause.left(now));
-        self.pause.left(now).max(of_key)
+        let left = self.pause.left(now).max(of_key)?;
+        Some(Deferral {
+            why: Why::Paused,
+            left,
+        })
     }
 
     /// Lets the limit feel what came of a request.
@@ -249,5 +238,12 @@ impl State {
             self.owed -= 1;
             place.forget();
         }
+    }
+}
+
+fn breaker_open(left: Duration) -> Deferral {
+    Deferral {
+        why: Why::BreakerOpen,
+        left,
     }
 }

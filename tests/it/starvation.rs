@@ -16,7 +16,7 @@ use crate::support::house::{House, event, is_delivery};
 use crate::support::{eventually, wanted};
 
 /// Events for the one that is well, and for the sick one.
-const STREAM: usize = 150;
+const STREAM: usize = 300;
 const BACKLOG: usize = 120;
 
 /// A daemon whose requests are few, so that a sick service could take the room of all.
