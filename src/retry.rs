@@ -116,6 +116,8 @@ mod tests {
             meaning: Meaning::Retryable,
             reason: Reason::ServiceUnavailable,
             after,
+            pause: None,
+            down: false,
             again_at_once: false,
             detail: None,
         }

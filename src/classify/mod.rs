@@ -17,7 +17,7 @@ use http::StatusCode;
 use http::header::RETRY_AFTER;
 
 use crate::origin::{Listed, Service};
-use crate::outcome::{Answer, Attempt, Failure, Meaning, Reason, Verdict};
+use crate::outcome::{Answer, Attempt, Failure, Meaning, Reason, Scope, Verdict};
 use crate::retry_after;
 
 /// What is known about a request besides the answer to it.
@@ -55,9 +55,32 @@ pub fn classify(attempt: &Attempt, context: Context, now: SystemTime) -> Verdict
                 verdict.after = asked.max(verdict.after);
             }
             verdict.detail = words(answer, context.listed);
+            verdict.pause = pause(&verdict, answer.status, context.service);
+            // A service that throttles is up, whatever the number it says so with.
+            let throttled = verdict.reason == Reason::Throttled;
+            verdict.down = answer.status.is_server_error() && !throttled;
             verdict
         }
-        Attempt::Failed(failure) => of_failure(*failure),
+        Attempt::Failed(failure) => Verdict {
+            down: *failure != Failure::ForbiddenAddress,
+            ..of_failure(*failure)
+        },
+    }
+}
+
+/// Tells who must pause besides the recipient itself (push-services.md §2, rows 27 to 29).
+fn pause(verdict: &Verdict, status: StatusCode, service: Service) -> Option<Scope> {
+    if verdict.reason != Reason::Throttled {
+        return None;
+    }
+    match (service, status) {
+        // Apple counts per device, ntfy's quota of 507 is the topic's.
+        (Service::Apple, _) | (Service::Ntfy, StatusCode::INSUFFICIENT_STORAGE) => None,
+        (Service::Fcm, _) | (Service::Wns, StatusCode::NOT_ACCEPTABLE) => Some(Scope::Key),
+        (
+            Service::Mozilla | Service::Wns | Service::Ntfy | Service::NextPush | Service::Other,
+            _,
+        ) => Some(Scope::Origin),
     }
 }
 
@@ -136,6 +159,8 @@ fn verdict(meaning: Meaning, reason: Reason) -> Verdict {
         meaning,
         reason,
         after: None,
+        pause: None,
+        down: false,
         again_at_once: false,
         detail: None,
     }
@@ -272,6 +297,36 @@ mod tests {
     }
 
     #[test]
+    fn a_throttle_pauses_whom_it_speaks_of() {
+        for (service, status, pause) in [
+            (Service::Apple, 429, None),
+            (Service::Fcm, 429, Some(Scope::Key)),
+            (Service::Mozilla, 429, Some(Scope::Origin)),
+            (Service::Wns, 429, Some(Scope::Origin)),
+            (Service::Ntfy, 429, Some(Scope::Origin)),
+            (Service::NextPush, 429, Some(Scope::Origin)),
+            (Service::Other, 429, Some(Scope::Origin)),
+            (Service::Other, 503, None),
+            (Service::Fcm, 201, None),
+        ] {
+            let verdict = classified(answer(status), context(service, true));
+            assert_eq!(verdict.pause, pause, "{service:?} {status}");
+        }
+    }
+
+    #[test]
+    fn only_trouble_of_the_service_counts_towards_its_breaker() {
+        for service in Service::ALL {
+            for status in 100..=999 {
+                let verdict = classified(answer(status), context(service, false));
+                let throttled = verdict.reason == Reason::Throttled;
+                let down = (500..=599).contains(&status) && !throttled;
+                assert_eq!(verdict.down, down, "{service:?} {status}");
+            }
+        }
+    }
+
+    #[test]
     fn a_strangers_words_are_not_repeated() {
         let mut says = answer(400);
         says.excerpt = Bytes::from("x".repeat(511) + "\u{fc}\n");
@@ -302,6 +357,7 @@ mod tests {
                 (Meaning::Retryable, reason)
             );
             assert_eq!(verdict.again_at_once, failure == Failure::NotProcessed);
+            assert!(verdict.down, "{failure:?}");
         }
         let forbidden = Attempt::Failed(Failure::ForbiddenAddress);
         let verdict = classify(&forbidden, context(Service::Other, false), NOW);
@@ -309,5 +365,6 @@ mod tests {
             (verdict.meaning, verdict.reason),
             (Meaning::Rejected, Reason::EndpointForbidden)
         );
+        assert!(!verdict.down, "nothing was asked");
     }
 }

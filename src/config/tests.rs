@@ -237,6 +237,10 @@ fn every_problem_is_told_with_its_key_its_source_and_what_was_expected() {
             "push.per_origin: must be at most push.in_flight (500), got 501 (FILE)",
         ),
         (
+            "[gate]\nopen = \"30s\"\nopen_cap = \"20s\"",
+            "gate.open: must be at most gate.open_cap (\"20s\"), got \"30s\" (FILE)",
+        ),
+        (
             "[retry]\nbase = \"11m\"",
             "retry.base: must be at most retry.cap (\"10m\"), got \"11m\" (FILE)",
         ),

@@ -1,44 +1,73 @@
-//! Permits: how much may be under way, in all and per origin.
+//! Permits: how much may be under way, in all and per origin, and whom to leave alone.
 //!
-//! A stalling push service must not take the room of the others, so every request holds a permit of
-//! its origin besides one of the whole. Origins outside the list of the large services are chosen by
-//! strangers and share at most half of the whole. Who gets no permit within about a second does not
-//! wait here but in the broker: what waits in memory fills the prefetch window and starves the rest.
+//! A push service in trouble must not take the room of the others, so every request holds a permit
+//! of its origin besides one of the whole. What an origin bears is felt out (`limiter`); one that is
+//! down is left alone until a probe finds it up (`breaker`); one that asks for a pause gets it,
+//! whole or for the key that was throttled (`pause`). Origins outside the list of the large services
+//! are chosen by strangers: they start small and share at most half of the whole.
 //!
-//! A [`Permit`] frees its places when it is dropped: on success, panic and cancellation alike.
+//! Who finds the gate shut, or gets no permit within about a second, does not wait here but in the
+//! broker (`deferral`): what waits in memory fills the prefetch window and starves the rest.
+//!
+//! A [`Permit`] frees its places when it is dropped: on success, panic and cancellation alike. One
+//! that is dropped without a report is an abandoned request: had it been a breaker's probe, the
+//! next request is.
+
+mod breaker;
+mod deferral;
+mod limiter;
+mod origin_gate;
+mod pause;
+mod permit;
+mod table;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use crate::message::Name;
 use crate::origin::{Listed, Origin};
+use crate::outcome::Scope;
+
+pub use self::breaker::Settings as BreakerSettings;
+pub use self::deferral::{Deferral, Why};
+pub use self::permit::Permit;
+
+use self::limiter::Limiter;
+use self::origin_gate::OriginGate;
+use self::table::Table;
 
 /// What an operator decides about permits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Requests in flight, over all origins.
     pub in_flight: usize,
-    /// Requests in flight to one origin.
+    /// The most requests in flight to one origin.
     pub per_origin: usize,
     /// How long a recipient waits for a permit before it is deferred to the broker.
     pub max_wait: Duration,
+    /// When an origin is left alone.
+    pub breaker: BreakerSettings,
 }
 
-/// How many origins are remembered; beyond that the least recently used are forgotten.
-const ORIGIN_LIMIT: u64 = 10_000;
+/// How many origins are remembered.
+const ORIGIN_LIMIT: usize = 10_000;
 
-/// How long an unused origin is remembered.
-const ORIGIN_IDLE: Duration = Duration::from_secs(600);
+/// How many requests a stranger gets at once before it has answered any.
+const STRANGER_START: usize = 50;
 
 /// All permits of the daemon.
 #[derive(Debug)]
 pub struct Gates {
     all: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
-    origins: Cache<Origin, Arc<Semaphore>>,
+    origins: Table,
+    tripped: Arc<AtomicUsize>,
     settings: Settings,
 }
 
@@ -47,14 +76,27 @@ pub struct Gates {
 pub enum Admission {
     /// Go on; the places are held until the permit is dropped.
     Granted(Permit),
-    /// There is no room now: wait in the broker.
-    Deferred,
+    /// Wait in the broker.
+    Deferred(Deferral),
 }
 
-/// The right to have one request under way.
-#[derive(Debug)]
-pub struct Permit {
-    _places: [Option<OwnedSemaphorePermit>; 3],
+/// What became of the gate of an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Its breaker opened, for so long.
+    Opened(Duration),
+    /// One request is on its way to find out.
+    HalfOpen,
+    /// Its breaker closed.
+    Closed,
+    /// It is paused, whole or for one key, for so long.
+    Paused(Scope, Duration),
+}
+
+/// The semaphores besides the origin's own.
+struct Rest {
+    _shared: Option<OwnedSemaphorePermit>,
+    _whole: OwnedSemaphorePermit,
 }
 
 impl Gates {
@@ -64,139 +106,120 @@ impl Gates {
         Self {
             all: Arc::new(Semaphore::new(settings.in_flight)),
             strangers: Arc::new(Semaphore::new(settings.in_flight.div_ceil(2))),
-            origins: Cache::builder()
-                .max_capacity(ORIGIN_LIMIT)
-                .time_to_idle(ORIGIN_IDLE)
-                .build(),
+            origins: Table::new(ORIGIN_LIMIT),
+            tripped: Arc::default(),
             settings,
         }
     }
 
-    /// Asks for a permit to send to an origin, waiting for at most `max_wait`.
-    pub async fn admit(&self, origin: &Origin, listed: Listed) -> Admission {
-        // The narrowest gate comes first, so that who waits there holds no place of the others.
-        let of_origin = self.origin(origin);
+    /// Asks for a permit to send to an origin with a key, waiting for at most `max_wait`.
+    ///
+    /// A shut gate defers at once.
+    pub async fn admit(
+        &self,
+        origin: &Origin,
+        listed: Listed,
+        key: &Name,
+        now: Instant,
+    ) -> Admission {
+        let gate = self.gate(origin, listed, now);
         let strangers = (!listed.0).then_some(&self.strangers);
-        if let Some(permit) = self.admit_at_once(&of_origin, strangers) {
-            return Admission::Granted(permit);
+        if let Some((place, rest)) = self.take_at_once(&gate, strangers) {
+            return enter(gate, place, rest, key, now);
         }
-        let places = async {
-            let own = of_origin.acquire_owned().await.ok();
-            let shared = match strangers {
-                Some(strangers) => Arc::clone(strangers).acquire_owned().await.ok(),
-                None => None,
-            };
-            let whole = Arc::clone(&self.all).acquire_owned().await.ok();
-            Permit {
-                _places: [own, shared, whole],
-            }
-        };
-        match timeout(self.settings.max_wait, places).await {
-            Ok(permit) => Admission::Granted(permit),
-            Err(_elapsed) => Admission::Deferred,
+        if let Some(deferral) = gate.shut(key, now) {
+            return Admission::Deferred(deferral);
+        }
+        match timeout(self.settings.max_wait, self.take(&gate, strangers)).await {
+            // The gate may have been shut meanwhile. That `now` is a little old does no harm: it
+            // makes a pause seem longer by what was waited, never shorter.
+            Ok(Some((place, rest))) => enter(gate, place, rest, key, now),
+            Ok(None) | Err(_) => Admission::Deferred(Deferral {
+                why: Why::Busy,
+                left: Duration::ZERO,
+            }),
         }
     }
 
     /// Returns how many origins are remembered.
     #[must_use]
     pub fn origins(&self) -> usize {
-        usize::try_from(self.origins.entry_count()).unwrap_or(usize::MAX)
+        self.origins.len()
+    }
+
+    /// Returns how many breakers are open or half-open.
+    #[must_use]
+    pub fn breakers_open(&self) -> usize {
+        self.tripped.load(Ordering::Relaxed)
     }
 
     /// Spares the timer when there is room, which is nearly always.
-    fn admit_at_once(
+    fn take_at_once(
         &self,
-        of_origin: &Arc<Semaphore>,
+        gate: &OriginGate,
         strangers: Option<&Arc<Semaphore>>,
-    ) -> Option<Permit> {
+    ) -> Option<(OwnedSemaphorePermit, Rest)> {
         let take = |semaphore: &Arc<Semaphore>| Arc::clone(semaphore).try_acquire_owned().ok();
-        let own = take(of_origin)?;
+        let place = take(&gate.places)?;
         let shared = match strangers {
             Some(strangers) => Some(take(strangers)?),
             None => None,
         };
         let whole = take(&self.all)?;
-        Some(Permit {
-            _places: [Some(own), shared, Some(whole)],
-        })
+        Some((place, Rest::new(shared, whole)))
     }
 
-    fn origin(&self, origin: &Origin) -> Arc<Semaphore> {
-        self.origins.get(origin).unwrap_or_else(|| {
-            self.origins.get_with_by_ref(origin, || {
-                Arc::new(Semaphore::new(self.settings.per_origin))
-            })
+    /// Waits at the narrowest gate first, so that who waits there holds no place of the others.
+    async fn take(
+        &self,
+        gate: &OriginGate,
+        strangers: Option<&Arc<Semaphore>>,
+    ) -> Option<(OwnedSemaphorePermit, Rest)> {
+        let place = Arc::clone(&gate.places).acquire_owned().await.ok()?;
+        let shared = match strangers {
+            Some(strangers) => Some(Arc::clone(strangers).acquire_owned().await.ok()?),
+            None => None,
+        };
+        let whole = Arc::clone(&self.all).acquire_owned().await.ok()?;
+        Some((place, Rest::new(shared, whole)))
+    }
+
+    fn gate(&self, origin: &Origin, listed: Listed, now: Instant) -> Arc<OriginGate> {
+        self.origins.gate(origin, now, || {
+            let most = self.settings.per_origin;
+            let start = if listed.0 { most } else { STRANGER_START };
+            let limiter = Limiter::new(start, most);
+            OriginGate::new(
+                limiter,
+                self.settings.breaker,
+                Arc::clone(&self.tripped),
+                now,
+            )
         })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use url::Url;
-
-    use super::*;
-
-    const SETTINGS: Settings = Settings {
-        in_flight: 4,
-        per_origin: 2,
-        max_wait: Duration::from_secs(1),
-    };
-
-    fn origin(host: &str) -> Origin {
-        Origin::of(&Url::parse(&format!("https://{host}/")).unwrap())
-    }
-
-    async fn granted(gates: &Gates, host: &str, listed: bool) -> Option<Permit> {
-        match gates.admit(&origin(host), Listed(listed)).await {
-            Admission::Granted(permit) => Some(permit),
-            Admission::Deferred => None,
+impl Rest {
+    fn new(shared: Option<OwnedSemaphorePermit>, whole: OwnedSemaphorePermit) -> Self {
+        Self {
+            _shared: shared,
+            _whole: whole,
         }
     }
+}
 
-    #[tokio::test(start_paused = true)]
-    async fn one_origin_cannot_take_the_room_of_another() {
-        let gates = Gates::new(SETTINGS);
-        let stalled = [
-            granted(&gates, "a", true).await,
-            granted(&gates, "a", true).await,
-        ];
-        assert!(stalled.iter().all(Option::is_some));
-        assert!(granted(&gates, "a", true).await.is_none());
-        assert!(granted(&gates, "b", true).await.is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn strangers_share_half_of_the_whole() {
-        let gates = Gates::new(SETTINGS);
-        let strangers = [
-            granted(&gates, "a", false).await,
-            granted(&gates, "b", false).await,
-        ];
-        assert!(strangers.iter().all(Option::is_some));
-        assert!(granted(&gates, "c", false).await.is_none());
-        assert!(granted(&gates, "c", true).await.is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_dropped_permit_frees_its_places_for_who_waits() {
-        let gates = Gates::new(SETTINGS);
-        let first = granted(&gates, "a", false).await;
-        let _second = granted(&gates, "a", false).await;
-        let (third, ()) = tokio::join!(granted(&gates, "a", false), async { drop(first) });
-        assert!(third.is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_is_deferred_leaves_nothing_behind() {
-        let gates = Gates::new(SETTINGS);
-        let held = [
-            granted(&gates, "a", false).await,
-            granted(&gates, "a", false).await,
-        ];
-        assert!(granted(&gates, "a", false).await.is_none());
-        drop(held);
-        assert_eq!(gates.all.available_permits(), 4);
-        assert_eq!(gates.strangers.available_permits(), 2);
-        assert_eq!(gates.origin(&origin("a")).available_permits(), 2);
+fn enter(
+    gate: Arc<OriginGate>,
+    place: OwnedSemaphorePermit,
+    rest: Rest,
+    key: &Name,
+    now: Instant,
+) -> Admission {
+    match gate.enter(key, now) {
+        Ok(ticket) => Admission::Granted(Permit::new(gate, place, rest, ticket, key, now)),
+        Err(deferral) => {
+            gate.take_back(place);
+            Admission::Deferred(deferral)
+        }
     }
 }

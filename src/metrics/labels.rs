@@ -51,3 +51,29 @@ impl Confirmed {
         }
     }
 }
+
+/// What a breaker becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Nobody is sent there.
+    Open,
+    /// One request finds out.
+    HalfOpen,
+    /// All is well.
+    Closed,
+}
+
+impl BreakerState {
+    /// Every state.
+    pub const ALL: [Self; 3] = [Self::Open, Self::HalfOpen, Self::Closed];
+
+    /// Returns the word of the metrics' label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+            Self::Closed => "closed",
+        }
+    }
+}

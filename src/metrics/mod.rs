@@ -17,7 +17,7 @@ use crate::origin::Service;
 use crate::outcome::{Meaning, Outcome, Reason, Waiting};
 use crate::wire::Kind;
 
-pub use self::labels::{Confirmed, Role};
+pub use self::labels::{BreakerState, Confirmed, Role};
 
 use self::register::{
     AGE_BUCKETS, EXCHANGE_BUCKETS, counter, counters, gauge, gauges, histogram, histograms,
@@ -36,6 +36,8 @@ pub struct Metrics {
     requests_in_flight: IntGaugeVec,
     retries: IntCounterVec,
     gate_origins: IntGauge,
+    breakers_open: IntGauge,
+    breaker_transitions: IntCounterVec,
     tokens_signed: IntCounter,
     token_hits: IntCounter,
     publishes: IntCounterVec,
@@ -109,6 +111,17 @@ impl Metrics {
                 "gate_origins",
                 "Origins of push services that are remembered.",
             )?,
+            breakers_open: gauge(
+                &registry,
+                "breakers_open",
+                "Origins that are left alone until a probe finds them up.",
+            )?,
+            breaker_transitions: counters(
+                &registry,
+                "breaker_transitions_total",
+                "Changes of the breakers of push services.",
+                &["push_service", "to"],
+            )?,
             tokens_signed: counter(
                 &registry,
                 "vapid_tokens_signed_total",
@@ -173,6 +186,10 @@ impl Metrics {
             }
             self.admission_wait.with_label_values(&[service]);
             self.requests_in_flight.with_label_values(&[service]);
+            for to in BreakerState::ALL {
+                self.breaker_transitions
+                    .with_label_values(&[service, to.name()]);
+            }
         }
         for outcome in Outcome::ALL {
             self.message_age.with_label_values(&[outcome.name()]);
@@ -259,6 +276,19 @@ impl Metrics {
             .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// Shows how many breakers are not closed.
+    pub fn breakers_open(&self, count: usize) {
+        self.breakers_open
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a breaker that changed.
+    pub fn breaker_turned(&self, service: Service, to: BreakerState) {
+        self.breaker_transitions
+            .with_label_values(&[service.name(), to.name()])
+            .inc();
+    }
+
     /// Counts a VAPID token that was signed or found in the cache.
     pub fn token(&self, signed: bool) {
         if signed {
@@ -324,12 +354,18 @@ mod tests {
         metrics.recipient_waits(Waiting::Retry(Reason::Throttled));
         metrics.exchange(Service::Other, Meaning::Retryable, Duration::from_secs(1));
         metrics.published(Kind::Chunk, Confirmed::Lost, Duration::ZERO);
+        metrics.breaker_turned(Service::Apple, BreakerState::HalfOpen);
         let after = metrics.render().unwrap();
         assert_eq!(after.lines().count(), before.lines().count());
         assert!(after.contains(
             r#"pushrider_messages_total{outcome="gone",push_service="fcm",reason="unsubscribed"} 1"#
         ));
         assert!(after.contains(r#"pushrider_retries_total{reason="throttled"} 1"#));
+        for (text, count) in [(&before, 0), (&after, 1)] {
+            let labels = r#"push_service="apple",to="half_open""#;
+            let line = format!("pushrider_breaker_transitions_total{{{labels}}} {count}");
+            assert!(text.contains(&line), "{line}");
+        }
     }
 
     #[test]

@@ -73,11 +73,35 @@ pub struct Verdict {
     pub reason: Reason,
     /// How long the service asked to be left alone.
     pub after: Option<Duration>,
+    /// Who must pause because the service throttles, if anybody besides this recipient.
+    pub pause: Option<Scope>,
+    /// Whether the whole origin may be in trouble, which counts towards its breaker.
+    pub down: bool,
     /// Whether another attempt may be made at once, within the same attempt, because the service
     /// has certainly not seen this one.
     pub again_at_once: bool,
     /// The service's own words, for people.
     pub detail: Option<Box<str>>,
+}
+
+/// How far a throttle reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everybody who sends to the origin.
+    Origin,
+    /// Those who send to the origin with the same VAPID key.
+    Key,
+}
+
+impl Scope {
+    /// Returns the word of the logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Origin => "origin",
+            Self::Key => "key",
+        }
+    }
 }
 
 /// What to do about an attempt.

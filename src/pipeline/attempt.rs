@@ -9,7 +9,6 @@ use http::header::LOCATION;
 use crate::classify;
 use crate::classify::Context;
 use crate::ece::{EceError, Padding, Salt, SenderKey, aes128gcm};
-use crate::gate::Admission;
 use crate::message::PushMessage;
 use crate::outcome::{Attempt, Meaning, Reason, Record, Verdict};
 use crate::plan::{App, Mode, Push, Terms};
@@ -59,17 +58,11 @@ impl<T: Transport> Pipeline<T> {
 
     async fn attempt(&self, app: &App, push: Push, terms: &Terms, passage: &Passage) -> Fate {
         let endpoint = &push.message.subscription.endpoint;
-        let asked_at = self.clock.now();
-        let admission = self.gates.admit(endpoint.origin(), endpoint.listed()).await;
-        let now = self.clock.now();
-        let waited = now.mono.saturating_duration_since(asked_at.mono);
-        self.metrics.admission_waited(endpoint.service(), waited);
-        self.metrics.gate_origins(self.gates.origins());
-        let _permit = match admission {
-            Admission::Granted(permit) => permit,
-            Admission::Deferred => return self.defer(terms, passage, now.wall),
-        };
         let key = push.key.as_deref().unwrap_or(&app.ring.primary);
+        let permit = match self.admit(endpoint, key.name(), terms, passage).await {
+            Ok(permit) => permit,
+            Err(fate) => return fate,
+        };
         let mut requests = passage.requests + 1;
         let mut exchange = self.exchange(app, key, &push.message, passage).await;
         if exchange
@@ -78,6 +71,10 @@ impl<T: Transport> Pipeline<T> {
         {
             requests += 1;
             exchange = self.exchange(app, key, &push.message, passage).await;
+        }
+        // A request that was not made tells nothing of the push service.
+        if let (Mode::Send, Ok(exchange)) = (app.mode, &exchange) {
+            self.report(endpoint, permit, &exchange.verdict);
         }
         let mut record = match exchange {
             Ok(exchange) => match self.decide(exchange, requests, terms, passage) {
@@ -187,6 +184,8 @@ fn dry_run(now: SystemTime) -> Exchange {
             meaning: Meaning::Accepted,
             reason: Reason::Accepted,
             after: None,
+            pause: None,
+            down: false,
             again_at_once: false,
             detail: Some("dry_run: encrypted and signed, not sent".into()),
         },

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::gate::{Deferral, Why};
 use crate::outcome::{Reason, Record, Verdict, Waiting};
 use crate::plan::Terms;
 use crate::push_service::Transport;
@@ -41,12 +42,6 @@ pub(super) struct Wait {
     /// The status of the last answer.
     pub(super) last_status: Option<u16>,
 }
-
-/// The shortest wait of a recipient that found no room.
-const BUSY: Duration = Duration::from_secs(1);
-
-/// How often that wait doubles.
-const BUSY_DOUBLINGS: u32 = 5;
 
 impl<T: Transport> Pipeline<T> {
     /// Turns an exchange into the recipient's end, or into a wait.
@@ -95,13 +90,24 @@ impl<T: Transport> Pipeline<T> {
         }
     }
 
-    /// Sends a recipient that found no room to wait, or ends it if it has no time for that.
-    pub(super) fn defer(&self, terms: &Terms, passage: &Passage, now: SystemTime) -> Fate {
-        let doubled = BUSY.saturating_mul(1 << passage.pass.min(BUSY_DOUBLINGS));
-        let after = doubled.mul_f64(0.5 + self.jitter.draw());
+    /// Sends a recipient that was not admitted to wait, or ends it if it has no time for that.
+    pub(super) fn defer(
+        &self,
+        deferral: Deferral,
+        terms: &Terms,
+        passage: &Passage,
+        now: SystemTime,
+    ) -> Fate {
         let lifetime = lifetime(terms, now);
+        let after = deferral.delay(passage.pass, lifetime.left, self.jitter.draw());
         if after >= lifetime.left {
-            let detail = "its time ran out while it waited for room to send";
+            let detail = match deferral.why {
+                Why::Busy => "its time ran out while it waited for room to send",
+                Why::BreakerOpen => {
+                    "its time runs out before the push service, which is down, is tried again"
+                }
+                Why::Paused => "its time runs out in the pause that the push service asked for",
+            };
             return Fate::settled(Record::unsent(lifetime.ends_as, now, detail));
         }
         Fate::Waits(Wait {

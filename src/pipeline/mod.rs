@@ -4,6 +4,7 @@
 //! settle it: results, subscription events, copies that wait, originals for the quarantine. A panic
 //! costs one recipient and leaves the original in quarantine.
 
+mod admission;
 mod attempt;
 mod fate;
 mod fault;

@@ -95,6 +95,11 @@ fn pipeline() -> Pipeline<Null> {
         in_flight: 500,
         per_origin: 200,
         max_wait: Duration::from_secs(1),
+        breaker: gate::BreakerSettings {
+            failures: 10,
+            open: Duration::from_secs(5),
+            open_cap: Duration::from_secs(300),
+        },
     };
     Pipeline::new(
         settings,

@@ -40,6 +40,25 @@ impl Default for Push {
     }
 }
 
+/// `[gate]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Gate {
+    pub(in crate::config) failures: Count<1000>,
+    pub(in crate::config) open: Span<MILLISECOND, HOUR>,
+    pub(in crate::config) open_cap: Span<MILLISECOND, DAY>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            failures: Count::of(10),
+            open: Span::of(5 * SECOND),
+            open_cap: Span::of(5 * MINUTE),
+        }
+    }
+}
+
 /// `[retry]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! Sending: deadlines, connections, permits, retries, the guard, and how they fit together.
+//! Sending: deadlines, connections, permits, breakers, retries, the guard, and how they fit together.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::guard;
 use crate::push_service;
 use crate::retry;
 
-/// What `[push]`, `[retry]` and `[guard]` come to.
+/// What `[push]`, `[gate]`, `[retry]` and `[guard]` come to.
 pub(super) struct Sending {
     pub(super) push_service: push_service::Settings,
     pub(super) gate: gate::Settings,
     pub(super) retry: retry::Policy,
 }
 
-/// Resolves `[push]`, `[retry]` and `[guard]`.
+/// Resolves `[push]`, `[gate]`, `[retry]` and `[guard]`.
 pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Sending, Reported> {
     let push = &file.push;
     let ca = certificates(scope, "push.ca_file", push.ca_file.as_ref());
@@ -42,6 +42,7 @@ pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Sending, Rep
             in_flight: push.in_flight.size(),
             per_origin,
             max_wait: push.max_wait.get(),
+            breaker: breaker(file, scope),
         },
         retry: retry::Policy {
             max_attempts: file.retry.max_attempts.get(),
@@ -83,6 +84,20 @@ fn per_origin(file: &File, scope: &mut Scope<'_>) -> usize {
         at_most(scope, keys, all, one);
     }
     one.min(all)
+}
+
+/// The default of the cap gives way to a longer time.
+fn breaker(file: &File, scope: &mut Scope<'_>) -> gate::BreakerSettings {
+    let [open, cap] = [file.gate.open.get(), file.gate.open_cap.get()];
+    let keys = ["gate.open", "gate.open_cap"];
+    if open > cap && scope.is_set(keys[1]) && scope.sound(&keys) {
+        at_most(scope, keys, quoted(cap), quoted(open));
+    }
+    gate::BreakerSettings {
+        failures: file.gate.failures.get(),
+        open,
+        open_cap: cap.max(open),
+    }
 }
 
 fn check_retry(file: &File, scope: &mut Scope<'_>) {

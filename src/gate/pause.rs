@@ -1,0 +1,98 @@
+//! How long an origin, or one key at an origin, is left alone because it said so.
+//!
+//! A throttle is not trouble: the service is up and says how much it takes. What it asks for is
+//! kept to the letter; where it names no time, the pause doubles with every throttle that follows
+//! another one.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The pause of one scope.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pause {
+    until: Option<Instant>,
+    in_a_row: u32,
+}
+
+/// The first pause of our own choosing.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// The longest pause of our own choosing.
+const LONGEST: Duration = Duration::from_secs(300);
+
+impl Pause {
+    /// Returns what is left of it.
+    pub(super) fn left(&self, now: Instant) -> Option<Duration> {
+        let left = self.until?.saturating_duration_since(now);
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Takes a throttle; returns the length of the pause unless one was kept already.
+    pub(super) fn throttled(&mut self, asked: Option<Duration>, now: Instant) -> Option<Duration> {
+        let kept_already = self.left(now).is_some();
+        let own = FIRST
+            .saturating_mul(2u32.saturating_pow(self.in_a_row))
+            .min(LONGEST);
+        let length = match asked.filter(|asked| !asked.is_zero()) {
+            Some(asked) => asked,
+            None if kept_already => return None,
+            None => own,
+        };
+        self.until = self.until.max(Some(now + length));
+        if kept_already {
+            return None;
+        }
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        Some(length)
+    }
+
+    /// Takes a success.
+    pub(super) fn succeeded(&mut self) {
+        self.in_a_row = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, SystemClock};
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn what_the_service_asks_for_is_kept_to_the_letter() {
+        let now = SystemClock.now().mono;
+        let mut pause = Pause::default();
+        assert_eq!(pause.left(now), None);
+        let asked = Some(seconds(7200));
+        assert_eq!(pause.throttled(asked, now), asked);
+        assert_eq!(pause.left(now + seconds(7199)), Some(seconds(1)));
+        assert_eq!(pause.left(now + seconds(7200)), None);
+    }
+
+    #[test]
+    fn what_was_under_way_lengthens_a_pause_and_never_shortens_it() {
+        let now = SystemClock.now().mono;
+        let mut pause = Pause::default();
+        pause.throttled(Some(seconds(10)), now);
+        for (asked, left) in [(Some(5), 10), (None, 10), (Some(30), 30), (Some(0), 30)] {
+            assert_eq!(pause.throttled(asked.map(seconds), now), None);
+            assert_eq!(pause.left(now), Some(seconds(left)), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn where_no_time_is_named_the_pause_doubles_until_a_success() {
+        let mut now = SystemClock.now().mono;
+        let mut pause = Pause::default();
+        for length in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+            assert_eq!(pause.throttled(None, now), Some(seconds(length)));
+            now += seconds(length);
+        }
+        pause.succeeded();
+        assert_eq!(pause.throttled(Some(seconds(0)), now), Some(seconds(1)));
+    }
+}

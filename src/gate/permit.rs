@@ -1,0 +1,76 @@
+//! The right to have one request under way, and the duty to say what came of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::message::Name;
+use crate::outcome::Verdict;
+
+use super::breaker::Ticket;
+use super::origin_gate::OriginGate;
+use super::{Change, Rest};
+
+/// The right to have one request under way; dropped without a report, it was abandoned.
+pub struct Permit {
+    gate: Arc<OriginGate>,
+    place: Option<OwnedSemaphorePermit>,
+    _rest: Rest,
+    ticket: Ticket,
+    reported: bool,
+    key: Name,
+    since: Instant,
+}
+
+impl Permit {
+    pub(super) fn new(
+        gate: Arc<OriginGate>,
+        place: OwnedSemaphorePermit,
+        rest: Rest,
+        ticket: Ticket,
+        key: &Name,
+        since: Instant,
+    ) -> Self {
+        Self {
+            gate,
+            place: Some(place),
+            _rest: rest,
+            ticket,
+            reported: false,
+            key: key.clone(),
+            since,
+        }
+    }
+
+    /// Tells what changed when it was granted: the breaker is half-open if this is its probe.
+    #[must_use]
+    pub fn change(&self) -> Option<Change> {
+        self.ticket.probe.then_some(Change::HalfOpen)
+    }
+
+    /// Says what came of the request, frees the places, and returns what that changed.
+    pub fn report(mut self, verdict: &Verdict, now: Instant) -> Option<Change> {
+        self.reported = true;
+        let (ticket, since) = (self.ticket, self.since);
+        self.gate.report(ticket, &self.key, since, verdict, now)
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit")
+            .field("ticket", &self.ticket)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.gate
+                .leave(place, (!self.reported).then_some(self.ticket));
+        }
+    }
+}

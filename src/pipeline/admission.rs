@@ -1,0 +1,72 @@
+//! At the gate: who is admitted, what is reported back, and how operators hear of it.
+
+use tracing::info;
+
+use crate::gate::{Admission, Change, Permit};
+use crate::message::Name;
+use crate::metrics::BreakerState;
+use crate::outcome::Verdict;
+use crate::plan::Terms;
+use crate::push_service::Transport;
+use crate::subscription::Endpoint;
+use crate::wire::headers::Passage;
+
+use super::Pipeline;
+use super::fate::Fate;
+
+impl<T: Transport> Pipeline<T> {
+    /// Asks for a permit; an error is the fate of who is not admitted.
+    pub(super) async fn admit(
+        &self,
+        endpoint: &Endpoint,
+        key: &Name,
+        terms: &Terms,
+        passage: &Passage,
+    ) -> Result<Permit, Fate> {
+        let asked_at = self.clock.now().mono;
+        let (origin, listed) = (endpoint.origin(), endpoint.listed());
+        let admission = self.gates.admit(origin, listed, key, asked_at).await;
+        let now = self.clock.now();
+        let waited = now.mono.saturating_duration_since(asked_at);
+        self.metrics.admission_waited(endpoint.service(), waited);
+        self.metrics.gate_origins(self.gates.origins());
+        match admission {
+            Admission::Granted(permit) => {
+                self.gate_changed(endpoint, permit.change());
+                Ok(permit)
+            }
+            Admission::Deferred(deferral) => Err(self.defer(deferral, terms, passage, now.wall)),
+        }
+    }
+
+    /// Tells the gate what came of a request, which frees its places.
+    pub(super) fn report(&self, endpoint: &Endpoint, permit: Permit, verdict: &Verdict) {
+        let change = permit.report(verdict, self.clock.now().mono);
+        self.gate_changed(endpoint, change);
+    }
+
+    fn gate_changed(&self, endpoint: &Endpoint, change: Option<Change>) {
+        self.metrics.breakers_open(self.gates.breakers_open());
+        let Some(change) = change else { return };
+        let (origin, service) = (endpoint.origin(), endpoint.service());
+        let push_service = service.name();
+        let turned = |to| self.metrics.breaker_turned(service, to);
+        match change {
+            Change::Opened(wait) => {
+                turned(BreakerState::Open);
+                info!(%origin, push_service, ?wait, "breaker opened");
+            }
+            Change::HalfOpen => {
+                turned(BreakerState::HalfOpen);
+                info!(%origin, push_service, "breaker half-open");
+            }
+            Change::Closed => {
+                turned(BreakerState::Closed);
+                info!(%origin, push_service, "breaker closed");
+            }
+            Change::Paused(scope, wait) => {
+                info!(%origin, push_service, scope = scope.name(), ?wait, "paused");
+            }
+        }
+    }
+}
