@@ -18,10 +18,12 @@ use crate::support::{eventually, wanted};
 /// How many deliveries a daemon of these tests has in hand at most, from both queues of its lane.
 const IN_HAND: usize = 200;
 
-/// The same in its configuration, and bands that let thousands wait together.
+/// The same in its configuration, bands that let thousands wait together, and a breaker that does not
+/// interfere.
 const MORE: &str = "delay.bands = ['250ms', '500ms', '1s', '2s', '4s']
     lanes.default.prefetch = 100
     lanes.default.due_prefetch = 100
+    gate.failures = 1000
     retry.base = '4s'";
 
 /// The names of these bands' queues, and of the queue they lead to.
