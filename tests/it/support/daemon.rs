@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 use url::Url;
 
 use super::{eventually, wanted};
@@ -25,6 +26,7 @@ pub(crate) struct Daemon {
     admin: SocketAddr,
     child: Option<Child>,
     log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Daemon {
@@ -65,6 +67,7 @@ impl Daemon {
             admin,
             child: None,
             log: Arc::default(),
+            reader: None,
         }
     }
 
@@ -107,13 +110,13 @@ impl Daemon {
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::clone(&self.log);
-        tokio::spawn(async move {
+        self.reader = Some(tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 let mut log = log.lock().unwrap();
                 log.push_str(&line);
                 log.push('\n');
             }
-        });
+        }));
         self.child = Some(child);
     }
 
@@ -136,7 +139,11 @@ impl Daemon {
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
         match tokio::time::timeout(PATIENCE, child.wait()).await {
-            Ok(status) => status.unwrap(),
+            Ok(status) => {
+                // Its last words may still be in the pipe.
+                self.reader.take().unwrap().await.unwrap();
+                status.unwrap()
+            }
             Err(_elapsed) => panic!("it does not end; its log:\n{}", self.log()),
         }
     }
