@@ -144,8 +144,8 @@ impl Echo {
     }
 
     /// Waits for the end.
-    pub(crate) async fn ended(self) -> Result<(), OperatorMustAct> {
-        tokio::time::timeout(PATIENCE, self.running)
+    pub(crate) async fn ended(mut self) -> Result<(), OperatorMustAct> {
+        tokio::time::timeout(PATIENCE, &mut self.running)
             .await
             .unwrap()
             .unwrap()
@@ -165,6 +165,16 @@ fn keep_troubles(mut state: watch::Receiver<State>) -> Arc<Mutex<Vec<String>>> {
         }
     });
     troubles
+}
+
+/// Tells what the rooms said, when a test fails.
+impl Drop for Echo {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{:?}\n{:#?}", *self.state.borrow(), self.troubles());
+            println!("{}", self.metrics.render().unwrap_or_default());
+        }
+    }
 }
 
 /// Makes a queue that gets every result.
