@@ -118,7 +118,7 @@ mod tests {
             after,
             pause: None,
             down: false,
-            again_at_once: false,
+            again: None,
             detail: None,
         }
     }

@@ -17,7 +17,7 @@ use http::StatusCode;
 use http::header::RETRY_AFTER;
 
 use crate::origin::{Listed, Service};
-use crate::outcome::{Answer, Attempt, Failure, Meaning, Reason, Scope, Verdict};
+use crate::outcome::{Again, Answer, Attempt, Failure, Meaning, Reason, Scope, Verdict};
 use crate::retry_after;
 
 /// What is known about a request besides the answer to it.
@@ -148,7 +148,7 @@ fn of_failure(failure: Failure) -> Verdict {
         }
     };
     Verdict {
-        again_at_once: failure == Failure::NotProcessed,
+        again: (failure == Failure::NotProcessed).then_some(Again::AsItWas),
         detail: Some(detail.into()),
         ..verdict(Meaning::Retryable, reason)
     }
@@ -161,7 +161,7 @@ fn verdict(meaning: Meaning, reason: Reason) -> Verdict {
         after: None,
         pause: None,
         down: false,
-        again_at_once: false,
+        again: None,
         detail: None,
     }
 }
@@ -356,7 +356,8 @@ mod tests {
                 (verdict.meaning, verdict.reason),
                 (Meaning::Retryable, reason)
             );
-            assert_eq!(verdict.again_at_once, failure == Failure::NotProcessed);
+            let expected = (failure == Failure::NotProcessed).then_some(Again::AsItWas);
+            assert_eq!(verdict.again, expected);
             assert!(verdict.down, "{failure:?}");
         }
         let forbidden = Attempt::Failed(Failure::ForbiddenAddress);

@@ -38,7 +38,7 @@ fn accepted() -> Verdict {
         after: None,
         pause: None,
         down: false,
-        again_at_once: false,
+        again: None,
         detail: None,
     }
 }

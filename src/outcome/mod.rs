@@ -77,11 +77,17 @@ pub struct Verdict {
     pub pause: Option<Scope>,
     /// Whether the whole origin may be in trouble, which counts towards its breaker.
     pub down: bool,
-    /// Whether another attempt may be made at once, within the same attempt, because the service
-    /// has certainly not seen this one.
-    pub again_at_once: bool,
+    /// How a second request, at once and within the same attempt, may fare better.
+    pub again: Option<Again>,
     /// The service's own words, for people.
     pub detail: Option<Box<str>>,
+}
+
+/// What a second request changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// Nothing: the service has certainly not seen the first.
+    AsItWas,
 }
 
 /// How far a throttle reaches.

@@ -8,16 +8,16 @@ use http::header::LOCATION;
 
 use crate::classify;
 use crate::classify::Context;
-use crate::ece::{EceError, Padding, Salt, SenderKey, aes128gcm};
 use crate::message::PushMessage;
-use crate::outcome::{Attempt, Meaning, Reason, Record, Verdict};
+use crate::outcome::{Again, Attempt, Meaning, Reason, Record, Verdict};
 use crate::plan::{App, Mode, Push, Terms};
-use crate::push_service::{self, PushRequest, Transport};
-use crate::vapid::{VapidError, VapidKey};
+use crate::push_service::Transport;
+use crate::vapid::VapidKey;
 use crate::wire::headers::Passage;
 
 use super::Pipeline;
 use super::fate::Fate;
+use super::request::Unsendable;
 
 /// One exchange and what it means.
 pub(super) struct Exchange {
@@ -26,15 +26,6 @@ pub(super) struct Exchange {
     pub(super) message_url: Option<Box<str>>,
     pub(super) sent_at: SystemTime,
     pub(super) elapsed: Duration,
-}
-
-/// Why a request could not be made, which is our own fault.
-#[derive(Debug, thiserror::Error)]
-enum Unsendable {
-    #[error(transparent)]
-    Vapid(#[from] VapidError),
-    #[error(transparent)]
-    Ece(#[from] EceError),
 }
 
 /// The longest `Location` that a result repeats.
@@ -67,7 +58,7 @@ impl<T: Transport> Pipeline<T> {
         let mut exchange = self.exchange(app, key, &push.message, passage).await;
         if exchange
             .as_ref()
-            .is_ok_and(|exchange| exchange.verdict.again_at_once)
+            .is_ok_and(|exchange| exchange.verdict.again == Some(Again::AsItWas))
         {
             requests += 1;
             exchange = self.exchange(app, key, &push.message, passage).await;
@@ -147,34 +138,6 @@ impl<T: Transport> Pipeline<T> {
             elapsed,
         })
     }
-
-    fn prepare(
-        &self,
-        app: &App,
-        key: &VapidKey,
-        message: &PushMessage,
-    ) -> Result<PushRequest, Unsendable> {
-        let subscription = &message.subscription;
-        let now = self.clock.now().wall;
-        let origin = subscription.endpoint.origin();
-        let authorization = self.tokens.authorization(app, key, origin, now)?;
-        self.metrics.token(authorization.signed);
-        let body = match (&message.content, &subscription.keys) {
-            (Some(content), Some(keys)) => Some(aes128gcm::encrypt(
-                keys,
-                content,
-                Padding::None,
-                SenderKey::generate()?,
-                Salt::random()?,
-            )?),
-            _ => None,
-        };
-        Ok(push_service::build(
-            message,
-            body,
-            authorization.token.authorization(),
-        ))
-    }
 }
 
 /// What an application in `dry_run` is told: everything but the request was done.
@@ -186,7 +149,7 @@ fn dry_run(now: SystemTime) -> Exchange {
             after: None,
             pause: None,
             down: false,
-            again_at_once: false,
+            again: None,
             detail: Some("dry_run: encrypted and signed, not sent".into()),
         },
         status: None,

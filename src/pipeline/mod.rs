@@ -10,6 +10,7 @@ mod fate;
 mod fault;
 mod recipients;
 mod record;
+mod request;
 mod settlement;
 #[cfg(test)]
 mod tests;

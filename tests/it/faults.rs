@@ -166,7 +166,8 @@ async fn a_broker_that_is_killed_loses_nothing() {
         latency: Duration::from_millis(20),
         ..Default::default()
     };
-    let mut house = House::open_at(vhost, &url, settings, "delay.bands = ['1s', '4s']").await;
+    let more = "delay.bands = ['1s', '4s']\ngate.failures = 1000";
+    let mut house = House::open_at(vhost, &url, settings, more).await;
     broker.remembers(&name, "webpush.delay.4s").await;
     let shaky = house.subscribe(json!([{ "status": 503, "times": 50 }, { "status": 201 }]));
     let fine = house.subscribe(json!({}));
