@@ -1,4 +1,4 @@
-//! What is published and not yet confirmed.
+//! What is being published: not written yet, or not confirmed.
 //!
 //! What can go wrong here: lapin hangs a returned message (`mandatory`, and no queue took it) on
 //! whichever confirm it completes next, so a return is matched by what it says, never by the
@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::BasicReturnMessage;
 use lapin::{Confirmation, PublisherConfirm};
+use tokio::select;
 use tokio::time::Instant;
 
 use crate::broker::route::{Routes, short};
@@ -80,9 +82,11 @@ impl Ticket {
     }
 }
 
-/// The publications that wait for their confirms, in the order they were published.
+/// The publications that wait to be written or confirmed, in the order they were published.
 #[derive(Default)]
 pub(super) struct Confirms {
+    /// Polled by one task, each is numbered and queued by lapin in one go, in this order.
+    writing: FuturesUnordered<BoxFuture<'static, (u64, lapin::Result<PublisherConfirm>)>>,
     waiting: FuturesUnordered<Waiting>,
     tickets: BTreeMap<u64, Ticket>,
     next: u64,
@@ -90,11 +94,21 @@ pub(super) struct Confirms {
 }
 
 impl Confirms {
-    pub(super) fn push(&mut self, ticket: Ticket, confirm: PublisherConfirm) {
+    /// Adds a publication; `written` writes it when it is polled.
+    pub(super) fn push(
+        &mut self,
+        ticket: Ticket,
+        written: impl Future<Output = lapin::Result<PublisherConfirm>> + Send + 'static,
+    ) {
         let number = self.next;
         self.next += 1;
         self.tickets.insert(number, ticket);
-        self.waiting.push(Waiting { number, confirm });
+        self.writing
+            .push(written.map(move |confirm| (number, confirm)).boxed());
+    }
+
+    pub(super) fn unwritten(&self) -> usize {
+        self.writing.len()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -109,17 +123,37 @@ impl Confirms {
 
     /// Takes all tickets, for what they wait for will never come.
     pub(super) fn abandon(&mut self) -> impl Iterator<Item = Ticket> {
+        self.writing.clear();
         self.waiting.clear();
         std::mem::take(&mut self.tickets).into_values()
     }
 
-    /// Waits for the broker to answer something; never ends if nothing is waiting.
+    /// Writes, and waits for something to be written or answered; never ends if nothing is open.
     ///
     /// Dropping it loses nothing.
-    pub(super) async fn answered(&mut self) -> Result<(), Trouble> {
-        let Some(first) = self.waiting.next().await else {
-            return std::future::pending().await;
-        };
+    pub(super) async fn advance(&mut self) -> Result<(), Trouble> {
+        select! {
+            biased;
+            Some(written) = self.writing.next() => self.note_written(written),
+            Some(answer) = self.waiting.next() => self.note_answers(answer),
+            else => std::future::pending().await,
+        }
+    }
+
+    fn note_written(
+        &mut self,
+        first: (u64, lapin::Result<PublisherConfirm>),
+    ) -> Result<(), Trouble> {
+        let mut next = Some(first);
+        while let Some((number, confirm)) = next {
+            let confirm = confirm.map_err(Trouble::Publish)?;
+            self.waiting.push(Waiting { number, confirm });
+            next = self.writing.next().now_or_never().flatten();
+        }
+        Ok(())
+    }
+
+    fn note_answers(&mut self, first: (u64, lapin::Result<Confirmation>)) -> Result<(), Trouble> {
         let mut next = Some(first);
         while let Some((number, answer)) = next {
             self.answers

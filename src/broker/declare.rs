@@ -10,6 +10,7 @@ use lapin::{Channel, Connection};
 
 use crate::broker::Declare;
 use crate::broker::arguments::alternate_exchange;
+use crate::broker::connect::open_channel;
 use crate::broker::object::{ExchangeKind, Object};
 use crate::broker::trouble::{Trouble, is_mismatch, is_missing};
 
@@ -24,7 +25,7 @@ pub(super) async fn declare(
         Declare::Passive => true,
         Declare::None => return Ok(()),
     };
-    let mut channel = connection.create_channel().await?;
+    let mut channel = open_channel(connection).await?;
     for object in objects {
         let mut declared = one(&channel, object, passive).await;
         if let Err(error) = &declared
@@ -35,7 +36,7 @@ pub(super) async fn declare(
                 object = object.to_string(),
                 "it exists with other arguments than configured, and is used as it is"
             );
-            channel = connection.create_channel().await?;
+            channel = open_channel(connection).await?;
             declared = one(&channel, object, true).await;
         }
         declared.map_err(|error| Trouble::declare(object, error))?;
@@ -53,7 +54,7 @@ pub(super) async fn inspect(
     mode: Declare,
 ) -> Result<Vec<String>, Trouble> {
     let mut findings = Vec::new();
-    let mut channel = connection.create_channel().await?;
+    let mut channel = open_channel(connection).await?;
     for object in objects {
         if matches!(object, Object::Binding { .. }) {
             continue;
@@ -72,7 +73,7 @@ pub(super) async fn inspect(
             Err(error) => return Err(Trouble::declare(object, error)),
         };
         findings.extend(finding);
-        channel = connection.create_channel().await?;
+        channel = open_channel(connection).await?;
     }
     Ok(findings)
 }
@@ -96,13 +97,13 @@ pub(super) async fn complete(
     objects: impl Iterator<Item = &Object>,
     declared: &mut Declared,
 ) -> Result<(), Trouble> {
-    let mut channel = connection.create_channel().await?;
+    let mut channel = open_channel(connection).await?;
     for object in objects {
         let binding = matches!(object, Object::Binding { .. });
         let existed = match one(&channel, object, true).await {
             Ok(()) => !binding,
             Err(error) if is_missing(&error) => {
-                channel = connection.create_channel().await?;
+                channel = open_channel(connection).await?;
                 false
             }
             Err(error) => return Err(Trouble::declare(object, error)),
@@ -112,7 +113,7 @@ pub(super) async fn complete(
             Ok(()) if existed => &mut declared.there,
             Ok(()) => &mut declared.made,
             Err(error) if existed && is_mismatch(&error) => {
-                channel = connection.create_channel().await?;
+                channel = open_channel(connection).await?;
                 &mut declared.different
             }
             Err(error) => return Err(Trouble::declare(object, error)),

@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::acker::{Acker, InFlight, Progress};
-use crate::broker::connect::{Address, Link};
+use crate::broker::connect::{Address, Link, open_channel};
 use crate::broker::declare::declare;
 use crate::broker::intake::Intake;
 use crate::broker::publisher::{Blocking, Doors, Publisher};
@@ -82,13 +82,13 @@ impl Generation {
         .await?;
         let objects = shared.topology.essential_objects();
         declare(&consume.connection, objects, shared.settings.declare).await?;
-        let publishing = publish.connection.create_channel().await?;
+        let publishing = open_channel(&publish.connection).await?;
         publishing
             .confirm_select(ConfirmSelectOptions::default())
             .await?;
         let mut desks = Vec::new();
         for consumed in shared.topology.consumed_queues() {
-            let channel = consume.connection.create_channel().await?;
+            let channel = open_channel(&consume.connection).await?;
             let prefetch = if cautious { 1 } else { consumed.prefetch };
             desks.push((channel, Progress::new(prefetch), consumed.clone()));
         }

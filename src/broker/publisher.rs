@@ -5,15 +5,14 @@
 //! return (no queue) is published again, later and in the same generation, for ending the
 //! generation would cost innocent deliveries an attempt; the delivery stays unacknowledged
 //! meanwhile, and a prefetch full of such deliveries stops consumption by itself. While the broker
-//! blocks the connection, publishing just pends.
+//! blocks the connection, publishing just pends; otherwise what is not written in time is as overdue
+//! as what is not confirmed, so that nothing hangs unseen.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use lapin::options::BasicPublishOptions;
 use lapin::{Channel, PublisherConfirm};
 use tokio::select;
@@ -28,7 +27,8 @@ use crate::broker::trouble::Trouble;
 use crate::broker::{Owed, Publication, Receipt, Route, properties};
 use crate::clock::{Clock, SystemClock};
 
-/// So many deliveries are taken, and publications written, at once.
+/// So many deliveries are taken, and publications written, at once: fewer writes for the connection,
+/// and a bound on what lapin copies.
 const BATCH: usize = 64;
 
 /// So many publications may be unconfirmed: lapin searches all of them for each confirm.
@@ -43,7 +43,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// Publishes what is owed, and releases each delivery to the acker when all of it is confirmed.
 pub(super) struct Publisher<'a> {
     owed: &'a mut mpsc::Receiver<Owed>,
-    channel: Channel,
+    channel: Arc<Channel>,
     topology: Arc<Topology>,
     generation: u64,
     /// Whether the delay bands are declared, and what waits for that.
@@ -88,7 +88,7 @@ impl<'a> Publisher<'a> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             owed,
-            channel,
+            channel: Arc::new(channel),
             topology: Arc::clone(&topology),
             generation,
             bands: doors.bands,
@@ -108,17 +108,23 @@ impl<'a> Publisher<'a> {
     pub(super) async fn run(&mut self) -> Result<(), Trouble> {
         let mut batch = Vec::with_capacity(BATCH);
         while !self.is_finished() {
-            let room = self.closing.is_none() && self.ledger.confirms.len() < UNCONFIRMED_LIMIT;
+            let room = self.has_room();
             let again = self.ledger.next_again();
             select! {
                 biased;
-                answered = self.ledger.confirms.answered() => {
-                    answered?;
+                advanced = self.ledger.confirms.advance() => {
+                    advanced?;
                     self.ledger.judge()?;
                 }
                 () = until(again) => self.outbox.extend(self.ledger.take_again()),
                 () = declared(&mut self.bands), if !self.banded => self.publish_parked(),
-                _ = self.tick.tick() => self.check_overdue()?,
+                _ = self.tick.tick() => {
+                    self.check_overdue()?;
+                    if !room && self.owed.is_closed() {
+                        self.closing.get_or_insert_with(end_of_closing);
+                    }
+                }
+                // The broker delivers again what was owed for.
                 () = until(self.closing) => return Ok(()),
                 taken = self.owed.recv_many(&mut batch, BATCH), if room => {
                     if taken == 0 {
@@ -127,7 +133,7 @@ impl<'a> Publisher<'a> {
                     batch.drain(..).for_each(|owed| self.take(owed));
                 }
             }
-            self.empty_outbox().await?;
+            self.publish_some();
         }
         Ok(())
     }
@@ -140,8 +146,15 @@ impl<'a> Publisher<'a> {
         self.ledger.abandon();
     }
 
+    /// Tells whether more that is owed may be taken.
+    fn has_room(&self) -> bool {
+        let open = self.ledger.confirms.len();
+        self.closing.is_none() && self.outbox.is_empty() && open < UNCONFIRMED_LIMIT
+    }
+
     fn is_finished(&self) -> bool {
-        self.closing.is_some() && self.parked.is_empty() && self.ledger.is_paid()
+        let nothing_to_write = self.outbox.is_empty() && self.parked.is_empty();
+        self.closing.is_some() && nothing_to_write && self.ledger.is_paid()
     }
 
     fn take(&mut self, owed: Owed) {
@@ -162,54 +175,20 @@ impl<'a> Publisher<'a> {
         self.outbox.extend(self.parked.drain(..));
     }
 
-    /// Publishes what is in the outbox, some at a time, which costs the connection fewer writes.
-    async fn empty_outbox(&mut self) -> Result<(), Trouble> {
-        while !self.outbox.is_empty() {
-            let now = SystemClock.now().mono;
-            let count = self.outbox.len().min(BATCH);
-            let mut batch = Vec::with_capacity(count);
-            for mut ticket in self.outbox.drain(..count) {
-                if !self.banded && matches!(ticket.publication().to, Route::Delay { .. }) {
-                    self.parked.push(ticket);
-                } else {
-                    ticket.published = now;
-                    batch.push(ticket);
-                }
+    /// Publishes from the outbox as much as may be written at once.
+    fn publish_some(&mut self) {
+        let now = SystemClock.now().mono;
+        while self.ledger.confirms.unwritten() < BATCH
+            && let Some(mut ticket) = self.outbox.pop_front()
+        {
+            if !self.banded && matches!(ticket.publication().to, Route::Delay { .. }) {
+                self.parked.push(ticket);
+                continue;
             }
-            self.publish(batch).await?;
-        }
-        Ok(())
-    }
-
-    async fn publish(&mut self, batch: Vec<Ticket>) -> Result<(), Trouble> {
-        let (channel, topology) = (&self.channel, &self.topology);
-        // Polled by this one task, each is numbered and queued in one go.
-        let mut writing: FuturesUnordered<_> = batch
-            .into_iter()
-            .map(async |ticket| (write(channel, ticket.publication(), topology).await, ticket))
-            .collect();
-        loop {
-            select! {
-                biased;
-                written = writing.next() => {
-                    let Some((confirm, ticket)) = written else { return Ok(()) };
-                    let confirm = confirm.map_err(Trouble::Publish)?;
-                    self.ledger.confirms.push(ticket, confirm);
-                }
-                // It pends while the broker blocks; what was confirmed before is settled.
-                answered = self.ledger.confirms.answered() => {
-                    answered?;
-                    self.ledger.judge()?;
-                }
-                _ = self.tick.tick() => if self.owed.is_closed() {
-                    self.closing.get_or_insert_with(end_of_closing);
-                },
-                // The broker delivers again what this was owed for.
-                () = until(self.closing) => {
-                    self.outbox.clear();
-                    return Ok(());
-                }
-            }
+            ticket.published = now;
+            let channel = Arc::clone(&self.channel);
+            let written = write(channel, ticket.publication(), &self.topology);
+            self.ledger.confirms.push(ticket, written);
         }
     }
 
@@ -228,26 +207,23 @@ impl<'a> Publisher<'a> {
 }
 
 /// Publishes; ready when the frames are written, with the confirm to wait for.
-async fn write(
-    channel: &Channel,
+fn write(
+    channel: Arc<Channel>,
     publication: &Publication,
     topology: &Topology,
-) -> lapin::Result<PublisherConfirm> {
+) -> impl Future<Output = lapin::Result<PublisherConfirm>> + Send + 'static {
     let to = topology.routes().destination(&publication.to);
     let options = BasicPublishOptions {
         mandatory: to.mandatory,
         ..Default::default()
     };
     let properties = properties::of(publication, to.expiration);
-    channel
-        .basic_publish(
-            to.exchange,
-            to.routing_key,
-            options,
-            &publication.body,
-            properties,
-        )
-        .await
+    let body = publication.body.clone();
+    async move {
+        channel
+            .basic_publish(to.exchange, to.routing_key, options, &body, properties)
+            .await
+    }
 }
 
 fn end_of_closing() -> Instant {

@@ -113,6 +113,9 @@ pub(super) enum Trouble {
     /// Somebody accepted and stayed silent.
     #[error("no AMQP handshake within {0:?}")]
     Silent(Duration),
+    /// The broker is there, and a channel is not.
+    #[error("the broker opened no channel within {0:?}")]
+    NoChannel(Duration),
     /// An exchange, queue or binding could not be declared.
     #[error("cannot declare {object}: {}", Plain(.error))]
     Declare {
@@ -136,7 +139,7 @@ pub(super) enum Trouble {
     /// A connection or channel broke.
     #[error("the connection is lost: {}", Plain(.0))]
     Lost(#[from] lapin::Error),
-    /// A publication was neither confirmed nor refused.
+    /// A publication was not written, or neither confirmed nor refused.
     #[error("a publication was not confirmed within {0:?}")]
     Unconfirmed(Duration),
     /// The publishing channel does not confirm.
@@ -181,6 +184,7 @@ impl Trouble {
                 _ => None,
             },
             Self::Silent(_)
+            | Self::NoChannel(_)
             | Self::Cancelled { .. }
             | Self::Lost(_)
             | Self::Unconfirmed(_)
@@ -214,9 +218,11 @@ impl Trouble {
             | Self::Consume { error, .. }
             | Self::Publish(error)
             | Self::Lost(error) => matches!(error.kind(), ErrorKind::ParsingError(_)),
-            Self::Silent(_) | Self::Cancelled { .. } | Self::Unconfirmed(_) | Self::ConfirmsOff => {
-                false
-            }
+            Self::Silent(_)
+            | Self::NoChannel(_)
+            | Self::Cancelled { .. }
+            | Self::Unconfirmed(_)
+            | Self::ConfirmsOff => false,
         }
     }
 }
@@ -333,7 +339,9 @@ mod tests {
         }
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         assert_eq!(verdict(connecting(refused.into())), None);
-        assert_eq!(verdict(Trouble::Silent(Duration::from_secs(1))), None);
+        for silence in [Trouble::Silent, Trouble::NoChannel] {
+            assert_eq!(verdict(silence(Duration::from_secs(1))), None);
+        }
     }
 
     #[test]

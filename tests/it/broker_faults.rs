@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lapin::BasicProperties;
+use lapin::{BasicProperties, Connection, ConnectionProperties};
 use pushrider::broker::{Declare, Settings, Source};
 use pushrider::clock::{Clock, SystemClock};
 use pushrider::wire::Kind;
@@ -348,6 +348,38 @@ async fn a_confirm_that_never_comes_ends_the_generation() {
     all_results(&vhost, 1).await;
     echo.has_acknowledged_all().await;
     echo.stop().await;
+}
+
+#[tokio::test]
+async fn a_channel_that_is_never_opened_ends_the_generation() {
+    let vhost = Broker::shared().vhost();
+    let cable = Cable::to(vhost.port()).await;
+    let url = vhost.url_of("guest", cable.port());
+    cable.delay(Duration::from_millis(100));
+    let connection = Connection::connect(&url, ConnectionProperties::default());
+    let connection = connection.await.unwrap();
+    let handshake = cable.bytes(Way::Down);
+    let patient = Settings {
+        heartbeat: Duration::from_secs(60),
+        ..settings(url)
+    };
+    let echo = Echo::start(patient, result);
+    // Both connections are there, and the first answer on a channel is on its way.
+    eventually(PATIENCE, async || {
+        wanted(cable.bytes(Way::Down), |&bytes| bytes >= 3 * handshake)
+    })
+    .await;
+    cable.freeze(Way::Down, true);
+    echo.is(|state| {
+        let problem = state.problem.as_deref();
+        problem.is_some_and(|problem| problem.contains("opened no channel within 5s"))
+    })
+    .await;
+    cable.delay(Duration::ZERO);
+    cable.freeze(Way::Down, false);
+    echo.consumes().await;
+    echo.stop().await;
+    connection.close(200, "done".into()).await.unwrap();
 }
 
 #[tokio::test]
