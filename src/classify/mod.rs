@@ -27,8 +27,16 @@ pub struct Context {
     pub service: Service,
     /// Whether its host is on the list of the large services.
     pub listed: Listed,
+    /// Which attempt at the recipient it was; the first is 1.
+    pub attempt: u32,
     /// The status of the attempt before this one.
     pub last_status: Option<u16>,
+    /// What the request changed, if it was not the attempt's first.
+    pub tried: Option<Again>,
+    /// How old the VAPID token was that signed the request.
+    pub token_age: Duration,
+    /// The bytes of the request's body.
+    pub body_len: usize,
     /// The longest wait that a service may ask for.
     pub retry_after_cap: Duration,
 }
@@ -86,16 +94,16 @@ fn pause(verdict: &Verdict, status: StatusCode, service: Service) -> Option<Scop
 
 fn of_status(status: StatusCode, context: Context) -> Verdict {
     match status.as_u16() {
-        200..=299 => verdict(Meaning::Accepted, Reason::Accepted),
-        300..=399 => verdict(Meaning::Rejected, Reason::Redirected),
+        200..=299 => Verdict::of(Meaning::Accepted, Reason::Accepted),
+        300..=399 => Verdict::of(Meaning::Rejected, Reason::Redirected),
         401 | 403 => unauthorized(context),
         404 => not_found(context),
-        410 => verdict(Meaning::Gone, Reason::Unsubscribed),
-        408 | 425 => verdict(Meaning::Retryable, Reason::ServiceUnavailable),
-        413 => verdict(Meaning::Rejected, Reason::PayloadTooLarge),
-        429 => verdict(Meaning::Retryable, Reason::Throttled),
-        500..=599 => verdict(Meaning::Retryable, Reason::ServiceUnavailable),
-        _ => verdict(Meaning::Rejected, Reason::BadRequest),
+        410 => Verdict::of(Meaning::Gone, Reason::Unsubscribed),
+        408 | 425 => Verdict::of(Meaning::Retryable, Reason::ServiceUnavailable),
+        413 => Verdict::of(Meaning::Rejected, Reason::PayloadTooLarge),
+        429 => Verdict::of(Meaning::Retryable, Reason::Throttled),
+        500..=599 => Verdict::of(Meaning::Retryable, Reason::ServiceUnavailable),
+        _ => Verdict::of(Meaning::Rejected, Reason::BadRequest),
     }
 }
 
@@ -104,10 +112,10 @@ fn unauthorized(context: Context) -> Verdict {
     match context.service {
         Service::Fcm | Service::Mozilla | Service::Apple | Service::Wns => Verdict {
             after: Some(VAPID_REJECTED_AGAIN),
-            ..verdict(Meaning::Retryable, Reason::VapidRejected)
+            ..Verdict::of(Meaning::Retryable, Reason::VapidRejected)
         },
         Service::Ntfy | Service::NextPush | Service::Other => {
-            verdict(Meaning::Rejected, Reason::BadRequest)
+            Verdict::of(Meaning::Rejected, Reason::BadRequest)
         }
     }
 }
@@ -115,11 +123,11 @@ fn unauthorized(context: Context) -> Verdict {
 fn not_found(context: Context) -> Verdict {
     let said_before = context.last_status == Some(StatusCode::NOT_FOUND.as_u16());
     if context.listed.0 || said_before {
-        verdict(Meaning::Gone, Reason::NotFound)
+        Verdict::of(Meaning::Gone, Reason::NotFound)
     } else {
         Verdict {
             after: Some(NOT_FOUND_AGAIN),
-            ..verdict(Meaning::Retryable, Reason::ServiceUnavailable)
+            ..Verdict::of(Meaning::Retryable, Reason::ServiceUnavailable)
         }
     }
 }
@@ -143,26 +151,14 @@ fn of_failure(failure: Failure) -> Verdict {
                      them"
                         .into(),
                 ),
-                ..verdict(Meaning::Rejected, Reason::EndpointForbidden)
+                ..Verdict::of(Meaning::Rejected, Reason::EndpointForbidden)
             };
         }
     };
     Verdict {
         again: (failure == Failure::NotProcessed).then_some(Again::AsItWas),
         detail: Some(detail.into()),
-        ..verdict(Meaning::Retryable, reason)
-    }
-}
-
-fn verdict(meaning: Meaning, reason: Reason) -> Verdict {
-    Verdict {
-        meaning,
-        reason,
-        after: None,
-        pause: None,
-        down: false,
-        again: None,
-        detail: None,
+        ..Verdict::of(Meaning::Retryable, reason)
     }
 }
 
@@ -190,7 +186,11 @@ mod tests {
         Context {
             service,
             listed: Listed(listed),
+            attempt: 1,
             last_status: None,
+            tried: None,
+            token_age: Duration::ZERO,
+            body_len: 0,
             retry_after_cap: Duration::from_secs(86_400),
         }
     }
