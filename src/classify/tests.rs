@@ -404,6 +404,28 @@ fn what_was_not_answered_is_tried_again() {
     }
 }
 
+#[test]
+fn evidence_shows_what_tells_answers_apart_and_no_secret() {
+    let secret = "https://push.example.net/wpush/v2/gAAAAABk3";
+    let says = answer(
+        418,
+        &[
+            ("content-type", "text/html"),
+            ("location", secret),
+            ("via", secret),
+            ("www-authenticate", "Bearer error=\"new\""),
+        ],
+        format!("<title>I am {secret}</title>"),
+    );
+    assert_eq!(
+        &*evidence(&says),
+        "content-type: text/html; via: https://push.example.net/[\u{2026}]; www-authenticate: \
+         Bearer error=\"new\"; body: I am https://push.example.net/[\u{2026}]"
+    );
+    let nothing = answer(418, &[], Bytes::new());
+    assert_eq!(&*evidence(&nothing), "");
+}
+
 /// What some service says, somewhere.
 const PHRASES: &[&str] = &[
     "InvalidRegistration",

@@ -119,6 +119,7 @@ impl<T: Transport> Pipeline<T> {
             retry_after_cap: self.settings.retry.retry_after_cap,
         };
         let verdict = classify::classify(&attempt, context, now.wall);
+        self.unfamiliar.notice(&attempt, &context, &verdict);
         let elapsed = now.mono.saturating_duration_since(sent.mono);
         self.metrics
             .exchange(endpoint.service(), verdict.meaning, elapsed);
