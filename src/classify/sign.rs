@@ -68,6 +68,8 @@ pub(super) enum Sign {
     PartlyDown,
     /// Taken by the service and dropped.
     NotDelivered,
+    /// Taken by the service, and not said to have been received, in words that nobody knows.
+    PerhapsNotDelivered,
 }
 
 /// How a service throttles.
@@ -149,6 +151,10 @@ impl Sign {
             Self::DownForMinutes => unavailable(true, asked.or(Some(MINUTES))),
             Self::PartlyDown => unavailable(false, asked),
             Self::NotDelivered => Verdict::of(Meaning::Accepted, Reason::NotDelivered),
+            Self::PerhapsNotDelivered => Verdict {
+                unfamiliar: true,
+                ..Verdict::of(Meaning::Accepted, Reason::NotDelivered)
+            },
         }
     }
 }
