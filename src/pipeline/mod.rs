@@ -12,8 +12,10 @@ mod recipients;
 mod record;
 mod request;
 mod settlement;
+mod taken;
 #[cfg(test)]
 mod tests;
+mod unfamiliar;
 mod waiting;
 
 use std::panic::AssertUnwindSafe;
@@ -42,6 +44,8 @@ use crate::wire::recipient::RecipientRef;
 
 use self::fault::{foreign_type, given_up, internal_error, refusal_of};
 use self::settlement::Settlement;
+use self::taken::Taken;
+use self::unfamiliar::Unfamiliar;
 
 /// What an operator decides about processing.
 #[derive(Clone, Debug)]
@@ -70,6 +74,8 @@ pub struct Pipeline<T> {
     gates: Gates,
     memory: Memory<Arc<[Publication]>>,
     tombstones: Tombstones,
+    taken: Taken,
+    unfamiliar: Unfamiliar,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     jitter: Arc<dyn Jitter>,
@@ -98,6 +104,8 @@ impl<T: Transport> Pipeline<T> {
             gates,
             memory,
             tombstones,
+            taken: Taken::default(),
+            unfamiliar: Unfamiliar::default(),
             metrics,
             clock,
             jitter,
