@@ -19,7 +19,7 @@ use crate::message::{Name, Topic};
 use crate::metrics::Metrics;
 use crate::outcome::{Answer, Attempt, Failure};
 use crate::plan;
-use crate::plan::{App, Apps, EndpointForm, Mode, Results};
+use crate::plan::{App, Apps, EndpointForm, Mode, RequestRules, Results};
 use crate::push_service::{PushRequest, Transport};
 use crate::retry::Policy;
 use crate::vapid::{KeyRing, Subject, VapidKey};
@@ -101,6 +101,7 @@ fn app(mode: Mode) -> App {
         mode,
         payload_limit: 3993,
         endpoint: EndpointForm::Full,
+        requests: RequestRules::default(),
     }
 }
 

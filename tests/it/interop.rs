@@ -14,7 +14,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use pushrider::clock::{Clock as _, SystemClock};
-use pushrider::ece::{Padding, Salt, SenderKey, aes128gcm};
+use pushrider::ece::{Salt, SenderKey, aes128gcm};
 use pushrider::message::Name;
 use pushrider::sandbox;
 use pushrider::subscription::{
@@ -87,7 +87,7 @@ fn encrypted(payload: &[u8]) -> Value {
     let body = aes128gcm::encrypt(
         &keys,
         payload,
-        Padding::None,
+        0,
         SenderKey::generate().unwrap(),
         Salt::random().unwrap(),
     );
