@@ -88,7 +88,7 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn app(mode: Mode) -> App {
+pub(super) fn app(mode: Mode) -> App {
     App {
         name: name("shop"),
         subject: Subject::parse("mailto:ops@example.org").unwrap(),
