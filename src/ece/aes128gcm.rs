@@ -89,36 +89,15 @@ fn key_info(receiver: &UserAgentKey, sender: &[u8; POINT_LENGTH]) -> [u8; 145] {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
     use aws_lc_rs::agreement::{self, ECDH_P256, PrivateKey, UnparsedPublicKey};
     use aws_lc_rs::hkdf;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::subscription::{AuthSecret, decode_base64};
-
-    /// A user agent, which can decrypt.
-    struct Receiver {
-        private: PrivateKey,
-        keys: Keys,
-    }
+    use crate::ece::tests::{Receiver, fixed, vector};
 
     impl Receiver {
-        fn new() -> Self {
-            Self::of(PrivateKey::generate(&ECDH_P256).unwrap(), [7; 16])
-        }
-
-        fn of(private: PrivateKey, auth: [u8; 16]) -> Self {
-            let public = private.compute_public_key().unwrap();
-            let keys = Keys {
-                p256dh: UserAgentKey::from_bytes(public.as_ref()).unwrap(),
-                auth: AuthSecret::new(auth),
-            };
-            Self { private, keys }
-        }
-
         fn encrypt(&self, plaintext: &[u8], padding: usize) -> Result<Bytes, EceError> {
             let sender = SenderKey::generate().unwrap();
             encrypt(
@@ -178,20 +157,9 @@ mod tests {
         okm
     }
 
-    fn rfc8291() -> HashMap<String, Vec<u8>> {
-        let text = include_str!("../../tests/vectors/rfc8291.json");
-        let members: HashMap<String, String> = serde_json::from_str(text).unwrap();
-        let decoded = |(name, value): (String, String)| Some((name, decode_base64(&value)?));
-        members.into_iter().filter_map(decoded).collect()
-    }
-
-    fn fixed<const N: usize>(bytes: &[u8]) -> [u8; N] {
-        bytes.try_into().unwrap()
-    }
-
     #[test]
     fn the_body_is_byte_for_byte_that_of_rfc_8291() {
-        let vector = rfc8291();
+        let vector = vector(include_str!("../../tests/vectors/rfc8291.json"));
         let private = PrivateKey::from_private_key(&ECDH_P256, &vector["ua_private"]).unwrap();
         let receiver = Receiver::of(private, fixed(&vector["auth"]));
         assert_eq!(receiver.keys.p256dh.as_bytes(), vector["ua_public"]);

@@ -94,44 +94,23 @@ fn context(receiver: &UserAgentKey, sender: &[u8; POINT_LENGTH]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
     use aws_lc_rs::agreement::{self, ECDH_P256, PrivateKey, UnparsedPublicKey};
     use aws_lc_rs::hmac;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ece::tests::{Receiver, fixed, vector};
     use crate::message::PLAINTEXT_LIMIT;
-    use crate::subscription::{AuthSecret, decode_base64};
-
-    /// A user agent, which can decrypt.
-    struct Receiver {
-        private: PrivateKey,
-        keys: Keys,
-    }
 
     impl Receiver {
-        fn new() -> Self {
-            Self::of(PrivateKey::generate(&ECDH_P256).unwrap(), [7; 16])
-        }
-
-        fn of(private: PrivateKey, auth: [u8; 16]) -> Self {
-            let public = private.compute_public_key().unwrap();
-            let keys = Keys {
-                p256dh: UserAgentKey::from_bytes(public.as_ref()).unwrap(),
-                auth: AuthSecret::new(auth),
-            };
-            Self { private, keys }
-        }
-
-        fn encrypt(&self, plaintext: &[u8], padding: usize) -> Result<Sealed, EceError> {
+        fn encrypt_draft(&self, plaintext: &[u8], padding: usize) -> Result<Sealed, EceError> {
             let sender = SenderKey::generate().unwrap();
             let salt = Salt::random().unwrap();
             encrypt(&self.keys, plaintext, padding, sender, salt)
         }
 
-        fn decrypt(&self, sealed: &Sealed) -> Vec<u8> {
+        fn decrypt_draft(&self, sealed: &Sealed) -> Vec<u8> {
             let peer = UnparsedPublicKey::new(&ECDH_P256, &sealed.sender);
             let receiver = self.keys.p256dh.as_bytes();
             let context = [
@@ -166,20 +145,9 @@ mod tests {
         hmac::sign(&key, data).as_ref().to_vec()
     }
 
-    fn draft_04() -> HashMap<String, Vec<u8>> {
-        let text = include_str!("../../tests/vectors/aesgcm-draft-04.json");
-        let members: HashMap<String, String> = serde_json::from_str(text).unwrap();
-        let decoded = |(name, value): (String, String)| Some((name, decode_base64(&value)?));
-        members.into_iter().filter_map(decoded).collect()
-    }
-
-    fn fixed<const N: usize>(bytes: &[u8]) -> [u8; N] {
-        bytes.try_into().unwrap()
-    }
-
     #[test]
     fn the_body_is_byte_for_byte_that_of_draft_04() {
-        let vector = draft_04();
+        let vector = vector(include_str!("../../tests/vectors/aesgcm-draft-04.json"));
         let private = PrivateKey::from_private_key(&ECDH_P256, &vector["ua_private"]).unwrap();
         let receiver = Receiver::of(private, fixed(&vector["auth"]));
         assert_eq!(receiver.keys.p256dh.as_bytes(), vector["ua_public"]);
@@ -195,7 +163,7 @@ mod tests {
         assert_eq!(sealed.body, vector["body"]);
         assert_eq!(sealed.salt[..], vector["salt"]);
         assert_eq!(sealed.sender[..], vector["as_public"]);
-        assert_eq!(receiver.decrypt(&sealed), *plaintext);
+        assert_eq!(receiver.decrypt_draft(&sealed), *plaintext);
     }
 
     #[test]
@@ -204,12 +172,14 @@ mod tests {
         let receiver = Receiver::new();
         let text: Vec<u8> = (0..=255).cycle().take(RECORD_LIMIT).collect();
         for length in [0, 1, 300, PLAINTEXT_LIMIT, RECORD_LIMIT] {
-            let sealed = receiver.encrypt(&text[..length], 0).unwrap();
+            let sealed = receiver.encrypt_draft(&text[..length], 0).unwrap();
             assert_eq!(sealed.body.len(), length + 18);
-            assert_eq!(receiver.decrypt(&sealed), &text[..length]);
+            assert_eq!(receiver.decrypt_draft(&sealed), &text[..length]);
         }
         for (length, padding) in [(RECORD_LIMIT + 1, 0), (1, RECORD_LIMIT), (0, 1 << 20)] {
-            let refused = receiver.encrypt(&vec![b'x'; length], padding).unwrap_err();
+            let refused = receiver
+                .encrypt_draft(&vec![b'x'; length], padding)
+                .unwrap_err();
             let length = length + padding;
             assert_eq!(
                 refused,
@@ -224,8 +194,8 @@ mod tests {
     #[test]
     fn no_two_messages_share_a_key_or_a_salt() {
         let receiver = Receiver::new();
-        let one = receiver.encrypt(b"same", 0).unwrap();
-        let two = receiver.encrypt(b"same", 0).unwrap();
+        let one = receiver.encrypt_draft(b"same", 0).unwrap();
+        let two = receiver.encrypt_draft(b"same", 0).unwrap();
         assert_ne!(one.salt, two.salt);
         assert_ne!(one.sender, two.sender);
         assert_ne!(one.body, two.body);
@@ -239,9 +209,9 @@ mod tests {
         ) {
             let receiver = Receiver::new();
             let padding = (RECORD_LIMIT - plaintext.len()) * share / 100;
-            let sealed = receiver.encrypt(&plaintext, padding).unwrap();
+            let sealed = receiver.encrypt_draft(&plaintext, padding).unwrap();
             prop_assert_eq!(sealed.body.len(), plaintext.len() + padding + 18);
-            prop_assert_eq!(receiver.decrypt(&sealed), plaintext);
+            prop_assert_eq!(receiver.decrypt_draft(&sealed), plaintext);
         }
     }
 }

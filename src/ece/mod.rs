@@ -212,7 +212,42 @@ fn hmac_sha256<const N: usize>(key: &hmac::Key, data: &[u8]) -> Zeroizing<[u8; N
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+    use crate::subscription::{AuthSecret, Keys, decode_base64};
+
+    /// A user agent, which can decrypt.
+    pub(super) struct Receiver {
+        pub(super) private: PrivateKey,
+        pub(super) keys: Keys,
+    }
+
+    impl Receiver {
+        pub(super) fn new() -> Self {
+            Self::of(PrivateKey::generate(&ECDH_P256).unwrap(), [7; 16])
+        }
+
+        pub(super) fn of(private: PrivateKey, auth: [u8; 16]) -> Self {
+            let public = private.compute_public_key().unwrap();
+            let keys = Keys {
+                p256dh: UserAgentKey::from_bytes(public.as_ref()).unwrap(),
+                auth: AuthSecret::new(auth),
+            };
+            Self { private, keys }
+        }
+    }
+
+    /// Reads the members of a vector that are bytes.
+    pub(super) fn vector(text: &str) -> HashMap<String, Vec<u8>> {
+        let members: HashMap<String, String> = serde_json::from_str(text).unwrap();
+        let decoded = |(name, value): (String, String)| Some((name, decode_base64(&value)?));
+        members.into_iter().filter_map(decoded).collect()
+    }
+
+    pub(super) fn fixed<const N: usize>(bytes: &[u8]) -> [u8; N] {
+        bytes.try_into().unwrap()
+    }
 
     #[test]
     fn only_a_number_below_the_order_of_the_curve_is_a_sender_key() {
