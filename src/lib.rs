@@ -39,7 +39,7 @@
 //!
 //! ```text
 //! clock · secret · origin · subscription · message · outcome                          vocabulary
-//! retry_after · classify · retry · guard · ece · vapid · wire · plan                  rules
+//! retry_after · classify · retry · guard · ece · vapid · declarative · wire · plan    rules
 //! tokens · gate · memory · tombstones · metrics · health                              state
 //! push_service · broker                                                               adapters
 //! pipeline · logging · admin · systemd · sandbox · daemon · config · cli              assembly
@@ -81,6 +81,7 @@ pub mod secret;
 pub mod subscription;
 // rules
 pub mod classify;
+pub mod declarative;
 pub mod ece;
 pub mod guard;
 pub mod plan;

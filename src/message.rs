@@ -31,6 +31,29 @@ pub struct PushMessage {
     pub urgency: Urgency,
     /// Which undelivered message it replaces.
     pub topic: Option<Topic>,
+    /// What the content is said to be.
+    pub media_type: MediaType,
+}
+
+/// What the `Content-Type` of a message says; no push service asks (push-services.md §7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MediaType {
+    /// Bytes that only the user agent can read.
+    #[default]
+    OctetStream,
+    /// A declarative message, as the first drafts of Declarative Web Push had it.
+    Notification,
+}
+
+impl MediaType {
+    /// Returns the value of the header.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OctetStream => "application/octet-stream",
+            Self::Notification => "application/notification+json",
+        }
+    }
 }
 
 /// How long a push service may keep a message (RFC 8030 §5.2): 0 to [`TTL_LIMIT`] seconds.
@@ -38,6 +61,9 @@ pub struct PushMessage {
 pub struct Ttl(u32);
 
 impl Ttl {
+    /// One second.
+    pub const ONE: Self = Self(1);
+
     /// Clamps a number of seconds to what every service takes.
     #[must_use]
     pub fn clamped(seconds: u64) -> Self {

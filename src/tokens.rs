@@ -88,7 +88,7 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::plan::{EndpointForm, Mode, Results};
+    use crate::plan::{EndpointForm, Mode, RequestRules, Results};
     use crate::vapid::{KeyRing, Subject};
 
     const NOON: Duration = Duration::from_secs(1_800_000_000);
@@ -107,6 +107,7 @@ mod tests {
             mode: Mode::Send,
             payload_limit: 3993,
             endpoint: EndpointForm::Full,
+            requests: RequestRules::default(),
         }
     }
 

@@ -10,7 +10,9 @@ use proptest::prelude::{ProptestConfig, proptest};
 use tempfile::TempDir;
 
 use crate::config::{Config, Problems, Request, load};
-use crate::message::Name;
+use crate::ece::Padding;
+use crate::message::{MediaType, Name};
+use crate::origin::Service;
 use crate::vapid::VapidKey;
 
 /// Put wherever a secret may be; must never come out.
@@ -102,6 +104,41 @@ fn one_application_and_one_key_are_enough() {
         ("default", 86_400, 3993)
     );
     assert_eq!(app.ring.primary.name().as_str(), "main");
+}
+
+#[test]
+fn how_requests_are_made_is_read_and_off_by_default() {
+    let place = Place::new();
+    let requests = |more: &str, variables: &[(&str, &str)]| {
+        let (app, key) = GOOD.split_once("[keys.main]").unwrap();
+        let text = format!("{app}{more}\n[keys.main]{key}");
+        let config = place.load(&text, variables, &[]).unwrap();
+        config.daemon.apps.iter().next().unwrap().requests.clone()
+    };
+    let plain = requests("", &[]);
+    assert!(!plain.aesgcm && plain.payload_limits.is_empty());
+    assert_eq!(plain.padding, Padding::None);
+    assert_eq!(plain.declarative, MediaType::OctetStream);
+    let all = "aesgcm = true
+        padding = \"256B\"
+        payload_limits = { mozilla = \"2744B\" }
+        declarative_content_type = \"application/notification+json\"";
+    let apple = ("PUSHRIDER_APPS__DEFAULT__PAYLOAD_LIMITS__APPLE", "3000");
+    let all = requests(all, &[apple]);
+    assert!(all.aesgcm);
+    assert_eq!(all.padding, Padding::ToBlock(256.try_into().unwrap()));
+    let limits = [(Service::Mozilla, 2744), (Service::Apple, 3000)];
+    assert_eq!(all.payload_limits, limits.into());
+    assert_eq!(all.declarative, MediaType::Notification);
+    for (padding, expected) in [
+        ("\"ceiling\"", Padding::ToCeiling),
+        ("64", Padding::ToBlock(64.try_into().unwrap())),
+    ] {
+        assert_eq!(
+            requests(&format!("padding = {padding}"), &[]).padding,
+            expected
+        );
+    }
 }
 
 #[test]
@@ -294,6 +331,25 @@ fn every_problem_of_applications_and_keys_is_told() {
         (
             format!("{key}{app}ttl = \"29d\""),
             "apps.shop.ttl: expected a duration from \"0s\" to \"28d\", got \"29d\" (FILE)",
+        ),
+        (
+            format!("{key}{app}padding = \"some\""),
+            "apps.shop.padding: expected \"none\", \"ceiling\" or a size from \"2B\" to \"3993B\", \
+             got \"some\" (FILE)",
+        ),
+        (
+            format!("{key}{app}padding = 1"),
+            "apps.shop.padding: expected \"none\", \"ceiling\" or a size from \"2B\" to \"3993B\", \
+             got 1 (FILE)",
+        ),
+        (
+            format!("{key}{app}payload_limits = {{ mozila = 2744 }}"),
+            "apps.shop.payload_limits.mozila: no such key; did you mean mozilla? (FILE)",
+        ),
+        (
+            format!("{key}{app}payload_limits = {{ mozilla = 5000 }}"),
+            "apps.shop.payload_limits.mozilla: expected a size from \"1B\" to \"3993B\", got 5000 \
+             (FILE)",
         ),
         (
             format!("{key}{app}payload_limit = 3994"),

@@ -124,6 +124,11 @@ impl<const MIN: u64, const MAX: u64> Size<MIN, MAX> {
     pub(super) fn get(self) -> u64 {
         self.0
     }
+
+    /// Returns the size as the length of something in memory.
+    pub(super) fn bytes(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
 }
 
 impl<const MIN: u64, const MAX: u64> Serialize for Size<MIN, MAX> {

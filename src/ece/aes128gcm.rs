@@ -10,13 +10,12 @@
 //!
 //! The whole costs about 50 µs, of which the two P-256 operations are 48.
 
-use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::error::Unspecified;
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use crate::ece::{
-    ContentKey, EceError, POINT_LENGTH, Padding, Salt, SenderKey, hmac_sha256, mac_key,
+    ContentKey, EceError, POINT_LENGTH, Salt, SenderKey, TAG_LENGTH, fitting, hmac_sha256, mac_key,
+    seal,
 };
 use crate::message::PLAINTEXT_LIMIT;
 use crate::subscription::{Keys, UserAgentKey};
@@ -31,30 +30,25 @@ const KEY_ID_LENGTH: u8 = POINT_LENGTH as u8;
 /// The length of the header in front of the record.
 const HEADER_LENGTH: usize = 16 + 4 + 1 + POINT_LENGTH;
 
-/// The length of the tag behind it.
-const TAG_LENGTH: usize = 16;
-
 /// Ends the plaintext of the last record; padding follows (RFC 8188 §2).
 const DELIMITER: u8 = 2;
 
 const KEY_INFO: &[u8] = b"Content-Encoding: aes128gcm\0\x01";
 const NONCE_INFO: &[u8] = b"Content-Encoding: nonce\0\x01";
 
-/// Encrypts a message for one user agent and returns the body of the request.
+/// Encrypts a message for one user agent, with so many bytes of padding, and returns the body of
+/// the request.
 ///
 /// # Errors
-/// If the plaintext is longer than [`PLAINTEXT_LIMIT`], or the cryptography library fails.
+/// If plaintext and padding are longer than [`PLAINTEXT_LIMIT`], or the cryptography library fails.
 pub fn encrypt(
     keys: &Keys,
     plaintext: &[u8],
-    padding: Padding,
+    padding: usize,
     sender: SenderKey,
     salt: Salt,
 ) -> Result<Bytes, EceError> {
-    if plaintext.len() > PLAINTEXT_LIMIT {
-        return Err(EceError::TooLong(plaintext.len()));
-    }
-    let content = padding.padded(plaintext.len() + 1, PLAINTEXT_LIMIT + 1);
+    let content = fitting(plaintext.len(), padding, PLAINTEXT_LIMIT)? + 1;
     let mut body = Vec::with_capacity(HEADER_LENGTH + content + TAG_LENGTH);
     body.extend_from_slice(&salt.0);
     body.extend_from_slice(&RECORD_SIZE.to_be_bytes());
@@ -67,17 +61,9 @@ pub fn encrypt(
     let tag = seal(
         &content_key(keys, &sender, &salt)?,
         &mut body[HEADER_LENGTH..],
-    )
-    .map_err(|Unspecified| EceError::Library("seal a record"))?;
+    )?;
     body.extend_from_slice(&tag);
     Ok(body.into())
-}
-
-fn seal(content: &ContentKey, record: &mut [u8]) -> Result<[u8; TAG_LENGTH], Unspecified> {
-    let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &*content.key)?);
-    let nonce = Nonce::assume_unique_for_key(content.nonce);
-    let tag = key.seal_in_place_separate_tag(nonce, Aad::empty(), record)?;
-    tag.as_ref().try_into().map_err(|_length| Unspecified)
 }
 
 /// Derives what the record is sealed with (RFC 8291 §3.4).
@@ -103,37 +89,16 @@ fn key_info(receiver: &UserAgentKey, sender: &[u8; POINT_LENGTH]) -> [u8; 145] {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-    use std::num::NonZeroU16;
-
+    use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
     use aws_lc_rs::agreement::{self, ECDH_P256, PrivateKey, UnparsedPublicKey};
     use aws_lc_rs::hkdf;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::subscription::{AuthSecret, decode_base64};
-
-    /// A user agent, which can decrypt.
-    struct Receiver {
-        private: PrivateKey,
-        keys: Keys,
-    }
+    use crate::ece::tests::{Receiver, fixed, vector};
 
     impl Receiver {
-        fn new() -> Self {
-            Self::of(PrivateKey::generate(&ECDH_P256).unwrap(), [7; 16])
-        }
-
-        fn of(private: PrivateKey, auth: [u8; 16]) -> Self {
-            let public = private.compute_public_key().unwrap();
-            let keys = Keys {
-                p256dh: UserAgentKey::from_bytes(public.as_ref()).unwrap(),
-                auth: AuthSecret::new(auth),
-            };
-            Self { private, keys }
-        }
-
-        fn encrypt(&self, plaintext: &[u8], padding: Padding) -> Result<Bytes, EceError> {
+        fn encrypt(&self, plaintext: &[u8], padding: usize) -> Result<Bytes, EceError> {
             let sender = SenderKey::generate().unwrap();
             encrypt(
                 &self.keys,
@@ -192,20 +157,9 @@ mod tests {
         okm
     }
 
-    fn rfc8291() -> HashMap<String, Vec<u8>> {
-        let text = include_str!("../../tests/vectors/rfc8291.json");
-        let members: HashMap<String, String> = serde_json::from_str(text).unwrap();
-        let decoded = |(name, value): (String, String)| Some((name, decode_base64(&value)?));
-        members.into_iter().filter_map(decoded).collect()
-    }
-
-    fn fixed<const N: usize>(bytes: &[u8]) -> [u8; N] {
-        bytes.try_into().unwrap()
-    }
-
     #[test]
     fn the_body_is_byte_for_byte_that_of_rfc_8291() {
-        let vector = rfc8291();
+        let vector = vector(include_str!("../../tests/vectors/rfc8291.json"));
         let private = PrivateKey::from_private_key(&ECDH_P256, &vector["ua_private"]).unwrap();
         let receiver = Receiver::of(private, fixed(&vector["auth"]));
         assert_eq!(receiver.keys.p256dh.as_bytes(), vector["ua_public"]);
@@ -218,7 +172,7 @@ mod tests {
         assert_eq!(content.nonce[..], vector["nonce"]);
 
         let plaintext = &vector["plaintext"];
-        let body = encrypt(&receiver.keys, plaintext, Padding::None, sender, salt).unwrap();
+        let body = encrypt(&receiver.keys, plaintext, 0, sender, salt).unwrap();
         assert_eq!(body, vector["body"]);
         assert_eq!(receiver.decrypt(&body), *plaintext);
     }
@@ -228,7 +182,7 @@ mod tests {
         let receiver = Receiver::new();
         let text: Vec<u8> = (0..=255).cycle().take(PLAINTEXT_LIMIT).collect();
         for length in 0..=PLAINTEXT_LIMIT {
-            let body = receiver.encrypt(&text[..length], Padding::None).unwrap();
+            let body = receiver.encrypt(&text[..length], 0).unwrap();
             assert_eq!(body.len(), length + 103);
             assert_eq!(receiver.decrypt(&body), &text[..length]);
         }
@@ -236,49 +190,41 @@ mod tests {
 
     #[test]
     fn a_plaintext_over_the_limit_is_refused() {
-        for length in [3994, 4096, 1 << 20] {
-            for padding in [Padding::None, Padding::ToCeiling] {
-                let refused = Receiver::new().encrypt(&vec![b'x'; length], padding);
-                assert_eq!(refused, Err(EceError::TooLong(length)));
-            }
+        for (length, padding) in [(3994, 0), (4096, 0), (1 << 20, 0), (1, 3993), (0, 3994)] {
+            let refused = Receiver::new().encrypt(&vec![b'x'; length], padding);
+            let length = length + padding;
+            assert_eq!(
+                refused,
+                Err(EceError::TooLong {
+                    length,
+                    limit: 3993
+                })
+            );
         }
+        let overflow = Receiver::new().encrypt(b"x", usize::MAX);
+        assert!(matches!(overflow, Err(EceError::TooLong { .. })));
     }
 
     #[test]
     fn no_two_messages_share_a_key_or_a_salt() {
         let receiver = Receiver::new();
-        let one = receiver.encrypt(b"same", Padding::None).unwrap();
-        let two = receiver.encrypt(b"same", Padding::None).unwrap();
+        let one = receiver.encrypt(b"same", 0).unwrap();
+        let two = receiver.encrypt(b"same", 0).unwrap();
         assert_ne!(one[..16], two[..16]);
         assert_ne!(one[21..86], two[21..86]);
         assert_ne!(one[86..], two[86..]);
     }
 
-    fn paddings() -> impl Strategy<Value = Padding> {
-        let block = |block| Padding::ToBlock(NonZeroU16::new(block).unwrap());
-        prop_oneof![
-            Just(Padding::None),
-            Just(Padding::ToCeiling),
-            (1..=u16::MAX).prop_map(block),
-        ]
-    }
-
     proptest! {
         #[test]
-        fn padding_hides_the_length_and_stays_within_4096_bytes(
+        fn padding_is_not_part_of_the_message(
             plaintext in prop::collection::vec(any::<u8>(), 0..=PLAINTEXT_LIMIT),
-            padding in paddings(),
+            share in 0..=100_usize,
         ) {
             let receiver = Receiver::new();
+            let padding = (PLAINTEXT_LIMIT - plaintext.len()) * share / 100;
             let body = receiver.encrypt(&plaintext, padding).unwrap();
-            let content = body.len() - HEADER_LENGTH - TAG_LENGTH;
-            match padding {
-                Padding::None => prop_assert_eq!(content, plaintext.len() + 1),
-                Padding::ToBlock(block) => {
-                    prop_assert!(content.is_multiple_of(block.get().into()) || body.len() == 4096);
-                }
-                Padding::ToCeiling => prop_assert_eq!(body.len(), 4096),
-            }
+            prop_assert_eq!(body.len(), plaintext.len() + padding + 103);
             prop_assert!(body.len() <= 4096);
             prop_assert_eq!(receiver.decrypt(&body), plaintext);
         }

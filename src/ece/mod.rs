@@ -8,16 +8,17 @@
 use std::fmt;
 use std::num::NonZeroU16;
 
+use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{self, ECDH_P256, PrivateKey};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand;
 use zeroize::Zeroizing;
 
-use crate::message::PLAINTEXT_LIMIT;
 use crate::subscription::UserAgentKey;
 
 pub mod aes128gcm;
+pub mod aesgcm;
 
 /// The length of an uncompressed P-256 point.
 const POINT_LENGTH: usize = 65;
@@ -108,44 +109,62 @@ impl From<[u8; 16]> for Salt {
 }
 
 /// How the length of a plaintext is hidden from the push service (RFC 8291 §2.1, RFC 8188 §2).
-///
-/// The body stays within the 4096 bytes that every push service takes, whatever is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Padding {
     /// Not at all.
     #[default]
     None,
-    /// Rounded up to a multiple of so many bytes, delimiter included.
+    /// Plaintext and padding together are a multiple of so many bytes.
     ToBlock(NonZeroU16),
-    /// Every body is as long as the longest.
+    /// Every message is as long as the longest.
     ToCeiling,
 }
 
 impl Padding {
-    /// Returns how long a record's content of `length` bytes becomes, at most `ceiling`.
-    fn padded(self, length: usize, ceiling: usize) -> usize {
-        match self {
+    /// Returns how many bytes of padding a plaintext of `length` bytes gets, so that both together
+    /// are not over `ceiling`, the longest plaintext that is sent.
+    #[must_use]
+    pub fn bytes(self, length: usize, ceiling: usize) -> usize {
+        let padded = match self {
             Self::None => length,
             Self::ToBlock(block) => length.next_multiple_of(block.get().into()).min(ceiling),
             Self::ToCeiling => ceiling,
-        }
+        };
+        padded.saturating_sub(length)
     }
 }
 
 /// Why a message could not be encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EceError {
-    /// The plaintext does not fit the one record a push message has; carries its length.
+    /// Plaintext and padding do not fit the one record a push message has.
     #[error(
-        "the payload is {0} bytes long; at most {PLAINTEXT_LIMIT} fit a push message once encrypted"
+        "the payload and its padding are {length} bytes long; at most {limit} fit once encrypted"
     )]
-    TooLong(usize),
+    TooLong {
+        /// Their length together.
+        length: usize,
+        /// The most there can be.
+        limit: usize,
+    },
     /// The bytes are no private key.
     #[error("the sender key is not a number from 1 to the order of P-256")]
     NotScalar,
     /// The cryptography library could not do its part; says which.
     #[error("the cryptography library failed to {0}")]
     Library(&'static str),
+}
+
+/// The length of the tag behind a record.
+const TAG_LENGTH: usize = 16;
+
+/// Checks that plaintext and padding fit; returns their length together.
+fn fitting(plaintext: usize, padding: usize, limit: usize) -> Result<usize, EceError> {
+    let length = plaintext.saturating_add(padding);
+    if length > limit {
+        return Err(EceError::TooLong { length, limit });
+    }
+    Ok(length)
 }
 
 /// The key and nonce that one record is sealed with (RFC 8188 §2.2, §2.3).
@@ -167,6 +186,18 @@ impl ContentKey {
     }
 }
 
+/// Encrypts a record in place and returns its tag.
+fn seal(content: &ContentKey, record: &mut [u8]) -> Result<[u8; TAG_LENGTH], EceError> {
+    try_seal(content, record).map_err(|Unspecified| EceError::Library("seal a record"))
+}
+
+fn try_seal(content: &ContentKey, record: &mut [u8]) -> Result<[u8; TAG_LENGTH], Unspecified> {
+    let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &*content.key)?);
+    let nonce = Nonce::assume_unique_for_key(content.nonce);
+    let tag = key.seal_in_place_separate_tag(nonce, Aad::empty(), record)?;
+    tag.as_ref().try_into().map_err(|_length| Unspecified)
+}
+
 fn mac_key(bytes: &[u8]) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, bytes)
 }
@@ -181,7 +212,42 @@ fn hmac_sha256<const N: usize>(key: &hmac::Key, data: &[u8]) -> Zeroizing<[u8; N
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+    use crate::subscription::{AuthSecret, Keys, decode_base64};
+
+    /// A user agent, which can decrypt.
+    pub(super) struct Receiver {
+        pub(super) private: PrivateKey,
+        pub(super) keys: Keys,
+    }
+
+    impl Receiver {
+        pub(super) fn new() -> Self {
+            Self::of(PrivateKey::generate(&ECDH_P256).unwrap(), [7; 16])
+        }
+
+        pub(super) fn of(private: PrivateKey, auth: [u8; 16]) -> Self {
+            let public = private.compute_public_key().unwrap();
+            let keys = Keys {
+                p256dh: UserAgentKey::from_bytes(public.as_ref()).unwrap(),
+                auth: AuthSecret::new(auth),
+            };
+            Self { private, keys }
+        }
+    }
+
+    /// Reads the members of a vector that are bytes.
+    pub(super) fn vector(text: &str) -> HashMap<String, Vec<u8>> {
+        let members: HashMap<String, String> = serde_json::from_str(text).unwrap();
+        let decoded = |(name, value): (String, String)| Some((name, decode_base64(&value)?));
+        members.into_iter().filter_map(decoded).collect()
+    }
+
+    pub(super) fn fixed<const N: usize>(bytes: &[u8]) -> [u8; N] {
+        bytes.try_into().unwrap()
+    }
 
     #[test]
     fn only_a_number_below_the_order_of_the_curve_is_a_sender_key() {
@@ -204,6 +270,31 @@ mod tests {
         // G and -G have the same x.
         assert_eq!(largest.public_key()[..33], smallest.public_key()[..33]);
         assert_ne!(largest.public_key(), smallest.public_key());
+    }
+
+    #[test]
+    fn padding_hides_lengths_and_never_goes_over_the_ceiling() {
+        let block = |block| Padding::ToBlock(NonZeroU16::new(block).unwrap());
+        for (padding, length, ceiling, bytes) in [
+            (Padding::None, 300, 3993, 0),
+            (Padding::ToCeiling, 300, 3993, 3693),
+            (Padding::ToCeiling, 0, 2744, 2744),
+            (Padding::ToCeiling, 3993, 3993, 0),
+            (block(256), 300, 3993, 212),
+            (block(256), 0, 3993, 0),
+            (block(256), 512, 3993, 0),
+            (block(256), 3900, 3993, 93),
+            (block(u16::MAX), 1, 100, 99),
+            // A plaintext over the ceiling is somebody else's to refuse.
+            (block(256), 300, 200, 0),
+            (Padding::ToCeiling, 300, 200, 0),
+        ] {
+            assert_eq!(
+                padding.bytes(length, ceiling),
+                bytes,
+                "{padding:?} {length}"
+            );
+        }
     }
 
     #[test]

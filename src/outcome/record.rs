@@ -74,7 +74,20 @@ pub enum Warning {
     /// A moment that has not come yet.
     #[error("created_at_in_future: created_at is ahead of this machine's clock; now was used")]
     CreatedInFuture,
-    /// `content_encoding: aesgcm`, which the app does not allow.
-    #[error("aes128gcm_used: content_encoding aesgcm is obsolete; aes128gcm was sent instead")]
+    /// `content_encoding: aesgcm`, which the app does not allow or the push service does not take.
+    #[error(
+        "aes128gcm_used: content_encoding aesgcm is obsolete; aes128gcm was sent instead, which \
+         every browser of today reads (apps.<app>.aesgcm = true sends aesgcm to push services \
+         that take it)"
+    )]
     LegacyCoding,
+    /// A declarative message that no user agent takes for one; says what is wrong.
+    #[error(
+        "declarative_invalid: {0}; user agents hand the payload to the service worker instead of \
+         showing it themselves"
+    )]
+    NotDeclarative(Box<str>),
+    /// A member of a declarative message that user agents ignore; says what is wrong.
+    #[error("declarative_ignored: {0}; user agents ignore this member")]
+    DeclarativeMember(Box<str>),
 }

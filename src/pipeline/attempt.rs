@@ -93,7 +93,8 @@ impl<T: Transport> Pipeline<T> {
         message: &PushMessage,
         passage: &Passage,
     ) -> Result<Exchange, Unsendable> {
-        let request = self.prepare(app, key, message)?;
+        let authorization = self.authorize(app, key, message)?;
+        let request = self.prepare(app, key, message, &authorization, None)?;
         let endpoint = &message.subscription.endpoint;
         let body_len = request.body.len();
         let sent = self.clock.now();

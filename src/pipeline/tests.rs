@@ -19,7 +19,7 @@ use crate::message::{Name, Topic};
 use crate::metrics::Metrics;
 use crate::outcome::{Answer, Attempt, Failure};
 use crate::plan;
-use crate::plan::{App, Apps, EndpointForm, Mode, Results};
+use crate::plan::{App, Apps, EndpointForm, Mode, RequestRules, Results};
 use crate::push_service::{PushRequest, Transport};
 use crate::retry::Policy;
 use crate::vapid::{KeyRing, Subject, VapidKey};
@@ -88,7 +88,7 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn app(mode: Mode) -> App {
+pub(super) fn app(mode: Mode) -> App {
     App {
         name: name("shop"),
         subject: Subject::parse("mailto:ops@example.org").unwrap(),
@@ -101,6 +101,7 @@ fn app(mode: Mode) -> App {
         mode,
         payload_limit: 3993,
         endpoint: EndpointForm::Full,
+        requests: RequestRules::default(),
     }
 }
 

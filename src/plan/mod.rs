@@ -1,9 +1,12 @@
 //! What to do with an event: which recipients to push to now, which wait, which end unsent.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::message::Name;
+use crate::ece::Padding;
+use crate::message::{MediaType, Name, PLAINTEXT_LIMIT};
+use crate::origin::Service;
 use crate::outcome::{Reason, Record};
 use crate::vapid::{KeyRing, Subject};
 pub use crate::wire::result::{EndpointForm, Results};
@@ -11,10 +14,12 @@ pub use crate::wire::result::{EndpointForm, Results};
 pub mod deadline;
 pub mod event;
 pub mod recipient;
+mod shape;
 mod split;
 
 pub use self::event::{Plan, Settings, Step, Terms, event_id, plan};
 pub use self::recipient::{Push, Seen, plan_recipient};
+pub use self::shape::changed;
 
 /// One application: its keys, and what its events mean where they are silent.
 #[derive(Clone, Debug)]
@@ -35,6 +40,31 @@ pub struct App {
     pub payload_limit: usize,
     /// How results name endpoints.
     pub endpoint: EndpointForm,
+    /// How its requests are made.
+    pub requests: RequestRules,
+}
+
+impl App {
+    /// Returns the largest plaintext, in bytes, that it sends to one family of push services.
+    #[must_use]
+    pub fn payload_ceiling(&self, service: Service) -> usize {
+        let own = self.requests.payload_limits.get(&service);
+        own.map_or(self.payload_limit, |limit| *limit)
+            .min(PLAINTEXT_LIMIT)
+    }
+}
+
+/// How the requests of an application are made.
+#[derive(Clone, Debug, Default)]
+pub struct RequestRules {
+    /// Whether a recipient that asks for `aesgcm` gets it, where its push service takes it.
+    pub aesgcm: bool,
+    /// How the length of payloads is hidden.
+    pub padding: Padding,
+    /// What the content of a declarative message is said to be.
+    pub declarative: MediaType,
+    /// The largest plaintext for some push services, in the place of the application's own.
+    pub payload_limits: BTreeMap<Service, usize>,
 }
 
 /// Whether requests are sent.
@@ -134,7 +164,19 @@ mod tests {
             mode: Mode::Send,
             payload_limit: 3993,
             endpoint: EndpointForm::Full,
+            requests: RequestRules::default(),
         }
+    }
+
+    #[test]
+    fn a_service_may_have_a_payload_limit_of_its_own() {
+        let mut app = app("shop");
+        assert_eq!(app.payload_ceiling(Service::Fcm), 3993);
+        app.payload_limit = 3000;
+        app.requests.payload_limits = [(Service::Mozilla, 2744), (Service::Fcm, 9999)].into();
+        assert_eq!(app.payload_ceiling(Service::Mozilla), 2744);
+        assert_eq!(app.payload_ceiling(Service::Fcm), 3993);
+        assert_eq!(app.payload_ceiling(Service::Apple), 3000);
     }
 
     #[test]

@@ -13,15 +13,16 @@ use aws_lc_rs::digest::{Context, SHA256};
 use url::Host;
 
 use super::event::Terms;
-use super::{App, Refusal};
+use super::{App, Refusal, shape};
+use crate::declarative;
+use crate::declarative::Judgement;
 use crate::guard;
-use crate::message::{Coding, EventId, PLAINTEXT_LIMIT, PushMessage, Topic};
+use crate::message::{EventId, MediaType, PLAINTEXT_LIMIT, PushMessage, Topic};
 use crate::outcome::{Reason, Warning};
 use crate::subscription::{Endpoint, Fingerprint, Keys, Subscription};
 use crate::vapid::VapidKey;
 use crate::wire::event::Event;
 use crate::wire::fault::Fault;
-use crate::wire::options::PushOptions;
 use crate::wire::recipient::Recipient;
 
 /// The endpoints of one message that have had their turn.
@@ -63,22 +64,49 @@ pub fn plan_recipient(
     if event.is_fan_out() {
         seen.note(endpoint)?;
     }
-    let options = &recipient.options;
+    let (message, warnings) = shaped(recipient, event, app, terms, keys, now);
     Ok(Push {
-        message: PushMessage {
-            subscription: Subscription {
-                endpoint: endpoint.clone(),
-                keys,
-            },
-            content: options.payload.clone(),
-            coding: Coding::Aes128Gcm,
-            ttl: terms.deadline.ttl(now),
-            urgency: event.urgency,
-            topic: options.topic.clone(),
-        },
+        message,
         key,
-        warnings: warnings(options, terms),
+        warnings,
     })
+}
+
+/// Makes the message as its push service wants it, and tells what that changed.
+fn shaped(
+    recipient: &Recipient<'_>,
+    event: &Event<'_>,
+    app: &App,
+    terms: &Terms,
+    keys: Option<Keys>,
+    now: SystemTime,
+) -> (PushMessage, Vec<Warning>) {
+    let (options, service) = (&recipient.options, recipient.endpoint.service());
+    let judgement = declarative::judge(options.payload.as_deref().unwrap_or_default());
+    let media_type = match &judgement {
+        Judgement::Declarative | Judgement::Flawed(_) => app.requests.declarative,
+        Judgement::Ordinary | Judgement::Broken(_) => MediaType::default(),
+    };
+    // Without content there is nothing to encode.
+    let asked = options.coding.filter(|_| keys.is_some());
+    let coding = shape::coding(asked, &app.requests, service);
+    let mut warnings = warnings(terms, options.topic_replaced, judgement);
+    if asked.is_some_and(|asked| asked != coding) {
+        warnings.push(Warning::LegacyCoding);
+    }
+    let message = PushMessage {
+        subscription: Subscription {
+            endpoint: recipient.endpoint.clone(),
+            keys,
+        },
+        content: options.payload.clone(),
+        coding,
+        ttl: shape::ttl(terms.deadline.ttl(now), service),
+        urgency: event.urgency,
+        topic: options.topic.clone(),
+        media_type,
+    };
+    (message, warnings)
 }
 
 impl Push {
@@ -104,13 +132,15 @@ impl Push {
     }
 }
 
-fn warnings(options: &PushOptions, terms: &Terms) -> Vec<Warning> {
+fn warnings(terms: &Terms, topic_replaced: bool, judgement: Judgement) -> Vec<Warning> {
     let mut warnings = terms.warnings.clone();
-    if options.topic_replaced {
+    if topic_replaced {
         warnings.push(Warning::TopicReplaced);
     }
-    if options.coding == Some(Coding::AesGcm) {
-        warnings.push(Warning::LegacyCoding);
+    match judgement {
+        Judgement::Ordinary | Judgement::Declarative => {}
+        Judgement::Flawed(fault) => warnings.push(Warning::DeclarativeMember(fault.into())),
+        Judgement::Broken(fault) => warnings.push(Warning::NotDeclarative(fault.into())),
     }
     warnings
 }
@@ -174,15 +204,21 @@ fn keys_of(recipient: &Recipient<'_>, app: &App) -> Result<Option<Keys>, Refusal
     let Some(payload) = &recipient.options.payload else {
         return Ok(None);
     };
-    let limit = app.payload_limit.min(PLAINTEXT_LIMIT);
-    if payload.len() > limit {
-        let length = payload.len();
-        return Err(Refusal {
-            reason: Reason::PayloadTooLarge,
-            detail: format!("the payload is {length} bytes long; at most {limit} fit").into(),
-        });
+    let service = recipient.endpoint.service();
+    let (length, limit) = (payload.len(), app.payload_ceiling(service));
+    if length <= limit {
+        return Ok(Some(recipient.keys()?));
     }
-    Ok(Some(recipient.keys()?))
+    let most = if limit == PLAINTEXT_LIMIT {
+        format!("at most {limit} fit")
+    } else {
+        let (app, service) = (&app.name, service.name());
+        format!("the application `{app}` allows {limit} at most for {service}")
+    };
+    Err(Refusal {
+        reason: Reason::PayloadTooLarge,
+        detail: format!("the payload is {length} bytes long; {most}").into(),
+    })
 }
 
 impl From<Fault> for Refusal {
@@ -201,9 +237,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::message::Topic;
+    use crate::message::{Coding, Topic};
+    use crate::origin::Service;
     use crate::plan::tests::app;
-    use crate::plan::{Settings, plan};
+    use crate::plan::{RequestRules, Settings, plan};
     use crate::wire::event::decode;
     use crate::wire::headers::Passage;
 
@@ -220,7 +257,15 @@ mod tests {
 
     /// Plans every recipient of an event, half a second after it was created.
     fn planned(body: impl Into<Bytes>) -> Vec<Result<Push, Refusal>> {
-        let (body, app) = (body.into(), app("shop"));
+        planned_by(RequestRules::default(), body)
+    }
+
+    fn planned_by(requests: RequestRules, body: impl Into<Bytes>) -> Vec<Result<Push, Refusal>> {
+        let body = body.into();
+        let app = App {
+            requests,
+            ..app("shop")
+        };
         let event = decode(&body).unwrap();
         let settings = Settings {
             chunk: 50,
@@ -323,6 +368,85 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_takes_less_is_sent_less() {
+        let rules = RequestRules {
+            payload_limits: [(Service::Mozilla, 2744)].into(),
+            ..RequestRules::default()
+        };
+        let payload = format!(r#","payload":"{}""#, "x".repeat(2745));
+        let mozilla = "https://updates.push.services.mozilla.com/wpush/v2/x";
+        let refused = planned_by(rules.clone(), one(mozilla, &payload)).remove(0);
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.reason, Reason::PayloadTooLarge);
+        assert_eq!(
+            &*refused.detail,
+            "the payload is 2745 bytes long; the application `shop` allows 2744 at most for mozilla"
+        );
+        let other = one("https://fcm.googleapis.com/fcm/send/x", &payload);
+        assert!(planned_by(rules, other).remove(0).is_ok());
+    }
+
+    #[test]
+    fn aesgcm_is_for_those_who_ask_where_the_application_allows_it() {
+        let allowed = || RequestRules {
+            aesgcm: true,
+            ..RequestRules::default()
+        };
+        let members = r#","payload":"hi","content_encoding":"aesgcm""#;
+        let kaios = "https://push.kaiostech.com:8443/wpush/v2/x";
+        let push = planned_by(allowed(), one(kaios, members))
+            .remove(0)
+            .unwrap();
+        assert_eq!(push.message.coding, Coding::AesGcm);
+        assert_eq!(push.warnings, []);
+        let safari = "https://web.push.apple.com/x";
+        for (rules, endpoint) in [(RequestRules::default(), kaios), (allowed(), safari)] {
+            let push = planned_by(rules, one(endpoint, members)).remove(0).unwrap();
+            assert_eq!(push.message.coding, Coding::Aes128Gcm);
+            assert_eq!(push.warnings, [Warning::LegacyCoding]);
+        }
+        let bare = one(kaios, r#","content_encoding":"aesgcm""#);
+        let push = planned_by(allowed(), bare).remove(0).unwrap();
+        assert_eq!(push.message.coding, Coding::Aes128Gcm, "nothing to encode");
+        assert_eq!(push.warnings, []);
+    }
+
+    #[test]
+    fn a_declarative_message_is_labelled_if_asked_and_told_when_it_is_none() {
+        let labelled = || RequestRules {
+            declarative: MediaType::Notification,
+            ..RequestRules::default()
+        };
+        let message = |notification: &str| {
+            let payload =
+                format!(r#","payload":{{"web_push":8030,"notification":{notification}}}"#);
+            one("https://web.push.apple.com/x", &payload)
+        };
+        for (rules, notification, label, warnings) in [
+            (labelled(), r#"{"title":"t","navigate":"/"}"#, true, 0),
+            (
+                labelled(),
+                r#"{"title":"t","navigate":"/","dir":1}"#,
+                true,
+                1,
+            ),
+            (labelled(), r#"{"title":"t"}"#, false, 1),
+            (
+                RequestRules::default(),
+                r#"{"title":"t","navigate":"/"}"#,
+                false,
+                0,
+            ),
+            (RequestRules::default(), r#"{"title":"t"}"#, false, 1),
+        ] {
+            let push = planned_by(rules, message(notification)).remove(0).unwrap();
+            let labelled = push.message.media_type == MediaType::Notification;
+            assert_eq!(labelled, label, "{notification}");
+            assert_eq!(push.warnings.len(), warnings, "{:?}", push.warnings);
+        }
+    }
+
+    #[test]
     fn a_key_that_is_not_held_is_the_producers_fault() {
         assert_eq!(
             refusal(one("https://a.example/x", r#","vapid_key":"2019""#)),
@@ -347,7 +471,8 @@ mod tests {
 
     #[test]
     fn what_is_changed_on_the_way_is_told() {
-        let members = r#","topic":"order/1","content_encoding":"aesgcm","ttl":9999999"#;
+        let members =
+            r#","payload":"","topic":"order/1","content_encoding":"aesgcm","ttl":9999999"#;
         let push = planned(one("https://a.example/x", members))
             .remove(0)
             .unwrap();

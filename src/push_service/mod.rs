@@ -3,7 +3,7 @@
 //! What can go wrong here is anything a stranger's server can do: every limit and every deadline
 //! is ours, and every end of an exchange is an [`Attempt`], never an error.
 //!
-//! [`build`] makes a [`PushRequest`] of a message; [`Client`] sends it over one of the few
+//! [`build`] and [`build_draft`] make a [`PushRequest`] of a message; [`Client`] sends it over one of the few
 //! connections its origin may have, to an address the guard permits, and reads the beginning of
 //! the answer. Nothing here retries, follows, decompresses or remembers a message.
 
@@ -32,7 +32,7 @@ mod tls;
 mod tests;
 
 pub use client::{Client, ClientError};
-pub use request::build;
+pub use request::{build, build_draft};
 pub use tls::TrustError;
 
 /// One POST to a push resource, complete to the last header.

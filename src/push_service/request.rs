@@ -7,14 +7,18 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::ece::aesgcm;
 use crate::message::{PushMessage, Urgency};
 use crate::origin::Service;
+use crate::subscription::encode_base64url;
 
 use super::PushRequest;
 
 const TTL: HeaderName = HeaderName::from_static("ttl");
 const URGENCY: HeaderName = HeaderName::from_static("urgency");
 const TOPIC: HeaderName = HeaderName::from_static("topic");
+const ENCRYPTION: HeaderName = HeaderName::from_static("encryption");
+const CRYPTO_KEY: HeaderName = HeaderName::from_static("crypto-key");
 const WNS_CACHE_POLICY: HeaderName = HeaderName::from_static("x-wns-cache-policy");
 
 /// What a push has at most, with the two or three headers the client adds: one allocation.
@@ -23,8 +27,7 @@ const HEADERS: usize = 12;
 /// Builds the request that pushes `message` with `body`, its encrypted content.
 ///
 /// `body` is `None` for a push without one; `authorization` is the whole value of the header
-/// (RFC 8292 §3). The draft coding `aesgcm` also needs `Encryption` and `Crypto-Key`, which are
-/// the caller's to add.
+/// (RFC 8292 §3).
 #[must_use]
 pub fn build(
     message: &PushMessage,
@@ -51,7 +54,8 @@ pub fn build(
     if body.is_some() {
         let coding = HeaderValue::from_static(message.coding.name());
         headers.insert(CONTENT_ENCODING, coding);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(OCTET_STREAM));
+        let media_type = HeaderValue::from_static(message.media_type.name());
+        headers.insert(CONTENT_TYPE, media_type);
     }
     PushRequest {
         endpoint,
@@ -60,8 +64,32 @@ pub fn build(
     }
 }
 
+/// Builds the request that pushes `message` in the draft coding, signed as the drafts had it:
+/// `authorization` is the token alone (draft-ietf-webpush-vapid-01 §2), and `Crypto-Key` joins
+/// the sender's key with `public_key`, the application server key in base64url.
+///
+/// Both are parameters of one key, parted by a semicolon: what all services read, and what
+/// autopush and FCM were sent by everybody in their day (push-services.md §5).
+#[must_use]
+pub fn build_draft(
+    message: &PushMessage,
+    sealed: aesgcm::Sealed,
+    authorization: &HeaderValue,
+    public_key: &str,
+) -> PushRequest {
+    let salt = format!("salt={}", encode_base64url(&sealed.salt));
+    let sender = encode_base64url(&sealed.sender);
+    let keys = format!("dh={sender};p256ecdsa={public_key}");
+    let mut request = build(message, Some(sealed.body), authorization);
+    for (name, value) in [(ENCRYPTION, salt), (CRYPTO_KEY, keys)] {
+        // Base64url is always a value.
+        let value = HeaderValue::try_from(value).ok();
+        request.headers.extend(value.map(|value| (name, value)));
+    }
+    request
+}
+
 const OUR_NAME: &str = concat!("pushrider/", env!("CARGO_PKG_VERSION"));
-const OCTET_STREAM: &str = "application/octet-stream";
 
 /// Marks a value as one that no log shows and no HPACK table keeps (RFC 7541 §7.1.3).
 fn sensitive(value: &HeaderValue) -> HeaderValue {
@@ -72,7 +100,7 @@ fn sensitive(value: &HeaderValue) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use crate::message::{Coding, Topic, Ttl};
+    use crate::message::{Coding, MediaType, Topic, Ttl};
     use crate::subscription::{Endpoint, Subscription};
 
     use super::*;
@@ -91,6 +119,7 @@ mod tests {
             ttl: Ttl::clamped(ttl),
             urgency: Urgency::Normal,
             topic: None,
+            media_type: MediaType::OctetStream,
         }
     }
 
@@ -133,6 +162,36 @@ mod tests {
         let full = built(&full, Some(b"sealed"));
         assert_eq!(lines(&full), expected);
         assert_eq!(&full.body[..], b"sealed");
+    }
+
+    #[test]
+    fn the_draft_coding_is_explained_in_two_headers() {
+        let legacy = PushMessage {
+            coding: Coding::AesGcm,
+            media_type: MediaType::Notification,
+            ..message(FCM, 60)
+        };
+        let sealed = aesgcm::Sealed {
+            body: Bytes::from_static(b"sealed"),
+            salt: [0; 16],
+            sender: [0xff; 65],
+        };
+        let token = HeaderValue::from_static("WebPush token");
+        let request = build_draft(&legacy, sealed, &token, "BPub-_");
+        assert_eq!(&request.body[..], b"sealed");
+        assert!(request.headers[AUTHORIZATION].is_sensitive());
+        let zeros = "A".repeat(22);
+        let sender = format!("{}8", "_".repeat(86));
+        for (name, value) in [
+            ("authorization", "WebPush token"),
+            ("content-encoding", "aesgcm"),
+            ("content-type", "application/notification+json"),
+            ("encryption", &format!("salt={zeros}")),
+            ("crypto-key", &format!("dh={sender};p256ecdsa=BPub-_")),
+        ] {
+            let values: Vec<_> = request.headers.get_all(name).iter().collect();
+            assert_eq!(values, [value], "{name}");
+        }
     }
 
     #[test]

@@ -56,15 +56,20 @@ impl ReceiverKeys {
         if sender.len() != POINT_LENGTH || sender[0] != 4 {
             return Err(DecryptError::SenderKeyForm(sender.len()));
         }
-        let shared = agreement::agree(
+        let shared = self.agree(sender)?;
+        let info = [b"WebPush: info\0", &self.public[..], sender].concat();
+        let keying_material = expand(&extract(&self.auth, &shared), &info);
+        coded.open(&keying_material)
+    }
+
+    /// Agrees on a secret with the sender of a push (RFC 8291 §3.1).
+    pub(crate) fn agree(&self, sender: &[u8]) -> Result<Vec<u8>, DecryptError> {
+        agreement::agree(
             &self.private,
             UnparsedPublicKey::new(&ECDH_P256, sender),
             DecryptError::SenderKeyPoint,
             |shared| Ok(shared.to_vec()),
-        )?;
-        let info = [b"WebPush: info\0", &self.public[..], sender].concat();
-        let keying_material = expand(&extract(&self.auth, &shared), &info);
-        coded.open(&keying_material)
+        )
     }
 }
 
@@ -117,7 +122,8 @@ impl<'a> Coded<'a> {
     }
 }
 
-fn open_record(
+/// Opens one record; `sequence` names it in the error.
+pub(crate) fn open_record(
     key: &LessSafeKey,
     nonce: Nonce,
     record: &[u8],
@@ -212,6 +218,17 @@ pub enum DecryptError {
     /// Records behind the end.
     #[error("record {0} has the delimiter 2 of the last record, and more bytes follow")]
     AfterTheLast(usize),
+    /// A header of `aesgcm` does not say what is needed.
+    #[error("{header} must have {name}= once, in base64url without padding, for aesgcm")]
+    Parameter {
+        /// The header.
+        header: &'static str,
+        /// The parameter.
+        name: &'static str,
+    },
+    /// Padding of `aesgcm` that is longer than the record, or not zero.
+    #[error("the record must begin with the length of its padding in two bytes, and as many zeros")]
+    Padding,
     /// The derived key was refused.
     #[error("the derived key was refused")]
     Key,

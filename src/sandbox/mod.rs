@@ -25,6 +25,7 @@ mod body;
 mod ca;
 mod control;
 mod decrypt;
+mod draft;
 mod listener;
 mod messages;
 mod push;

@@ -13,6 +13,7 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap};
 use http::status::StatusCode;
 
 use super::decrypt::{DecryptError, POINT_LENGTH, ReceiverKeys};
+use super::draft;
 use super::vapid::{Credential, VapidError, Verifier};
 
 /// The longest body that is taken, in bytes: what every service takes (RFC 8030 §7.2).
@@ -69,7 +70,7 @@ pub(crate) fn check_head(headers: &HeaderMap, terms: &Terms<'_>) -> Result<Head,
     if credentials.next().is_some() {
         return Err(VapidError::Several.into());
     }
-    let credential = terms.verifier.verify(value)?;
+    let credential = terms.verifier.verify(&*draft::modern(value, headers)?)?;
     credential.admit(terms.origin, terms.bound, terms.now)?;
     if !headers.contains_key(CONTENT_LENGTH) {
         return Err(Refusal::LengthMissing);
@@ -95,6 +96,7 @@ pub(crate) fn check_body(
         None if body.is_empty() => return Ok(None),
         None => return Err(Refusal::CodingMissing),
         Some("aes128gcm") => {}
+        Some(draft::CODING) => return draft::open(headers, body, credential, keys),
         Some(other) => return Err(Refusal::Coding(other.to_owned())),
     }
     check_legacy(headers)?;
@@ -193,7 +195,7 @@ pub enum Refusal {
     #[error("Content-Encoding is missing: a body must be encrypted (RFC 8291)")]
     CodingMissing,
     /// Another content coding.
-    #[error("Content-Encoding must be aes128gcm; it is {0:?}")]
+    #[error("Content-Encoding must be aes128gcm, or aesgcm of before the RFC; it is {0:?}")]
     Coding(String),
     /// A header of the draft codings.
     #[error("with aes128gcm the header {0} has no place: salt and key are in the body")]
@@ -340,8 +342,8 @@ mod tests {
         assert_eq!(check(&plain, &whole), Err(Refusal::CodingMissing));
         assert_eq!(check(&right, &Body::TooLong), Err(Refusal::TooLarge));
         assert_eq!(
-            check(&with("content-encoding", "aesgcm"), &whole),
-            Err(Refusal::Coding("aesgcm".to_owned()))
+            check(&with("content-encoding", "gzip"), &whole),
+            Err(Refusal::Coding("gzip".to_owned()))
         );
         assert_eq!(
             check(&with("crypto-key", "dh=BAAA"), &whole),

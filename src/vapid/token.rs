@@ -1,4 +1,4 @@
-//! The signed token of one origin (RFC 8292 §2) and the header that carries it.
+//! The signed token of one origin (RFC 8292 §2) and the headers that carry it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -62,10 +62,11 @@ pub enum ValidityError {
     NeverFresh,
 }
 
-/// A token for every push resource of one origin, as the header that carries it.
+/// A token for every push resource of one origin, as the headers that may carry it.
 #[derive(Clone, Debug)]
 pub struct Token {
     authorization: HeaderValue,
+    draft_01: HeaderValue,
     signed_at: SystemTime,
     expires_at: SystemTime,
     validity: Validity,
@@ -105,8 +106,11 @@ impl Token {
             exp,
             sub: subject.as_str(),
         };
+        let token = sign(key, &claims)?;
+        let key = key.public_key_base64url();
         Ok(Self {
-            authorization: authorization(key, &claims)?,
+            authorization: credential(format!("vapid t={token}, k={key}"))?,
+            draft_01: credential(format!("WebPush {token}"))?,
             signed_at: now,
             expires_at,
             validity,
@@ -117,6 +121,13 @@ impl Token {
     #[must_use]
     pub fn authorization(&self) -> &HeaderValue {
         &self.authorization
+    }
+
+    /// Returns the value that `Authorization` had before the RFC: `WebPush <token>`
+    /// (draft-ietf-webpush-vapid-01 §2), with the public key in `Crypto-Key: p256ecdsa`.
+    #[must_use]
+    pub fn draft_01(&self) -> &HeaderValue {
+        &self.draft_01
     }
 
     /// Returns when it was signed.
@@ -141,17 +152,16 @@ impl Token {
     }
 }
 
-fn authorization(key: &VapidKey, claims: &Claims<'_>) -> Result<HeaderValue, VapidError> {
+fn sign(key: &VapidKey, claims: &Claims<'_>) -> Result<String, VapidError> {
     let claims = serde_json::to_vec(claims).map_err(|_error| VapidError::Sign)?;
     let signed = format!("{JWT_HEADER}.{}", encode_base64url(&claims));
     let signature = key
         .sign(signed.as_bytes())
         .map_err(|Unspecified| VapidError::Sign)?;
-    let value = format!(
-        "vapid t={signed}.{}, k={}",
-        encode_base64url(signature.as_ref()),
-        key.public_key_base64url()
-    );
+    Ok(format!("{signed}.{}", encode_base64url(signature.as_ref())))
+}
+
+fn credential(value: String) -> Result<HeaderValue, VapidError> {
     let mut header =
         HeaderValue::from_maybe_shared(Bytes::from(value)).map_err(|_invalid| VapidError::Sign)?;
     header.set_sensitive(true);
@@ -244,6 +254,18 @@ mod tests {
     }
 
     #[test]
+    fn the_header_of_draft_01_carries_the_same_token() {
+        let key = key();
+        let token = sign(&key, now()).unwrap();
+        let jwt = token.draft_01().to_str().unwrap();
+        let jwt = jwt.strip_prefix("WebPush ").unwrap();
+        let public = key.public_key_base64url();
+        let whole = format!("vapid t={jwt}, k={public}");
+        assert_eq!(token.authorization().to_str().unwrap(), whole);
+        assert!(verify(&whole).is_some());
+    }
+
+    #[test]
     fn a_token_is_fresh_for_eleven_hours_and_wherever_the_clock_jumps_it_is_safe() {
         let token = sign(&key(), now()).unwrap();
         let hours = Duration::from_hours;
@@ -313,10 +335,12 @@ mod tests {
     #[test]
     fn debug_does_not_show_the_token() {
         let token = sign(&key(), now()).unwrap();
-        assert!(token.authorization().is_sensitive());
+        assert!(token.authorization().is_sensitive() && token.draft_01().is_sensitive());
         let shown = format!("{token:?}");
         assert!(
-            !shown.contains("eyJ") && !shown.contains("vapid"),
+            ["eyJ", "vapid", "WebPush"]
+                .iter()
+                .all(|it| !shown.contains(it)),
             "{shown}"
         );
     }

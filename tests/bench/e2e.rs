@@ -22,7 +22,7 @@ use lapin::BasicProperties;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
 use lapin::types::FieldTable;
 use pushrider::clock::{Clock, SystemClock};
-use pushrider::ece::{Padding, Salt, SenderKey, aes128gcm};
+use pushrider::ece::{Salt, SenderKey, aes128gcm};
 use pushrider::sandbox;
 use pushrider::sandbox::{Running, Script, Wish};
 use pushrider::subscription::{AuthSecret, Keys, UserAgentKey};
@@ -208,7 +208,7 @@ fn encryption_micros() -> f64 {
     let begun = SystemClock.now().mono;
     for _ in 0..TIMES {
         let (sender, salt) = (SenderKey::generate().unwrap(), Salt::random().unwrap());
-        let body = aes128gcm::encrypt(&keys, &[b'x'; 300], Padding::None, sender, salt);
+        let body = aes128gcm::encrypt(&keys, &[b'x'; 300], 0, sender, salt);
         black_box(body.unwrap());
     }
     (SystemClock.now().mono - begun).as_secs_f64() * 1e6 / f64::from(TIMES)

@@ -17,7 +17,7 @@ use lapin::BasicProperties;
 
 use pushrider::broker::{Inbound, Source};
 use pushrider::clock::{FixedJitter, SystemClock};
-use pushrider::ece::{Padding, Salt, SenderKey, aes128gcm};
+use pushrider::ece::{Salt, SenderKey, aes128gcm};
 use pushrider::gate::{self, Gates};
 use pushrider::guard;
 use pushrider::message::Name;
@@ -25,7 +25,7 @@ use pushrider::metrics::Metrics;
 use pushrider::origin::Origin;
 use pushrider::outcome::{Answer, Attempt};
 use pushrider::pipeline::{self, Pipeline};
-use pushrider::plan::{self, App, Apps, EndpointForm, Mode, Results};
+use pushrider::plan::{self, App, Apps, EndpointForm, Mode, RequestRules, Results};
 use pushrider::push_service::{PushRequest, Transport};
 use pushrider::retry::Policy;
 use pushrider::subscription::{AuthSecret, Keys, UserAgentKey};
@@ -69,6 +69,7 @@ fn app() -> App {
         mode: Mode::Send,
         payload_limit: 3993,
         endpoint: EndpointForm::Full,
+        requests: RequestRules::default(),
     }
 }
 
@@ -161,7 +162,7 @@ fn encrypt(c: &mut Criterion) {
         group.bench_function(length.to_string(), |b| {
             b.iter(|| {
                 let (sender, salt) = (SenderKey::generate().unwrap(), Salt::random().unwrap());
-                aes128gcm::encrypt(&keys, &plaintext, Padding::None, sender, salt).unwrap()
+                aes128gcm::encrypt(&keys, &plaintext, 0, sender, salt).unwrap()
             });
         });
     }

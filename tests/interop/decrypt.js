@@ -1,5 +1,5 @@
-// Decrypts what pushrider encrypted with npm's http_ece, and verifies its VAPID header with node's
-// own crypto. Reads one JSON document, writes another; any failure ends it.
+// Decrypts requests of pushrider with npm's http_ece, and verifies their VAPID tokens with node's own
+// crypto. Reads a list in JSON, writes another; any failure ends it.
 "use strict";
 
 const assert = require("node:assert");
@@ -7,22 +7,37 @@ const crypto = require("node:crypto");
 const { readFileSync } = require("node:fs");
 const ece = require("http_ece");
 
-const input = JSON.parse(readFileSync(0, "utf8"));
+// Of a header such as `dh=…;p256ecdsa=…`.
+const parameter = (header, name) => new RegExp(`(?:^|;)${name}=([\\w-]+)(?:;|$)`).exec(header)[1];
 
-function decrypt({ private_key, auth, body }) {
+function decrypt({ user_agent, content_encoding, encryption, crypto_key, body }) {
   const receiver = crypto.createECDH("prime256v1");
-  receiver.setPrivateKey(private_key, "base64url");
+  receiver.setPrivateKey(user_agent.private_key, "base64url");
+  const draft = () => ({
+    salt: parameter(encryption, "salt"),
+    dh: parameter(crypto_key, "dh"),
+  });
   return ece
     .decrypt(Buffer.from(body, "base64url"), {
-      version: "aes128gcm",
+      version: content_encoding,
       privateKey: receiver,
-      authSecret: auth,
+      authSecret: user_agent.auth,
+      ...(content_encoding === "aesgcm" && draft()),
     })
     .toString("base64url");
 }
 
-function verify(authorization) {
-  const [, token, key] = /^vapid t=([\w.-]+), ?k=([\w-]+)$/.exec(authorization);
+function credential({ content_encoding, authorization, crypto_key }) {
+  if (content_encoding === "aesgcm") {
+    const [, token] = /^WebPush ([\w.-]+)$/.exec(authorization);
+    return [token, parameter(crypto_key, "p256ecdsa")];
+  }
+  assert.strictEqual(crypto_key, null);
+  return /^vapid t=([\w.-]+), ?k=([\w-]+)$/.exec(authorization).slice(1);
+}
+
+function verify(request) {
+  const [token, key] = credential(request);
   const point = Buffer.from(key, "base64url");
   const jwk = {
     kty: "EC",
@@ -43,6 +58,9 @@ function verify(authorization) {
   return JSON.parse(Buffer.from(claims, "base64url"));
 }
 
-const plaintexts = input.cases.map(decrypt);
-const claims = verify(input.authorization);
-process.stdout.write(JSON.stringify({ plaintexts, claims }));
+const requests = JSON.parse(readFileSync(0, "utf8"));
+const answer = requests.map((request) => ({
+  plaintext: decrypt(request),
+  claims: verify(request),
+}));
+process.stdout.write(JSON.stringify(answer));

@@ -1,18 +1,18 @@
 // Sends one push with npm's web-push, signed with a key of its own making.
-// Reads {subscription, payload}, writes {status, public_key, private_key}.
+// Reads {subscription, payload, content_encoding}, writes {status, public_key, private_key}.
 "use strict";
 
 const { readFileSync } = require("node:fs");
 const webPush = require("web-push");
 
-const { subscription, payload } = JSON.parse(readFileSync(0, "utf8"));
+const { subscription, payload, content_encoding } = JSON.parse(readFileSync(0, "utf8"));
 const keys = webPush.generateVAPIDKeys();
 const options = {
   vapidDetails: { subject: "mailto:push@example.net", ...keys },
   TTL: 60,
   urgency: "high",
   topic: "interop",
-  contentEncoding: "aes128gcm",
+  contentEncoding: content_encoding,
 };
 
 webPush.sendNotification(subscription, payload, options).then(

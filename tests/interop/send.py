@@ -1,6 +1,6 @@
 """Sends one push with PyPI's pywebpush, signed with a key of its own making.
 
-Reads {subscription, payload}, writes {status, public_key, private_key}.
+Reads {subscription, payload, content_encoding}, writes {status, public_key, private_key}.
 """
 
 import json
@@ -8,7 +8,7 @@ import sys
 from base64 import urlsafe_b64encode
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from py_vapid import Vapid02
+from py_vapid import Vapid01, Vapid02
 from pywebpush import webpush
 
 
@@ -17,7 +17,7 @@ def encode(data):
 
 
 given = json.load(sys.stdin)
-vapid = Vapid02()
+vapid = Vapid01() if given["content_encoding"] == "aesgcm" else Vapid02()
 vapid.generate_keys()
 response = webpush(
     subscription_info=given["subscription"],
@@ -25,6 +25,7 @@ response = webpush(
     vapid_private_key=vapid,
     vapid_claims={"sub": "mailto:push@example.net"},
     ttl=60,
+    content_encoding=given["content_encoding"],
     headers={"Urgency": "high", "Topic": "interop"},
 )
 public_key = vapid.public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)

@@ -1,6 +1,7 @@
 //! Other people's Web Push, against which ours is held: what pushrider encrypts and signs is read by
 //! npm's `http_ece` and PyPI's `http-ece` and `py-vapid`, and the sandbox takes what npm's `web-push`
-//! and PyPI's `pywebpush` send. The packages are put in place by `tests/run.sh`.
+//! and PyPI's `pywebpush` send: each by the RFCs and by the drafts before them. The packages are put
+//! in place by `tests/run.sh`.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,11 +15,12 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use pushrider::clock::{Clock as _, SystemClock};
-use pushrider::ece::{Padding, Salt, SenderKey, aes128gcm};
-use pushrider::message::Name;
+use pushrider::ece::{Salt, SenderKey, aes128gcm, aesgcm};
+use pushrider::message::{Coding, MediaType, Name, PushMessage, Ttl, Urgency};
+use pushrider::push_service;
 use pushrider::sandbox;
 use pushrider::subscription::{
-    AuthSecret, Endpoint, Keys, UserAgentKey, decode_base64, encode_base64url,
+    AuthSecret, Endpoint, Keys, Subscription, UserAgentKey, decode_base64, encode_base64url,
 };
 use pushrider::vapid::{Subject, Token, Validity, VapidKey};
 
@@ -70,68 +72,128 @@ impl Foreign {
 
 const FOREIGN: [Foreign; 2] = [Foreign::Node, Foreign::Python];
 
-fn vapid_key() -> VapidKey {
-    VapidKey::generate(Name::parse("interop").unwrap()).unwrap()
+/// A user agent, as the foreign decoders are told of it.
+struct UserAgent {
+    keys: Keys,
+    secrets: Value,
 }
 
-/// Encrypts a payload for a new user agent; returns what that one needs to read it.
-fn encrypted(payload: &[u8]) -> Value {
-    let private = PrivateKey::generate(&ECDH_P256).unwrap();
-    let scalar: EcPrivateKeyBin<'_> = private.as_be_bytes().unwrap();
-    let public = private.compute_public_key().unwrap();
-    let auth = [7; 16];
-    let keys = Keys {
-        p256dh: UserAgentKey::from_bytes(public.as_ref()).unwrap(),
-        auth: AuthSecret::new(auth),
+impl UserAgent {
+    fn new() -> Self {
+        let private = PrivateKey::generate(&ECDH_P256).unwrap();
+        let scalar: EcPrivateKeyBin<'_> = private.as_be_bytes().unwrap();
+        let public = private.compute_public_key().unwrap();
+        let auth = [7; 16];
+        Self {
+            keys: Keys {
+                p256dh: UserAgentKey::from_bytes(public.as_ref()).unwrap(),
+                auth: AuthSecret::new(auth),
+            },
+            secrets: json!({
+                "private_key": encode_base64url(scalar.as_ref()),
+                "auth": encode_base64url(&auth),
+            }),
+        }
+    }
+}
+
+/// The request of a payload, and what its user agent needs to read it.
+fn sealed(signer: &Signer, coding: Coding, payload: &[u8], padding: usize) -> Value {
+    let UserAgent { keys, secrets } = UserAgent::new();
+    let (sender, salt) = (SenderKey::generate().unwrap(), Salt::random().unwrap());
+    let message = PushMessage {
+        subscription: Subscription {
+            endpoint: signer.endpoint.clone(),
+            keys: None,
+        },
+        content: None,
+        coding,
+        ttl: Ttl::ONE,
+        urgency: Urgency::Normal,
+        topic: None,
+        media_type: MediaType::OctetStream,
     };
-    let body = aes128gcm::encrypt(
-        &keys,
-        payload,
-        Padding::None,
-        SenderKey::generate().unwrap(),
-        Salt::random().unwrap(),
-    );
+    let token = &signer.token;
+    let request = match coding {
+        Coding::Aes128Gcm => {
+            let body = aes128gcm::encrypt(&keys, payload, padding, sender, salt).unwrap();
+            push_service::build(&message, Some(body), token.authorization())
+        }
+        Coding::AesGcm => {
+            let sealed = aesgcm::encrypt(&keys, payload, padding, sender, salt).unwrap();
+            let public_key = signer.key.public_key_base64url();
+            push_service::build_draft(&message, sealed, token.draft_01(), public_key)
+        }
+    };
+    let header = |name| request.headers.get(name).map(|it| it.to_str().unwrap());
     json!({
-        "private_key": encode_base64url(scalar.as_ref()),
-        "auth": encode_base64url(&auth),
-        "body": encode_base64url(&body.unwrap()),
+        "user_agent": secrets,
+        "content_encoding": header("content-encoding"),
+        "authorization": header("authorization"),
+        "encryption": header("encryption"),
+        "crypto_key": header("crypto-key"),
+        "body": encode_base64url(&request.body),
     })
+}
+
+/// An application server, and its token for one endpoint.
+struct Signer {
+    key: VapidKey,
+    endpoint: Endpoint,
+    token: Token,
+}
+
+impl Signer {
+    fn new(now: SystemTime) -> Self {
+        let key = VapidKey::generate(Name::parse("interop").unwrap()).unwrap();
+        let endpoint = Endpoint::parse("https://push.example.net:8443/push/token").unwrap();
+        let subject = Subject::parse("mailto:push@example.net").unwrap();
+        let validity = Validity::default();
+        let token = Token::sign(&key, endpoint.origin(), &subject, now, validity).unwrap();
+        Self {
+            key,
+            endpoint,
+            token,
+        }
+    }
 }
 
 #[tokio::test]
 async fn what_we_encrypt_and_sign_is_read_by_other_peoples_code() {
-    let payloads: Vec<Vec<u8>> = [0, 1, 300, 3993]
-        .map(|length: usize| (0..=u8::MAX).cycle().take(length).collect())
-        .into();
-    let endpoint = Endpoint::parse("https://push.example.net:8443/push/token").unwrap();
     let now = SystemClock.now().wall;
-    let token = Token::sign(
-        &vapid_key(),
-        endpoint.origin(),
-        &Subject::parse("mailto:push@example.net").unwrap(),
-        now,
-        Validity::default(),
-    );
-    let token = token.unwrap();
-    let cases: Vec<_> = payloads.iter().map(|payload| encrypted(payload)).collect();
-    let authorization = token.authorization().to_str().unwrap();
-    let input = json!({ "cases": cases, "authorization": authorization });
+    let signer = Signer::new(now);
+    let cases = [
+        (Coding::Aes128Gcm, 0, 0),
+        (Coding::Aes128Gcm, 1, 0),
+        (Coding::Aes128Gcm, 300, 0),
+        (Coding::Aes128Gcm, 300, 212),
+        (Coding::Aes128Gcm, 1, 3992),
+        (Coding::Aes128Gcm, 3993, 0),
+        (Coding::AesGcm, 0, 0),
+        (Coding::AesGcm, 1, 0),
+        (Coding::AesGcm, 300, 0),
+        (Coding::AesGcm, 300, 212),
+        (Coding::AesGcm, 1, 4076),
+        (Coding::AesGcm, 3993, 0),
+        (Coding::AesGcm, 4077, 0),
+    ];
+    let payload = |length| -> Vec<u8> { (0..=u8::MAX).cycle().take(length).collect() };
+    let requests: Vec<_> = cases
+        .iter()
+        .map(|(coding, length, padding)| sealed(&signer, *coding, &payload(*length), *padding))
+        .collect();
     for foreign in FOREIGN {
-        let answer = foreign.run("decrypt", &input, None).await;
-        let plaintexts = answer["plaintexts"].as_array().unwrap();
-        assert_eq!(plaintexts.len(), payloads.len());
-        for (plaintext, payload) in plaintexts.iter().zip(&payloads) {
-            let plaintext = decode_base64(plaintext.as_str().unwrap()).unwrap();
-            assert!(
-                &plaintext == payload,
-                "{foreign:?}: {} bytes",
-                payload.len()
-            );
+        let answer = foreign.run("decrypt", &json!(requests), None).await;
+        let read = answer.as_array().unwrap();
+        assert_eq!(read.len(), cases.len());
+        for (read, case) in read.iter().zip(&cases) {
+            let plaintext = decode_base64(read["plaintext"].as_str().unwrap()).unwrap();
+            assert!(plaintext == payload(case.1), "{foreign:?}: {case:?}");
+            let claims = &read["claims"];
+            assert_eq!(claims["aud"], "https://push.example.net:8443");
+            assert_eq!(claims["sub"], "mailto:push@example.net");
+            assert_eq!(claims["exp"], seconds(now) + 12 * 3600);
         }
-        let claims = &answer["claims"];
-        assert_eq!(claims["aud"], "https://push.example.net:8443");
-        assert_eq!(claims["sub"], "mailto:push@example.net");
-        assert_eq!(claims["exp"], seconds(now) + 12 * 3600);
     }
 }
 
@@ -145,18 +207,27 @@ async fn the_sandbox_takes_what_other_people_send_and_we_take_their_keys() {
     let directory = tempfile::tempdir().unwrap();
     let ca = directory.path().join("ca.pem");
     std::fs::write(&ca, sandbox.ca_pem()).unwrap();
-    for foreign in FOREIGN {
+    for (foreign, coding) in [
+        (Foreign::Node, Coding::Aes128Gcm),
+        (Foreign::Node, Coding::AesGcm),
+        (Foreign::Python, Coding::Aes128Gcm),
+        (Foreign::Python, Coding::AesGcm),
+    ] {
         let subscription = sandbox.subscribe(sandbox::Wish::default()).unwrap();
         let payload = format!("grüße von {foreign:?}");
-        let input = json!({ "subscription": subscription, "payload": payload });
+        let coding = coding.name();
+        let input = json!({
+            "subscription": subscription, "payload": payload, "content_encoding": coding,
+        });
         let answer = foreign.run("send", &input, Some(&ca)).await;
-        assert_eq!(answer["status"], 201, "{foreign:?}");
+        assert_eq!(answer["status"], 201, "{foreign:?} {coding}");
 
         let messages = sandbox.messages(Some(&subscription.id));
         let [message] = messages.as_slice() else {
-            panic!("{foreign:?}: {messages:?}");
+            panic!("{foreign:?} {coding}: {messages:?}");
         };
-        assert_eq!(message.error, None, "{foreign:?}");
+        assert_eq!(message.error, None, "{foreign:?} {coding}");
+        assert_eq!(message.content_encoding.as_deref(), Some(coding));
         assert_eq!(message.text.as_deref(), Some(payload.as_str()));
         assert_eq!(message.urgency.as_deref(), Some("high"));
         assert_eq!(message.topic.as_deref(), Some("interop"));

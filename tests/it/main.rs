@@ -21,6 +21,8 @@ mod main_job;
 #[cfg(test)]
 mod readme;
 #[cfg(test)]
+mod requests;
+#[cfg(test)]
 mod starvation;
 #[cfg(test)]
 mod support;

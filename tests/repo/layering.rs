@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::sources::{root, rust_files, without_tests};
 
 /// Every module of the library, in the order of `lib.rs`: one may name itself and what is before it.
-const ORDER: [&str; 29] = [
+const ORDER: [&str; 30] = [
     "clock",
     "secret",
     "origin",
@@ -18,6 +18,7 @@ const ORDER: [&str; 29] = [
     "guard",
     "ece",
     "vapid",
+    "declarative",
     "wire",
     "plan",
     "tokens",

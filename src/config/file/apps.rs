@@ -1,8 +1,10 @@
 //! The sections about applications and their keys.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Deserializer, Error, IntoDeserializer, Unexpected, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::config::text::{SecretText, Text};
 use crate::config::units::{HOUR, SECOND, Size, Span};
@@ -22,6 +24,10 @@ pub(in crate::config) struct App {
     pub(in crate::config) results: Results,
     pub(in crate::config) mode: Mode,
     pub(in crate::config) payload_limit: Size<1, PAYLOAD>,
+    pub(in crate::config) payload_limits: PayloadLimits,
+    pub(in crate::config) padding: Padding,
+    pub(in crate::config) aesgcm: bool,
+    pub(in crate::config) declarative_content_type: MediaType,
     pub(in crate::config) endpoint: Endpoint,
 }
 
@@ -35,6 +41,10 @@ impl Default for App {
             results: Results::All,
             mode: Mode::Send,
             payload_limit: Size::of(PAYLOAD),
+            payload_limits: PayloadLimits::default(),
+            padding: Padding::None,
+            aesgcm: false,
+            declarative_content_type: MediaType::OctetStream,
             endpoint: Endpoint::Full,
         }
     }
@@ -60,6 +70,96 @@ pub(in crate::config) enum Mode {
 pub(in crate::config) enum Endpoint {
     Full,
     Fingerprint,
+}
+
+/// `payload_limits` of an application: one family of push services each.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct PayloadLimits {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) fcm: Option<Size<1, PAYLOAD>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) mozilla: Option<Size<1, PAYLOAD>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) apple: Option<Size<1, PAYLOAD>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) wns: Option<Size<1, PAYLOAD>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) ntfy: Option<Size<1, PAYLOAD>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) nextpush: Option<Size<1, PAYLOAD>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) other: Option<Size<1, PAYLOAD>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::config) enum MediaType {
+    #[serde(rename = "application/octet-stream")]
+    OctetStream,
+    #[serde(rename = "application/notification+json")]
+    Notification,
+}
+
+/// `"none"`, `"ceiling"`, or the size of a block.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::config) enum Padding {
+    None,
+    Block(Size<2, PAYLOAD>),
+    Ceiling,
+}
+
+impl Serialize for Padding {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::None => serializer.serialize_str("none"),
+            Self::Block(size) => size.serialize(serializer),
+            Self::Ceiling => serializer.serialize_str("ceiling"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Padding {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Written;
+
+        impl Visitor<'_> for Written {
+            type Value = Padding;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(
+                    f,
+                    "\"none\", \"ceiling\" or a size from \"2B\" to \"{PAYLOAD}B\""
+                )
+            }
+
+            fn visit_u64<E: Error>(self, bytes: u64) -> Result<Padding, E> {
+                let block = Size::deserialize(IntoDeserializer::<E>::into_deserializer(bytes));
+                block
+                    .map(Padding::Block)
+                    .map_err(|_| E::invalid_value(Unexpected::Unsigned(bytes), &self))
+            }
+
+            fn visit_i64<E: Error>(self, bytes: i64) -> Result<Padding, E> {
+                match u64::try_from(bytes) {
+                    Ok(bytes) => self.visit_u64(bytes),
+                    Err(_) => Err(E::invalid_value(Unexpected::Signed(bytes), &self)),
+                }
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Padding, E> {
+                let block = || Size::deserialize(IntoDeserializer::<E>::into_deserializer(text));
+                match text {
+                    "none" => Ok(Padding::None),
+                    "ceiling" => Ok(Padding::Ceiling),
+                    _ => block()
+                        .map(Padding::Block)
+                        .map_err(|_| E::invalid_value(Unexpected::Str(text), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Written)
+    }
 }
 
 /// `[keys.ID]`

@@ -15,7 +15,7 @@ mod apps;
 mod broker;
 mod sending;
 
-pub(super) use self::apps::{App, Endpoint, Key, Mode, Results};
+pub(super) use self::apps::{App, Endpoint, Key, MediaType, Mode, Padding, Results};
 pub(super) use self::broker::{Broker, Declare, Delay, Lane};
 pub(super) use self::sending::{Gate, Guard, Push, Retry};
 

@@ -1,6 +1,7 @@
 //! The applications of `[apps]`, and the ring of keys of each.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use crate::config::file::{self, File};
@@ -9,8 +10,10 @@ use crate::config::resolve::keys::{self, Keys};
 use crate::config::resolve::{Reported, Scope};
 use crate::config::shape::{looks_secret, nearest, one_of};
 use crate::config::text::Text;
-use crate::message::Name;
-use crate::plan::{App, EndpointForm, Mode, Results};
+use crate::ece::Padding;
+use crate::message::{MediaType, Name};
+use crate::origin::Service;
+use crate::plan::{App, EndpointForm, Mode, RequestRules, Results};
 use crate::vapid::{KeyRing, Subject, VapidKey};
 
 /// Resolves `[apps]` and `[keys]`.
@@ -56,12 +59,45 @@ fn one(
             file::Mode::Send => Mode::Send,
             file::Mode::DryRun => Mode::DryRun,
         },
-        payload_limit: usize::try_from(app.payload_limit.get()).unwrap_or(usize::MAX),
+        payload_limit: app.payload_limit.bytes(),
         endpoint: match app.endpoint {
             file::Endpoint::Full => EndpointForm::Full,
             file::Endpoint::Fingerprint => EndpointForm::Fingerprint,
         },
+        requests: requests(app),
     }))
+}
+
+fn requests(app: &file::App) -> RequestRules {
+    let limits = &app.payload_limits;
+    let own = [
+        (Service::Fcm, limits.fcm),
+        (Service::Mozilla, limits.mozilla),
+        (Service::Apple, limits.apple),
+        (Service::Wns, limits.wns),
+        (Service::Ntfy, limits.ntfy),
+        (Service::NextPush, limits.nextpush),
+        (Service::Other, limits.other),
+    ];
+    let own = own.into_iter();
+    RequestRules {
+        aesgcm: app.aesgcm,
+        padding: match app.padding {
+            file::Padding::None => Padding::None,
+            file::Padding::Block(block) => {
+                let block = u16::try_from(block.get()).ok().and_then(NonZeroU16::new);
+                block.map_or(Padding::ToCeiling, Padding::ToBlock)
+            }
+            file::Padding::Ceiling => Padding::ToCeiling,
+        },
+        declarative: match app.declarative_content_type {
+            file::MediaType::OctetStream => MediaType::OctetStream,
+            file::MediaType::Notification => MediaType::Notification,
+        },
+        payload_limits: own
+            .filter_map(|(service, limit)| Some((service, limit?.bytes())))
+            .collect(),
+    }
 }
 
 fn app_name(section: &str, name: &str, scope: &mut Scope<'_>) -> Result<Name, Reported> {
