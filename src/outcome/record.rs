@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::message::Name;
 
-use super::{Outcome, Reason};
+use super::{Again, Outcome, Reason};
 
 /// The end of one recipient: what its result, its log line and its metrics say.
 #[derive(Clone, Debug)]
@@ -77,4 +77,10 @@ pub enum Warning {
     /// `content_encoding: aesgcm`, which the app does not allow.
     #[error("aes128gcm_used: content_encoding aesgcm is obsolete; aes128gcm was sent instead")]
     LegacyCoding,
+    /// The first request was refused for something that a second one, at once, left out or mended.
+    #[error(
+        "second_request: the push service refused the first request; a second one, sent at once, \
+         differs in this: {}", .0.name()
+    )]
+    SecondRequest(Again),
 }
