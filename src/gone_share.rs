@@ -62,6 +62,8 @@ mod tests {
 
     use super::*;
 
+    const NONE: [bool; 0] = [];
+
     /// Notes `count` answers of which every `nth` is gone; returns the changes.
     fn note(share: &mut GoneShare, count: u32, nth: u32) -> Vec<bool> {
         (1..=count)
@@ -72,17 +74,17 @@ mod tests {
     #[test]
     fn it_rises_when_most_are_gone_and_falls_when_few_are() {
         let mut share = GoneShare::default();
-        assert_eq!(note(&mut share, 10_000, 20), [], "one of twenty");
-        assert_eq!(note(&mut share, 10_000, 2), [], "half of them");
+        assert_eq!(note(&mut share, 10_000, 20), NONE, "one of twenty");
+        assert_eq!(note(&mut share, 10_000, 2), NONE, "half of them");
         assert_eq!(note(&mut share, 1000, 1), [true], "all of them");
-        assert_eq!(note(&mut share, 10_000, 3), [], "a third of them");
+        assert_eq!(note(&mut share, 10_000, 3), NONE, "a third of them");
         assert_eq!(note(&mut share, 10_000, 20), [false]);
     }
 
     #[test]
     fn a_few_answers_tell_nothing() {
         let mut share = GoneShare::default();
-        assert_eq!(note(&mut share, LEAST - 1, 1), []);
+        assert_eq!(note(&mut share, LEAST - 1, 1), NONE);
         assert_eq!(note(&mut share, 1, 1), [true]);
     }
 
