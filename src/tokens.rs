@@ -58,7 +58,7 @@ struct Kept {
 pub struct Authorization {
     /// The token.
     pub token: Arc<Token>,
-    /// How long ago it was signed.
+    /// How long ago it was signed, by the clock that says longer.
     pub age: Duration,
     /// Whether it was signed just now.
     pub signed: bool,
@@ -137,8 +137,10 @@ impl Kept {
     }
 
     fn authorization(self, signed: bool, now: Now) -> Authorization {
+        // A machine that slept has a monotonic clock that slept too.
+        let shown = now.wall.duration_since(self.token.signed_at());
         Authorization {
-            age: self.age(now),
+            age: self.age(now).max(shown.unwrap_or_default()),
             token: self.token,
             signed,
         }

@@ -48,11 +48,9 @@ impl<T: Transport> Pipeline<T> {
                 suspended = suspended.max(Some((left, key.name())));
                 continue;
             }
-            if misfit.is_some() {
-                self.metrics.second_request(Again::AnotherKey);
-            }
+            let change = misfit.is_some().then_some(Again::AnotherKey);
             effort.begins_with(key.name(), default_key(app, &push));
-            match self.try_key(app, key, &mut push, &mut effort).await {
+            match self.try_key(app, key, change, &mut push, &mut effort).await {
                 Err(fate) => return fate,
                 Ok(exchange) if exchange.verdict.is_key_mismatch() => {
                     effort.last_status = exchange.status;
@@ -73,32 +71,40 @@ impl<T: Transport> Pipeline<T> {
 
     /// Makes the request with one key, and a second one where that may fare better at once; an
     /// error is the fate of who got no answer.
+    ///
+    /// A request that was certainly not seen does not count as the first.
     async fn try_key(
         &self,
         app: &App,
         key: &VapidKey,
+        mut change: Option<Again>,
         push: &mut Push,
         effort: &mut Effort<'_>,
     ) -> Result<Exchange, Fate> {
         let message = &push.message;
         let endpoint = &message.subscription.endpoint;
         let permit = self.admit(endpoint, key.name(), effort).await?;
-        let passage = effort.passage;
-        effort.requests += 1;
-        let first = self.exchange(app, key, message, passage, None).await;
-        let mut exchange = first.map_err(|fault| self.unsendable(&fault, key))?;
-        let again = exchange.verdict.again;
-        if let Some(again) = again.filter(|again| can_change(message, *again)) {
-            if again == Again::FreshToken {
-                let origin = endpoint.origin();
-                self.tokens.refused(app, key, origin, &exchange.token);
+        let exchange = loop {
+            if let Some(change) = change {
+                self.metrics.second_request(change);
+                push.warnings.extend(told(change));
             }
-            self.metrics.second_request(again);
             effort.requests += 1;
-            let second = self.exchange(app, key, message, passage, Some(again)).await;
-            exchange = second.map_err(|fault| self.unsendable(&fault, key))?;
-            push.warnings.extend(told(again));
-        }
+            let exchange = self.exchange(app, key, message, effort.passage, change);
+            let exchange = exchange
+                .await
+                .map_err(|fault| self.unsendable(&fault, key))?;
+            match exchange.verdict.again {
+                Some(again) if may_follow(change, again) && can_change(message, again) => {
+                    if again == Again::FreshToken {
+                        let origin = endpoint.origin();
+                        self.tokens.refused(app, key, origin, &exchange.token);
+                    }
+                    change = Some(again);
+                }
+                Some(_) | None => break exchange,
+            }
+        };
         // A request that was not made tells nothing of the push service.
         if app.mode == Mode::Send {
             self.report(endpoint, key.name(), permit, &exchange.verdict);
@@ -160,6 +166,18 @@ impl<T: Transport> Pipeline<T> {
 /// The key that signs if nothing was learned.
 fn default_key<'a>(app: &'a App, push: &'a Push) -> &'a Name {
     push.key.as_ref().unwrap_or(&app.ring.primary).name()
+}
+
+/// Tells whether a request that changed one thing may be followed by one that changes another: only
+/// what no service has answered may, or the first with a key.
+fn may_follow(change: Option<Again>, again: Again) -> bool {
+    match change {
+        None | Some(Again::AnotherKey) => true,
+        Some(Again::AsItWas) => again != Again::AsItWas,
+        Some(Again::FreshToken | Again::WithoutTopic | Again::TtlOfOne | Again::OtherCoding) => {
+            false
+        }
+    }
 }
 
 /// What a result says of a second request whose reason nothing else in it tells.
