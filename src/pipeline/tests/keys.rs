@@ -86,6 +86,7 @@ async fn a_copy_that_waits_begins_with_the_key_it_had_come_to() {
     let owed = house.pipeline.process(&inbound(to("a", json!({})))).await;
     assert_eq!(outline(&owed), ["wait 5s service_unavailable 1"]);
     let restarted = house_of(app, [], 100);
+    restarted.clock.advance(Duration::from_secs(5));
     let later = restarted.pipeline.process(&returned(&owed[0])).await;
     let result = parsed(&later[0]);
     assert_eq!(
