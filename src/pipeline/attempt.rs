@@ -19,7 +19,7 @@ use crate::wire::headers::Passage;
 use super::Pipeline;
 use super::exchange::Exchange;
 use super::fate::{Effort, Fate, Hold};
-use super::request::{Unsendable, can_change};
+use super::request::{Unsendable, changed};
 
 impl<T: Transport> Pipeline<T> {
     /// Makes one attempt; a panic is its own fate.
@@ -39,12 +39,15 @@ impl<T: Transport> Pipeline<T> {
 
     /// Tries one key after the other until one fits.
     async fn attempt(&self, app: &App, mut push: Push, terms: &Terms, passage: &Passage) -> Fate {
-        let mut effort = Effort::new(terms, passage);
-        let origin = push.message.subscription.endpoint.origin().clone();
+        let endpoint = push.message.subscription.endpoint.clone();
+        let mut effort = Effort::new(endpoint.service(), terms, passage);
         let (mut misfit, mut suspended) = (None, None);
         for key in self.keys_to_try(app, &push, passage) {
             let now = self.clock.now().mono;
-            if let Some(left) = self.mismatches.suspended(&origin, key.name(), now) {
+            if let Some(left) = self
+                .mismatches
+                .suspended(endpoint.origin(), key.name(), now)
+            {
                 suspended = suspended.max(Some((left, key.name())));
                 continue;
             }
@@ -95,7 +98,7 @@ impl<T: Transport> Pipeline<T> {
                 .await
                 .map_err(|fault| self.unsendable(&fault, key))?;
             match exchange.verdict.again {
-                Some(again) if may_follow(change, again) && can_change(message, again) => {
+                Some(again) if may_follow(change, again) && changed(message, again).is_some() => {
                     if again == Again::FreshToken {
                         let origin = endpoint.origin();
                         self.tokens.refused(app, key, origin, &exchange.token);
@@ -150,7 +153,8 @@ impl<T: Transport> Pipeline<T> {
         effort.key = None;
         let own = || {
             let passes = effort.passage.pass.saturating_add(1);
-            self.settings.retry.back_off(passes, self.jitter.draw())
+            self.retry(effort.service)
+                .back_off(passes, self.jitter.draw())
         };
         self.hold(Hold::KeyMismatch, wait.unwrap_or_else(own), &effort)
     }

@@ -47,6 +47,9 @@ impl<T: Transport> Pipeline<T> {
         let request = self.prepare(message, &authorization, again)?;
         let endpoint = &message.subscription.endpoint;
         let sent = self.clock.now();
+        if app.mode == Mode::DryRun {
+            return Ok(dry_run(sent.wall, authorization.token));
+        }
         let context = Context {
             service: endpoint.service(),
             listed: endpoint.listed(),
@@ -55,38 +58,43 @@ impl<T: Transport> Pipeline<T> {
             tried: again,
             token_age: authorization.age,
             body_len: request.body.len(),
-            retry_after_cap: self.settings.retry.retry_after_cap,
+            retry_after_cap: self.retry(endpoint.service()).retry_after_cap,
         };
         let in_flight = self.metrics.request_in_flight(endpoint.service());
-        let attempt = match app.mode {
-            Mode::Send => {
-                self.transport
-                    .post(request, self.settings.push_timeout)
-                    .await
-            }
-            Mode::DryRun => return Ok(dry_run(sent.wall, authorization.token)),
-        };
+        let posting = self.transport.post(request, self.settings.push_timeout);
+        let attempt = posting.await;
         drop(in_flight);
+        Ok(self.understand(endpoint, &attempt, context, sent, authorization.token))
+    }
+
+    fn understand(
+        &self,
+        endpoint: &Endpoint,
+        attempt: &Attempt,
+        context: Context,
+        sent: Now,
+        token: Arc<Token>,
+    ) -> Exchange {
         let now = self.clock.now();
-        let verdict = classify::classify(&attempt, context, now.wall);
+        let verdict = classify::classify(attempt, context, now.wall);
         let elapsed = now.mono.saturating_duration_since(sent.mono);
         self.metrics
             .exchange(endpoint.service(), verdict.meaning, elapsed);
-        let answer = match &attempt {
+        let answer = match attempt {
             Attempt::Answered(answer) => Some(answer),
             Attempt::Failed(_) => None,
         };
         if let Some(answer) = answer {
             self.compare_clocks(endpoint, answer, now);
         }
-        Ok(Exchange {
+        Exchange {
             verdict,
             status: answer.map(|answer| answer.status.as_u16()),
             message_url: answer.and_then(location),
             sent_at: sent.wall,
             elapsed,
-            token: authorization.token,
-        })
+            token,
+        }
     }
 
     /// Compares the clock of an answer with ours; of strangers' clocks no operator need hear.

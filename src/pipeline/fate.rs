@@ -4,10 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use crate::gate::{Deferral, Why};
 use crate::message::Name;
+use crate::origin::Service;
 use crate::outcome::{Reason, Record, Verdict, Waiting};
 use crate::plan::Terms;
 use crate::push_service::Transport;
-use crate::retry::{Decision, Lifetime};
+use crate::retry::{Decision, Lifetime, Policy};
 use crate::wire::headers::Passage;
 
 use super::Pipeline;
@@ -57,6 +58,7 @@ pub(super) enum Hold {
 
 /// What was done for a recipient so far, in this pass and before.
 pub(super) struct Effort<'a> {
+    pub(super) service: Service,
     pub(super) terms: &'a Terms,
     pub(super) passage: &'a Passage,
     pub(super) requests: u32,
@@ -65,8 +67,9 @@ pub(super) struct Effort<'a> {
 }
 
 impl<'a> Effort<'a> {
-    pub(super) fn new(terms: &'a Terms, passage: &'a Passage) -> Self {
+    pub(super) fn new(service: Service, terms: &'a Terms, passage: &'a Passage) -> Self {
         Self {
+            service,
             terms,
             passage,
             requests: passage.requests,
@@ -117,17 +120,17 @@ impl<T: Transport> Pipeline<T> {
             verdict, status, ..
         } = exchange;
         if verdict.is_vapid_fault() {
-            let wait = verdict.after.unwrap_or(self.settings.retry.cap);
+            let wait = verdict.after.unwrap_or(self.retry(effort.service).cap);
             return self.hold(Hold::VapidRejected, wait, &effort.answered(status));
         }
         let attempts = effort.passage.attempts + 1;
         let settled_at = self.clock.now().wall;
         let lifetime = effort.lifetime(settled_at);
-        match self
-            .settings
-            .retry
-            .decide(&verdict, attempts, lifetime, self.jitter.draw())
-        {
+        let jitter = self.jitter.draw();
+        let decision = self
+            .retry(effort.service)
+            .decide(&verdict, attempts, lifetime, jitter);
+        match decision {
             Decision::Again(after) => Fate::Waits(Wait {
                 attempts,
                 last_status: status,
@@ -147,6 +150,11 @@ impl<T: Transport> Pipeline<T> {
                 detail: detail(reason, verdict),
             }),
         }
+    }
+
+    /// Returns how a push service is retried.
+    pub(super) fn retry(&self, _service: Service) -> &Policy {
+        &self.settings.retry
     }
 
     /// Sends a recipient that was not admitted to wait, or ends it if it has no time for that.

@@ -46,7 +46,9 @@ impl<T: Transport> Pipeline<T> {
         authorization: &Authorization,
         again: Option<Again>,
     ) -> Result<PushRequest, Unsendable> {
-        let message = changed(message, again);
+        let message = again
+            .and_then(|again| changed(message, again))
+            .unwrap_or(Cow::Borrowed(message));
         let subscription = &message.subscription;
         let body = match (&message.content, &subscription.keys) {
             (Some(content), Some(keys)) => Some(aes128gcm::encrypt(
@@ -66,24 +68,21 @@ impl<T: Transport> Pipeline<T> {
     }
 }
 
-/// Tells whether a second request can differ from the first in this way.
-pub(super) fn can_change(message: &PushMessage, again: Again) -> bool {
+/// Returns the message of a second request with the same key; `None` if it could not differ from the
+/// first, and is not worth making.
+pub(super) fn changed(message: &PushMessage, again: Again) -> Option<Cow<'_, PushMessage>> {
+    let mut other = Cow::Borrowed(message);
     match again {
-        Again::AsItWas | Again::FreshToken => true,
-        Again::WithoutTopic => message.topic.is_some(),
-        Again::TtlOfOne => message.ttl.seconds() == 0,
-        // Other keys and codings are not a matter of the message alone.
-        Again::AnotherKey | Again::OtherCoding => false,
+        Again::AsItWas | Again::FreshToken => {}
+        Again::WithoutTopic => {
+            message.topic.as_ref()?;
+            other.to_mut().topic = None;
+        }
+        Again::TtlOfOne => {
+            let one = Ttl::clamped(1);
+            (message.ttl < one).then(|| other.to_mut().ttl = one)?;
+        }
+        Again::AnotherKey | Again::OtherCoding => return None,
     }
-}
-
-fn changed(message: &PushMessage, again: Option<Again>) -> Cow<'_, PushMessage> {
-    let mut changed = Cow::Borrowed(message);
-    match again {
-        Some(Again::WithoutTopic) => changed.to_mut().topic = None,
-        Some(Again::TtlOfOne) => changed.to_mut().ttl = message.ttl.max(Ttl::clamped(1)),
-        Some(Again::AsItWas | Again::FreshToken | Again::AnotherKey | Again::OtherCoding)
-        | None => {}
-    }
-    changed
+    Some(other)
 }

@@ -126,6 +126,18 @@ async fn nobody_is_called_a_mismatch_before_the_key_is_proved() {
 }
 
 #[tokio::test]
+async fn what_is_queued_for_a_mismatch_costs_no_request_and_is_told_once() {
+    let house = house_of(ring(&["main"]), [Says::Status(201), MISMATCH], 100);
+    sent(&house, to("fine", json!({}))).await;
+    let older = json!({ "created_at": "2026-11-21T11:59:00Z" });
+    assert_eq!(comes_to(&house, to("a", older.clone())).await.len(), 2);
+    let buried = comes_to(&house, to("a", older)).await;
+    assert_eq!(buried, ["delivery.shop.rejected._ key_mismatch"]);
+    assert_eq!(requests(&house), 2);
+    sent(&house, to("a", json!({}))).await;
+}
+
+#[tokio::test]
 async fn a_suspended_key_is_passed_over_while_another_may_fit() {
     let script = (0..10).map(|_| MISMATCH);
     let house = house_of(ring(&["wrong", "old"]), script, 100);
