@@ -134,10 +134,10 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_push_service_called_gone_has_a_tombstone() {
+    fn only_what_a_push_service_called_gone_or_anothers_has_a_tombstone() {
         for reason in Reason::ALL {
-            let gone = reason.outcome() == Outcome::Gone;
-            assert_eq!(Tombstone::of(&sent(reason, 410)).is_some(), gone);
+            let told = reason.outcome() == Outcome::Gone || reason == Reason::KeyMismatch;
+            assert_eq!(Tombstone::of(&sent(reason, 410)).is_some(), told);
             let unasked = Record::unsent(reason, noon(), "");
             assert_eq!(Tombstone::of(&unasked), None, "{}", reason.name());
         }
