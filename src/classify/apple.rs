@@ -62,9 +62,13 @@ pub(super) fn words(said: &Said<'_>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use crate::classify::Context;
     use crate::classify::tests::{check, context};
     use crate::origin::Service;
 
+    // push-services.md §1.3
     #[test]
     fn its_reasons_are_understood_whatever_the_status() {
         let fault = "retryable vapid_rejected after 900s pause key";
@@ -161,8 +165,8 @@ mod tests {
 
     #[test]
     fn a_young_token_that_is_refused_is_not_signed_anew() {
-        let young = crate::classify::Context {
-            token_age: std::time::Duration::from_secs(60),
+        let young = Context {
+            token_age: Duration::from_secs(60),
             ..context(Service::Apple)
         };
         check(

@@ -61,9 +61,14 @@ pub(super) fn sign(said: &Said<'_>) -> Option<Sign> {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, StatusCode};
+
+    use super::*;
     use crate::classify::tests::{check, context};
     use crate::origin::Service;
+    use crate::outcome::Answer;
 
+    // push-services.md §1.2
     #[test]
     fn its_texts_are_understood() {
         let page = "<HTML>\n<HEAD>\n<TITLE>UnauthorizedRegistration</TITLE>\n</HEAD>\n<BODY \
@@ -223,5 +228,19 @@ mod tests {
                 ),
             ],
         );
+    }
+
+    #[test]
+    fn no_marker_hides_another() {
+        for Marker(statuses, text, meant) in MARKERS {
+            for status in *statuses {
+                let answer = Answer {
+                    status: StatusCode::from_u16(*status).unwrap(),
+                    headers: HeaderMap::new(),
+                    excerpt: text.to_uppercase().into(),
+                };
+                assert_eq!(sign(&Said::new(&answer)), Some(*meant), "{status} {text}");
+            }
+        }
     }
 }

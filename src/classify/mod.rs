@@ -6,11 +6,13 @@
 //! decided once for all of them, and what no room recognises is judged by its status alone. The
 //! table is push-services.md §2, in its order, and "row" is a row of it.
 //!
-//! Two asymmetries are on purpose. A subscription ends only on a service's plain word, because a
+//! Three asymmetries are on purpose. A subscription ends only on a service's plain word, because a
 //! wrong `gone` deletes a subscriber and a wrong retry costs a request. And a host outside the list
 //! of the large services is a stranger: its 404 may come from a reverse proxy in trouble and must
 //! be said twice, its 401 and 403 speak of its own access control rather than of our VAPID token,
-//! and its words are not repeated.
+//! and its words are not repeated. And a key is paused only where nothing it signs is taken: even
+//! the large services have paths that are not for VAPID and refuse whatever it signs, and a
+//! stranger who subscribes such a path must not stop the messages of others.
 
 mod apple;
 mod fcm;
@@ -49,6 +51,8 @@ pub struct Context {
     pub tried: Option<Again>,
     /// How old the VAPID token was that signed the request.
     pub token_age: Duration,
+    /// Whether the service has lately taken what the same key signed.
+    pub key_proved: bool,
     /// The bytes of the request's body.
     pub body_len: usize,
     /// The longest wait that a service may ask for.
@@ -57,6 +61,18 @@ pub struct Context {
 
 /// How long a stranger's 404 is left to settle before it is asked again.
 const NOT_FOUND_AGAIN: Duration = Duration::from_secs(600);
+
+/// The headers that may tell answers of one status apart.
+const EVIDENCE: [&str; 8] = [
+    "content-type",
+    "server",
+    "via",
+    "www-authenticate",
+    "x-wns-error-description",
+    "x-wns-status",
+    "x-wns-notificationstatus",
+    "retry-after",
+];
 
 /// Statuses that mean the same wherever they come from, so that no marker is missed.
 const PLAIN: [u16; 9] = [405, 408, 413, 425, 429, 500, 502, 503, 504];
@@ -78,6 +94,20 @@ pub fn classify(attempt: &Attempt, context: Context, now: SystemTime) -> Verdict
         Attempt::Answered(answer) => of_answer(answer, context, now),
         Attempt::Failed(failure) => of_failure(*failure, context),
     }
+}
+
+/// Describes an answer to those who may teach this room to recognise it: the headers that may tell
+/// it from others and the beginning of its body, in at most 512 bytes, without secrets.
+#[must_use]
+pub fn evidence(answer: &Answer) -> Box<str> {
+    let said = Said::new(answer);
+    let header = |name: &&str| {
+        let value = words::plain(said.header(name)?.as_bytes())?;
+        Some(format!("{name}: {value}"))
+    };
+    let body = words::plain(said.body).map(|body| format!("body: {body}"));
+    let lines: Vec<_> = EVIDENCE.iter().filter_map(header).chain(body).collect();
+    words::cut(&lines.join("; ")).into()
 }
 
 fn of_answer(answer: &Answer, context: Context, now: SystemTime) -> Verdict {
@@ -236,7 +266,8 @@ fn theirs(said: &Said<'_>, service: Service, listed: Listed) -> Option<Box<str>>
         Service::Mozilla => mozilla::words(said),
         Service::Apple => apple::words(said),
         Service::Wns => wns::words(said),
-        Service::Fcm | Service::Ntfy | Service::NextPush | Service::Other => None,
+        Service::Ntfy => unifiedpush::ntfy_words(said),
+        Service::Fcm | Service::NextPush | Service::Other => None,
     };
     match words {
         Some(words) => words::plain(words.as_bytes()),

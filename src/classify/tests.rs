@@ -23,6 +23,7 @@ pub(super) fn context(service: Service) -> Context {
         last_status: None,
         tried: None,
         token_age: Duration::from_secs(7200),
+        key_proved: false,
         body_len: 4096,
         retry_after_cap: CAP,
     }
@@ -296,6 +297,29 @@ fn a_token_that_is_refused_while_young_is_a_fault_and_one_that_expired_is_not() 
 }
 
 #[test]
+fn a_key_that_is_taken_from_others_is_not_paused_for_one_endpoint() {
+    let unauthenticated = r#"{"error":{"code":401,"status":"UNAUTHENTICATED"}}"#;
+    for (tried, body) in [
+        (None, unauthenticated),
+        (Some(Again::FreshToken), "invalid JWT provided"),
+        (Some(Again::FreshToken), "token has expired"),
+    ] {
+        for key_proved in [false, true] {
+            let context = Context {
+                tried,
+                token_age: Duration::ZERO,
+                key_proved,
+                ..context(Service::Fcm)
+            };
+            let verdict = classified(answer(403, &[], body), context);
+            assert_eq!(verdict.is_vapid_fault(), !key_proved, "{body}");
+            assert_eq!(verdict.meaning, Meaning::Retryable);
+            assert_eq!(verdict.after, Some(Duration::from_secs(900)));
+        }
+    }
+}
+
+#[test]
 fn keys_are_tried_until_the_ring_is_through_and_anything_else_once() {
     for tried in Again::ALL {
         let context = Context {
@@ -402,6 +426,28 @@ fn what_was_not_answered_is_tried_again() {
         let patient = expected.replace("60s", "3600s");
         assert_eq!(judged(second), patient.replace(" again as_it_was", ""));
     }
+}
+
+#[test]
+fn evidence_shows_what_tells_answers_apart_and_no_secret() {
+    let secret = "https://push.example.net/wpush/v2/gAAAAABk3";
+    let says = answer(
+        418,
+        &[
+            ("content-type", "text/html"),
+            ("location", secret),
+            ("via", secret),
+            ("www-authenticate", "Bearer error=\"new\""),
+        ],
+        format!("<title>I am {secret}</title>"),
+    );
+    assert_eq!(
+        &*evidence(&says),
+        "content-type: text/html; via: https://push.example.net/[\u{2026}]; www-authenticate: \
+         Bearer error=\"new\"; body: I am https://push.example.net/[\u{2026}]"
+    );
+    let nothing = answer(418, &[], Bytes::new());
+    assert_eq!(&*evidence(&nothing), "");
 }
 
 /// What some service says, somewhere.

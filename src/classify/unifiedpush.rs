@@ -1,7 +1,7 @@
 //! UnifiedPush and its kin (push-services.md §1.5): servers that anybody may run.
 //!
-//! None of them is on the list of the large services, so nothing here is said in their words, and
-//! only a plain "no such token" ends a subscription.
+//! Strangers, unless an operator has named them, so only a plain "no such token" ends a subscription
+//! besides 404 and 410.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::outcome::Reason;
 use super::said::Said;
 use super::sign::{Rest, Sign, Throttle};
 
-/// row 7: the answer to an unknown token, with 401
-const NEXT_PUSH_FAILURE: &str = "success";
+/// row 7: false in the answer to an unknown token, which comes with 401
+const NEXT_PUSH_SUCCESS: &str = "success";
 
 /// row 29: nobody listens to the topic; a 5xx on purpose, for some senders delete on any 4xx
 const NTFY_NO_SUBSCRIBER: u64 = 50_701;
@@ -28,7 +28,7 @@ const NOBODY_LISTENS: Throttle = Throttle {
 
 /// Tells what ntfy says, if it is one of its ways to say it.
 pub(super) fn ntfy(said: &Said<'_>) -> Option<Sign> {
-    let code = said.member("code").and_then(Value::as_u64);
+    let code = said.number("code");
     if said.status == 507 && code == Some(NTFY_NO_SUBSCRIBER) {
         return Some(Sign::Throttled(NOBODY_LISTENS));
     }
@@ -37,9 +37,16 @@ pub(super) fn ntfy(said: &Said<'_>) -> Option<Sign> {
     (known && said.status == 400).then_some(Sign::BadRequest)
 }
 
+/// Returns ntfy's error, after its code.
+pub(super) fn ntfy_words(said: &Said<'_>) -> Option<String> {
+    let error = said.text("error")?;
+    let code = said.number("code")?;
+    Some(format!("code {code}: {error}"))
+}
+
 /// Tells what NextPush says, if it is one of its ways to say it.
 pub(super) fn next_push(said: &Said<'_>) -> Option<Sign> {
-    let failed = said.member(NEXT_PUSH_FAILURE) == Some(&Value::Bool(false));
+    let failed = said.member(NEXT_PUSH_SUCCESS) == Some(&Value::Bool(false));
     (said.status == 401 && failed).then_some(Sign::Gone(Reason::NotFound))
 }
 
@@ -54,6 +61,7 @@ mod tests {
     use crate::classify::Context;
     use crate::classify::tests::{check, context};
     use crate::origin::{Listed, Service};
+    use crate::outcome::Again;
 
     const GUARDED: &str = "rejected bad_request unfamiliar: the server lets us in only with \
                            credentials of its own";
@@ -65,6 +73,7 @@ mod tests {
         }
     }
 
+    // push-services.md §1.5, ntfy
     #[test]
     fn ntfy_is_understood() {
         let limit = r#"{"code":42901,"http":429,"error":"limit reached: too many requests"}"#;
@@ -112,6 +121,29 @@ mod tests {
     }
 
     #[test]
+    fn the_words_of_a_named_ntfy_are_repeated() {
+        check(
+            context(Service::Ntfy),
+            &[
+                (
+                    429,
+                    &[],
+                    r#"{"code":42908,"http":429,"error":"limit reached: daily message quota"}"#,
+                    "retryable throttled pause origin: code 42908: limit reached: daily message \
+                     quota",
+                ),
+                (
+                    502,
+                    &[],
+                    "<title>502 Bad Gateway</title>",
+                    "retryable service_unavailable down: 502 Bad Gateway",
+                ),
+            ],
+        );
+    }
+
+    // push-services.md §1.5, NextPush
+    #[test]
     fn next_push_is_understood() {
         check(
             stranger(Service::NextPush),
@@ -129,6 +161,7 @@ mod tests {
         check(other, &[(401, &[], r#"{"success":false}"#, GUARDED)]);
     }
 
+    // push-services.md §1.5, webpush-fcm-relay
     #[test]
     fn relays_are_understood() {
         check(
@@ -140,7 +173,7 @@ mod tests {
             ],
         );
         let second = Context {
-            tried: Some(crate::outcome::Again::OtherCoding),
+            tried: Some(Again::OtherCoding),
             ..stranger(Service::Other)
         };
         check(second, &[(415, &[], "", "rejected bad_request")]);

@@ -32,15 +32,16 @@ pub(super) fn joined(theirs: Option<Box<str>>, ours: Option<Box<str>>) -> Option
     match (theirs, ours) {
         (Some(theirs), Some(ours)) => {
             let room = LIMIT.saturating_sub(ours.len() + " ()".len());
-            Some(format!("{} ({ours})", cut(&theirs, room)).into())
+            let theirs = &theirs[..theirs.floor_char_boundary(room)];
+            Some(format!("{theirs} ({ours})").into())
         }
         (theirs, ours) => theirs.or(ours),
     }
 }
 
-/// Cuts `text` to at most `limit` bytes.
-fn cut(text: &str, limit: usize) -> &str {
-    &text[..text.floor_char_boundary(limit)]
+/// Cuts `text` to at most 512 bytes.
+pub(super) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LIMIT)]
 }
 
 fn redacted(text: &str) -> String {
@@ -56,7 +57,7 @@ fn redacted(text: &str) -> String {
         }
         rest = after.as_str();
     }
-    cut(&plain, LIMIT).trim_end().to_owned()
+    cut(&plain).trim_end().to_owned()
 }
 
 /// Letters outside ASCII are in no URL and no token.

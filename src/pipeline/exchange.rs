@@ -50,6 +50,12 @@ impl<T: Transport> Pipeline<T> {
         if app.mode == Mode::DryRun {
             return Ok(dry_run(sent.wall, authorization.token));
         }
+        let body_len = request.body.len();
+        let in_flight = self.metrics.request_in_flight(endpoint.service());
+        let posting = self.transport.post(request, self.settings.push_timeout);
+        let attempt = posting.await;
+        drop(in_flight);
+        let (origin, now) = (endpoint.origin(), self.clock.now().mono);
         let context = Context {
             service: endpoint.service(),
             listed: endpoint.listed(),
@@ -57,14 +63,13 @@ impl<T: Transport> Pipeline<T> {
             last_status: passage.last_status,
             tried: again,
             token_age: authorization.age,
-            body_len: request.body.len(),
+            key_proved: self.taken.lately(origin, key.name(), now),
+            body_len,
             retry_after_cap: self.retry(endpoint.service()).retry_after_cap,
         };
-        let in_flight = self.metrics.request_in_flight(endpoint.service());
-        let posting = self.transport.post(request, self.settings.push_timeout);
-        let attempt = posting.await;
-        drop(in_flight);
-        Ok(self.understand(endpoint, &attempt, context, sent, authorization.token))
+        let exchange = self.understand(endpoint, &attempt, context, sent, authorization.token);
+        self.taken.note(origin, key.name(), &exchange.verdict, now);
+        Ok(exchange)
     }
 
     fn understand(
@@ -77,6 +82,7 @@ impl<T: Transport> Pipeline<T> {
     ) -> Exchange {
         let now = self.clock.now();
         let verdict = classify::classify(attempt, context, now.wall);
+        self.unfamiliar.notice(attempt, &context, &verdict);
         let elapsed = now.mono.saturating_duration_since(sent.mono);
         self.metrics
             .exchange(endpoint.service(), verdict.meaning, elapsed);

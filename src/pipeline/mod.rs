@@ -13,9 +13,11 @@ mod recipients;
 mod record;
 mod request;
 mod settlement;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod unfamiliar;
 mod waiting;
 
 use std::panic::AssertUnwindSafe;
@@ -48,6 +50,8 @@ use crate::wire::recipient::RecipientRef;
 
 use self::fault::{foreign_type, given_up, internal_error, refusal_of};
 use self::settlement::Settlement;
+use self::taken::Taken;
+use self::unfamiliar::Unfamiliar;
 
 /// What an operator decides about processing.
 #[derive(Clone, Debug)]
@@ -80,6 +84,8 @@ pub struct Pipeline<T> {
     gone_shares: GoneShares,
     memory: Memory<Arc<[Publication]>>,
     tombstones: Tombstones,
+    taken: Taken,
+    unfamiliar: Unfamiliar,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     jitter: Arc<dyn Jitter>,
@@ -109,6 +115,8 @@ impl<T: Transport> Pipeline<T> {
             gone_shares: GoneShares::default(),
             memory: Memory::new(MEMORY),
             tombstones: Tombstones::default(),
+            taken: Taken::default(),
+            unfamiliar: Unfamiliar::default(),
             metrics,
             clock,
             jitter,
