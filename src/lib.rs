@@ -40,7 +40,8 @@
 //! ```text
 //! clock · secret · origin · subscription · message · outcome                          vocabulary
 //! retry_after · classify · retry · guard · ece · vapid · declarative · wire · plan    rules
-//! tokens · gate · memory · tombstones · metrics · health                              state
+//! drift · tokens · gate · mismatch · learned · gone_share                             state
+//! memory · tombstones · metrics · health
 //! push_service · broker                                                               adapters
 //! pipeline · logging · admin · systemd · sandbox · daemon · config · cli              assembly
 //! ```
@@ -90,10 +91,14 @@ pub mod retry_after;
 pub mod vapid;
 pub mod wire;
 // state
+pub mod drift;
 pub mod gate;
+pub mod gone_share;
 pub mod health;
+pub mod learned;
 pub mod memory;
 pub mod metrics;
+pub mod mismatch;
 pub mod tokens;
 pub mod tombstones;
 // adapters

@@ -1,4 +1,4 @@
-//! Subscriptions that a push service has just called gone.
+//! Subscriptions of which a push service has just said that they are gone, or of another key.
 //!
 //! Why: an application needs a moment to act on a subscription event, and has published more until
 //! then. Each of those would cost a request and a second subscription event that say nothing new.
@@ -16,6 +16,7 @@ use moka::sync::Cache;
 use crate::message::Name;
 use crate::outcome::{Outcome, Reason, Record};
 use crate::subscription::Fingerprint;
+use crate::wire::subscription::Change;
 
 /// How many are kept; together they take about 20 MB.
 const CAPACITY: u64 = 50_000;
@@ -36,11 +37,11 @@ pub struct Tombstone {
 
 impl Tombstone {
     /// Takes what a recipient's end says of its subscription; `None` unless a push service was
-    /// asked and called it gone.
+    /// asked and its application should hear of it: it is gone, or fits no key.
     #[must_use]
     pub fn of(record: &Record) -> Option<Self> {
         let asked_at = record.sent_at?;
-        (record.outcome() == Outcome::Gone).then_some(Self {
+        Change::of(record.reason).map(|_change| Self {
             reason: record.reason,
             status: record.status,
             asked_at,
@@ -88,8 +89,8 @@ impl Tombstones {
         Self { stones }
     }
 
-    /// Notes what a recipient's end says of its subscription: a tombstone is set if it is gone, and
-    /// lifted if it takes messages.
+    /// Notes what a recipient's end says of its subscription: a tombstone is set if it is gone or
+    /// fits no key, and lifted if it takes messages.
     pub fn note(&self, app: &Name, subscription: Fingerprint, record: &Record) {
         let key = (app.clone(), subscription);
         if let Some(stone) = Tombstone::of(record) {
@@ -133,10 +134,10 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_push_service_called_gone_has_a_tombstone() {
+    fn only_what_a_push_service_called_gone_or_anothers_has_a_tombstone() {
         for reason in Reason::ALL {
-            let gone = reason.outcome() == Outcome::Gone;
-            assert_eq!(Tombstone::of(&sent(reason, 410)).is_some(), gone);
+            let told = reason.outcome() == Outcome::Gone || reason == Reason::KeyMismatch;
+            assert_eq!(Tombstone::of(&sent(reason, 410)).is_some(), told);
             let unasked = Record::unsent(reason, noon(), "");
             assert_eq!(Tombstone::of(&unasked), None, "{}", reason.name());
         }

@@ -251,7 +251,7 @@ mod tests {
                     "rejected payload_too_large: errno 104: This message is intended for a \
                      constrained device and is limited in size. Converted buffer is too long by \
                      12 bytes (the request's body had 4096 bytes; a payload of at most 2744 \
-                     reaches every device)",
+                     reaches every device: apps.<app>.payload_limits = { mozilla = \"2744B\" })",
                 ),
                 (
                     503,

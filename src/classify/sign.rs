@@ -219,7 +219,8 @@ fn too_large(context: Context) -> Verdict {
 /// (push-services.md §1.1).
 fn too_large_for_device(context: Context) -> Verdict {
     let detail = format!(
-        "the request's body had {} bytes; a payload of at most 2744 reaches every device",
+        "the request's body had {} bytes; a payload of at most 2744 reaches every device: \
+         apps.<app>.payload_limits = {{ mozilla = \"2744B\" }}",
         context.body_len
     );
     Verdict {

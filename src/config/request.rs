@@ -18,6 +18,9 @@ pub(super) const AMQP_URL: &str = "AMQP_URL";
 /// The variable by which systemd tells where it put credentials.
 pub(super) const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 
+/// The variable by which systemd tells where state may be kept.
+pub(super) const STATE_VARIABLE: &str = "STATE_DIRECTORY";
+
 /// What the names of our own variables begin with.
 pub(super) const PREFIX: &str = "PUSHRIDER_";
 
@@ -57,7 +60,8 @@ impl fmt::Debug for Environment {
 impl FromIterator<(String, String)> for Environment {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
         let ours = |name: &str| {
-            name.starts_with(PREFIX) || matches!(name, AMQP_URL | CREDENTIALS_VARIABLE)
+            name.starts_with(PREFIX)
+                || matches!(name, AMQP_URL | CREDENTIALS_VARIABLE | STATE_VARIABLE)
         };
         let kept = variables.into_iter().filter(|(name, _)| ours(name));
         Self(kept.collect())

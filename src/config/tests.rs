@@ -605,6 +605,26 @@ fn credentials_of_the_service_manager_are_found_by_the_name_of_their_key() {
 }
 
 #[test]
+fn state_is_kept_where_the_key_says_or_the_service_manager_made_room() {
+    let place = Place::new();
+    fs::create_dir(place.path("state")).unwrap();
+    let own = good("[push]\nstate_dir = \"state\"");
+    let offered = [("STATE_DIRECTORY", "/var/lib/pushrider:/var/lib/other")];
+    let state = place.path("state");
+    for (text, variables, expected) in [
+        (GOOD, &[][..], None),
+        (GOOD, &offered, Some(Path::new("/var/lib/pushrider"))),
+        (&own, &offered, Some(state.as_path())),
+    ] {
+        let config = place.load(text, variables, &[]).unwrap();
+        assert_eq!(config.daemon.state_dir.as_deref(), expected);
+    }
+    let missing = good("[push]\nstate_dir = \"nowhere\"");
+    let expected = "push.state_dir: DIR/nowhere is not a directory; make it, for the daemon to write to (FILE)";
+    assert_eq!(place.problems(&missing, &[], &[]), [expected]);
+}
+
+#[test]
 fn a_key_that_others_can_read_is_warned_about_and_one_they_can_write_is_refused() {
     let place = Place::new();
     let warnings = || -> Vec<String> {

@@ -6,8 +6,10 @@
 
 mod dispatch;
 mod drain;
+mod keeping;
 mod signals;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +61,8 @@ pub struct Settings {
     pub schedule_limit: Duration,
     /// How many recipients of one event are processed together.
     pub chunk: usize,
+    /// Where to keep what should outlive a restart; nowhere without.
+    pub state_dir: Option<PathBuf>,
     /// The admin listener.
     pub admin: admin::Settings,
     /// How long in-flight work may take to finish after a signal.
@@ -118,6 +122,10 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         let (metrics, health) = (Arc::clone(&metrics), Arc::clone(&health));
         tokio::spawn(admin::serve(listener, metrics, health, keys, end.clone()));
     }
+    let keeper = settings
+        .state_dir
+        .as_deref()
+        .map(|directory| keeping::start(directory, &settings.apps, &pipeline, end.clone()));
     let lanes = settings.broker.lanes.len();
     let running = start(settings, pipeline, metrics, Arc::clone(&health));
     notifier.ready(&health.status_line());
@@ -127,6 +135,9 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     // What the service manager should hear last is said before the process ends.
     end.cancel();
     let _ = reporter.await;
+    if let Some(keeper) = keeper {
+        let _ = keeper.await;
+    }
     ended
 }
 

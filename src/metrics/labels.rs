@@ -77,3 +77,26 @@ impl BreakerState {
         }
     }
 }
+
+/// Why a key signs nothing for an origin until an operator has looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyAlarm {
+    /// No subscription there was made with it.
+    Mismatch,
+    /// The push service refuses what it signs.
+    VapidRejected,
+}
+
+impl KeyAlarm {
+    /// Every cause.
+    pub const ALL: [Self; 2] = [Self::Mismatch, Self::VapidRejected];
+
+    /// Returns the word of the metrics' label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mismatch => "mismatch",
+            Self::VapidRejected => "vapid_rejected",
+        }
+    }
+}

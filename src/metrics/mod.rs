@@ -14,10 +14,10 @@ use prometheus::{
 };
 
 use crate::origin::Service;
-use crate::outcome::{Meaning, Outcome, Reason, Waiting};
+use crate::outcome::{Again, Meaning, Outcome, Reason, Waiting};
 use crate::wire::Kind;
 
-pub use self::labels::{BreakerState, Confirmed, Role};
+pub use self::labels::{BreakerState, Confirmed, KeyAlarm, Role};
 
 use self::register::{
     AGE_BUCKETS, EXCHANGE_BUCKETS, counter, counters, gauge, gauges, histogram, histograms,
@@ -40,6 +40,10 @@ pub struct Metrics {
     breaker_transitions: IntCounterVec,
     tokens_signed: IntCounter,
     token_hits: IntCounter,
+    second_requests: IntCounterVec,
+    key_alarms: IntCounterVec,
+    clock_drift: IntGaugeVec,
+    gone_unusual: IntGaugeVec,
     publishes: IntCounterVec,
     publish_duration: Histogram,
     broker_connected: IntGaugeVec,
@@ -132,6 +136,30 @@ impl Metrics {
                 "vapid_tokens_cache_hits_total",
                 "VAPID tokens found in the cache.",
             )?,
+            second_requests: counters(
+                &registry,
+                "second_requests_total",
+                "Requests that followed another within one attempt, by what they changed.",
+                &["change"],
+            )?,
+            key_alarms: counters(
+                &registry,
+                "key_alarms_total",
+                "Pauses of a VAPID key at an origin that an operator must end.",
+                &["push_service", "cause"],
+            )?,
+            clock_drift: gauges(
+                &registry,
+                "clock_drift_seconds",
+                "How far this machine's clock is ahead of the push service's.",
+                &["push_service"],
+            )?,
+            gone_unusual: gauges(
+                &registry,
+                "gone_unusual",
+                "Whether most of the last subscriptions were called gone.",
+                &["push_service"],
+            )?,
             publishes: counters(
                 &registry,
                 "publishes_total",
@@ -186,6 +214,11 @@ impl Metrics {
             }
             self.admission_wait.with_label_values(&[service]);
             self.requests_in_flight.with_label_values(&[service]);
+            self.clock_drift.with_label_values(&[service]);
+            self.gone_unusual.with_label_values(&[service]);
+            for cause in KeyAlarm::ALL {
+                self.key_alarms.with_label_values(&[service, cause.name()]);
+            }
             for to in BreakerState::ALL {
                 self.breaker_transitions
                     .with_label_values(&[service, to.name()]);
@@ -193,6 +226,9 @@ impl Metrics {
         }
         for outcome in Outcome::ALL {
             self.message_age.with_label_values(&[outcome.name()]);
+        }
+        for again in Again::ALL {
+            self.second_requests.with_label_values(&[again.name()]);
         }
         for waiting in Waiting::ALL {
             self.retries.with_label_values(&[waiting.name()]);
@@ -296,6 +332,34 @@ impl Metrics {
         } else {
             self.token_hits.inc()
         }
+    }
+
+    /// Counts a request that follows another within one attempt.
+    pub fn second_request(&self, again: Again) {
+        self.second_requests
+            .with_label_values(&[again.name()])
+            .inc();
+    }
+
+    /// Counts a pause of a key at an origin that an operator must end.
+    pub fn key_alarm(&self, service: Service, cause: KeyAlarm) {
+        self.key_alarms
+            .with_label_values(&[service.name(), cause.name()])
+            .inc();
+    }
+
+    /// Shows by how many seconds this machine's clock is ahead of a push service's.
+    pub fn clock_drift(&self, service: Service, seconds_ahead: i64) {
+        self.clock_drift
+            .with_label_values(&[service.name()])
+            .set(seconds_ahead);
+    }
+
+    /// Shows whether most of the last subscriptions were called gone.
+    pub fn gone_unusual(&self, service: Service, is_unusual: bool) {
+        self.gone_unusual
+            .with_label_values(&[service.name()])
+            .set(i64::from(is_unusual));
     }
 
     /// Counts the broker's answer to a publication, `elapsed` after it was published.

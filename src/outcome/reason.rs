@@ -223,7 +223,7 @@ pub enum Waiting {
 
 impl Waiting {
     /// Every reason to wait.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Scheduled,
         Self::Busy,
         Self::Retry(Reason::Throttled),
@@ -233,6 +233,7 @@ impl Waiting {
         Self::Retry(Reason::Tls),
         Self::Retry(Reason::Dns),
         Self::Retry(Reason::VapidRejected),
+        Self::Retry(Reason::KeyMismatch),
     ];
 
     /// Finds the reason a header's word names.

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::message::Name;
 
-use super::{Outcome, Reason};
+use super::{Again, Outcome, Reason};
 
 /// The end of one recipient: what its result, its log line and its metrics say.
 #[derive(Clone, Debug)]
@@ -90,4 +90,10 @@ pub enum Warning {
     /// A member of a declarative message that user agents ignore; says what is wrong.
     #[error("declarative_ignored: {0}; user agents ignore this member")]
     DeclarativeMember(Box<str>),
+    /// The first request was refused for something that a second one, at once, left out or mended.
+    #[error(
+        "second_request: the push service refused the first request; a second one, sent at once, \
+         differs in this: {}", .0.name()
+    )]
+    SecondRequest(Again),
 }

@@ -6,13 +6,11 @@ use crate::gate::{Admission, Change, Permit};
 use crate::message::Name;
 use crate::metrics::BreakerState;
 use crate::outcome::Verdict;
-use crate::plan::Terms;
 use crate::push_service::Transport;
 use crate::subscription::Endpoint;
-use crate::wire::headers::Passage;
 
 use super::Pipeline;
-use super::fate::Fate;
+use super::fate::{Effort, Fate};
 
 impl<T: Transport> Pipeline<T> {
     /// Asks for a permit; an error is the fate of who is not admitted.
@@ -20,8 +18,7 @@ impl<T: Transport> Pipeline<T> {
         &self,
         endpoint: &Endpoint,
         key: &Name,
-        terms: &Terms,
-        passage: &Passage,
+        effort: &Effort<'_>,
     ) -> Result<Permit, Fate> {
         let asked_at = self.clock.now().mono;
         let (origin, listed) = (endpoint.origin(), endpoint.listed());
@@ -35,13 +32,20 @@ impl<T: Transport> Pipeline<T> {
                 self.gate_changed(endpoint, permit.change());
                 Ok(permit)
             }
-            Admission::Deferred(deferral) => Err(self.defer(deferral, terms, passage, now.wall)),
+            Admission::Deferred(deferral) => Err(self.defer(deferral, effort)),
         }
     }
 
     /// Tells the gate what came of a request, which frees its places.
-    pub(super) fn report(&self, endpoint: &Endpoint, permit: Permit, verdict: &Verdict) {
+    pub(super) fn report(
+        &self,
+        endpoint: &Endpoint,
+        key: &Name,
+        permit: Permit,
+        verdict: &Verdict,
+    ) {
         let change = permit.report(verdict, self.clock.now().mono);
+        self.alarm_of_refused_key(endpoint, key, verdict, change);
         self.gate_changed(endpoint, change);
     }
 

@@ -1,35 +1,26 @@
 //! One attempt at one recipient: admitted, signed, encrypted, sent, understood, decided.
+//!
+//! An attempt is mostly one request. There are more where a second one may fare better at once: a
+//! service that finds fault with a token, a topic or a TTL gets one request that differs, and a
+//! subscription that was made with another key is tried with each key of the ring.
 
 use std::panic::AssertUnwindSafe;
-use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
-use http::header::LOCATION;
 
-use crate::classify;
-use crate::classify::Context;
-use crate::message::PushMessage;
-use crate::outcome::{Again, Attempt, Meaning, Reason, Record, Verdict};
+use crate::message::Name;
+use crate::mismatch::Judgement;
+use crate::outcome::{Again, Meaning, Reason, Record, Warning};
+use crate::plan;
 use crate::plan::{App, Mode, Push, Terms};
 use crate::push_service::Transport;
 use crate::vapid::VapidKey;
 use crate::wire::headers::Passage;
 
 use super::Pipeline;
-use super::fate::Fate;
+use super::exchange::Exchange;
+use super::fate::{Effort, Fate, Hold};
 use super::request::Unsendable;
-
-/// One exchange and what it means.
-pub(super) struct Exchange {
-    pub(super) verdict: Verdict,
-    pub(super) status: Option<u16>,
-    pub(super) message_url: Option<Box<str>>,
-    pub(super) sent_at: SystemTime,
-    pub(super) elapsed: Duration,
-}
-
-/// The longest `Location` that a result repeats.
-const LOCATION_LIMIT: usize = 2048;
 
 impl<T: Transport> Pipeline<T> {
     /// Makes one attempt; a panic is its own fate.
@@ -47,119 +38,161 @@ impl<T: Transport> Pipeline<T> {
         })
     }
 
-    async fn attempt(&self, app: &App, push: Push, terms: &Terms, passage: &Passage) -> Fate {
-        let endpoint = &push.message.subscription.endpoint;
-        let key = push.key.as_deref().unwrap_or(&app.ring.primary);
-        let permit = match self.admit(endpoint, key.name(), terms, passage).await {
-            Ok(permit) => permit,
-            Err(fate) => return fate,
-        };
-        let mut requests = passage.requests + 1;
-        let mut exchange = self.exchange(app, key, &push.message, passage).await;
-        if exchange
-            .as_ref()
-            .is_ok_and(|exchange| exchange.verdict.again == Some(Again::AsItWas))
-        {
-            requests += 1;
-            exchange = self.exchange(app, key, &push.message, passage).await;
-        }
-        // A request that was not made tells nothing of the push service.
-        if let (Mode::Send, Ok(exchange)) = (app.mode, &exchange) {
-            self.report(endpoint, permit, &exchange.verdict);
-        }
-        let mut record = match exchange {
-            Ok(exchange) => match self.decide(exchange, requests, terms, passage) {
-                Fate::Settled(record) => record,
-                other @ (Fate::Waits(_) | Fate::Broken) => return other,
-            },
-            Err(fault) => {
-                let now = self.clock.now().wall;
-                Box::new(Record::unsent(
-                    Reason::InternalError,
-                    now,
-                    fault.to_string(),
-                ))
+    /// Tries one key after the other until one fits.
+    async fn attempt(&self, app: &App, mut push: Push, terms: &Terms, passage: &Passage) -> Fate {
+        let endpoint = push.message.subscription.endpoint.clone();
+        let mut effort = Effort::new(endpoint.service(), terms, passage);
+        let (mut misfit, mut suspended) = (None, None);
+        for key in self.keys_to_try(app, &push, passage) {
+            let now = self.clock.now().mono;
+            if let Some(left) = self
+                .mismatches
+                .suspended(endpoint.origin(), key.name(), now)
+            {
+                suspended = suspended.max(Some((left, key.name())));
+                continue;
             }
-        };
-        record.vapid_key = Some(key.name().clone());
-        record.warnings = push.warnings;
-        Fate::Settled(record)
+            let change = misfit.is_some().then_some(Again::AnotherKey);
+            effort.begins_with(key.name(), default_key(app, &push));
+            match self.try_key(app, key, change, &mut push, &mut effort).await {
+                Err(fate) => return fate,
+                Ok(exchange) if exchange.verdict.is_key_mismatch() => {
+                    effort.last_status = exchange.status;
+                    misfit = Some((key, exchange));
+                }
+                Ok(exchange) => return self.conclude(app, key, push, exchange, &effort),
+            }
+        }
+        if let Some((left, key)) = suspended {
+            effort.begins_with(key, default_key(app, &push));
+            return self.hold(Hold::KeyMismatch, left, &effort);
+        }
+        match misfit {
+            Some((key, exchange)) => self.fits_no_key(app, key, push, exchange, effort),
+            None => Fate::Broken,
+        }
     }
 
-    async fn exchange(
+    /// Makes the request with one key, and a second one where that may fare better at once; an
+    /// error is the fate of who got no answer.
+    ///
+    /// A request that was certainly not seen does not count as the first.
+    async fn try_key(
         &self,
         app: &App,
         key: &VapidKey,
-        message: &PushMessage,
-        passage: &Passage,
-    ) -> Result<Exchange, Unsendable> {
-        let authorization = self.authorize(app, key, message)?;
-        let request = self.prepare(app, key, message, &authorization, None)?;
+        mut change: Option<Again>,
+        push: &mut Push,
+        effort: &mut Effort<'_>,
+    ) -> Result<Exchange, Fate> {
+        let message = &push.message;
         let endpoint = &message.subscription.endpoint;
-        let body_len = request.body.len();
-        let sent = self.clock.now();
-        let in_flight = self.metrics.request_in_flight(endpoint.service());
-        let attempt = match app.mode {
-            Mode::Send => {
-                self.transport
-                    .post(request, self.settings.push_timeout)
-                    .await
+        let permit = self.admit(endpoint, key.name(), effort).await?;
+        let exchange = loop {
+            if let Some(change) = change {
+                self.metrics.second_request(change);
+                push.warnings.extend(told(change));
             }
-            Mode::DryRun => return Ok(dry_run(sent.wall)),
-        };
-        drop(in_flight);
-        let now = self.clock.now();
-        let context = Context {
-            service: endpoint.service(),
-            listed: endpoint.listed(),
-            attempt: passage.attempts + 1,
-            last_status: passage.last_status,
-            tried: None,
-            token_age: Duration::ZERO,
-            key_proved: self.taken.lately(endpoint.origin(), key.name(), now.mono),
-            body_len,
-            retry_after_cap: self.settings.retry.retry_after_cap,
-        };
-        let verdict = classify::classify(&attempt, context, now.wall);
-        self.taken
-            .note(endpoint.origin(), key.name(), &verdict, now.mono);
-        self.unfamiliar.notice(&attempt, &context, &verdict);
-        let elapsed = now.mono.saturating_duration_since(sent.mono);
-        self.metrics
-            .exchange(endpoint.service(), verdict.meaning, elapsed);
-        let (status, message_url) = match &attempt {
-            Attempt::Answered(answer) => {
-                let url = answer
-                    .headers
-                    .get(LOCATION)
-                    .and_then(|url| url.to_str().ok());
-                let url = url
-                    .filter(|url| url.len() <= LOCATION_LIMIT)
-                    .map(Into::into);
-                (Some(answer.status.as_u16()), url)
+            effort.requests += 1;
+            let exchange = self.exchange(app, key, message, effort.passage, change);
+            let exchange = exchange
+                .await
+                .map_err(|fault| self.unsendable(&fault, key))?;
+            match exchange.verdict.again {
+                Some(again)
+                    if may_follow(change, again) && plan::changed(message, again).is_some() =>
+                {
+                    if again == Again::FreshToken {
+                        let origin = endpoint.origin();
+                        self.tokens.refused(app, key, origin, &exchange.token);
+                    }
+                    change = Some(again);
+                }
+                Some(_) | None => break exchange,
             }
-            Attempt::Failed(_) => (None, None),
         };
-        Ok(Exchange {
-            verdict,
-            status,
-            message_url,
-            sent_at: sent.wall,
-            elapsed,
-        })
+        // A request that was not made tells nothing of the push service.
+        if app.mode == Mode::Send {
+            self.report(endpoint, key.name(), permit, &exchange.verdict);
+        }
+        Ok(exchange)
+    }
+
+    /// Takes what a key that may be the right one has brought.
+    fn conclude(
+        &self,
+        app: &App,
+        key: &VapidKey,
+        push: Push,
+        exchange: Exchange,
+        effort: &Effort<'_>,
+    ) -> Fate {
+        if exchange.verdict.meaning == Meaning::Accepted {
+            self.key_fits(app, key, &push.message.subscription.endpoint);
+        }
+        match self.decide(exchange, effort) {
+            Fate::Settled(mut record) => {
+                record.vapid_key = Some(key.name().clone());
+                record.warnings = push.warnings;
+                Fate::Settled(record)
+            }
+            other @ (Fate::Waits(_) | Fate::Broken) => other,
+        }
+    }
+
+    /// Ends a subscription that belongs to another key, or has it wait while nobody can tell.
+    fn fits_no_key(
+        &self,
+        app: &App,
+        key: &VapidKey,
+        push: Push,
+        exchange: Exchange,
+        mut effort: Effort<'_>,
+    ) -> Fate {
+        let wait = match self.judge_misfit(app, &push.message.subscription.endpoint) {
+            Judgement::Believed => return self.conclude(app, key, push, exchange, &effort),
+            Judgement::Wait { suspended, .. } => suspended,
+        };
+        effort.key = None;
+        let own = || {
+            let passes = effort.passage.pass.saturating_add(1);
+            self.retry(effort.service)
+                .back_off(passes, self.jitter.draw())
+        };
+        self.hold(Hold::KeyMismatch, wait.unwrap_or_else(own), &effort)
+    }
+
+    fn unsendable(&self, fault: &Unsendable, key: &VapidKey) -> Fate {
+        let now = self.clock.now().wall;
+        let mut record = Record::unsent(Reason::InternalError, now, fault.to_string());
+        record.vapid_key = Some(key.name().clone());
+        Fate::settled(record)
     }
 }
 
-/// What an application in `dry_run` is told: everything but the request was done.
-fn dry_run(now: SystemTime) -> Exchange {
-    Exchange {
-        verdict: Verdict {
-            detail: Some("dry_run: encrypted and signed, not sent".into()),
-            ..Verdict::of(Meaning::Accepted, Reason::Accepted)
-        },
-        status: None,
-        message_url: None,
-        sent_at: now,
-        elapsed: Duration::ZERO,
+/// The key that signs if nothing was learned.
+fn default_key<'a>(app: &'a App, push: &'a Push) -> &'a Name {
+    push.key.as_ref().unwrap_or(&app.ring.primary).name()
+}
+
+/// Tells whether a request that changed one thing may be followed by one that changes another: only
+/// what no service has answered may, or the first with a key.
+fn may_follow(change: Option<Again>, again: Again) -> bool {
+    match change {
+        None | Some(Again::AnotherKey) => true,
+        Some(Again::AsItWas) => again != Again::AsItWas,
+        Some(Again::FreshToken | Again::WithoutTopic | Again::TtlOfOne | Again::OtherCoding) => {
+            false
+        }
+    }
+}
+
+/// What a result says of a second request whose reason nothing else in it tells.
+fn told(again: Again) -> Option<Warning> {
+    match again {
+        Again::AsItWas | Again::AnotherKey => None,
+        Again::FreshToken | Again::WithoutTopic | Again::TtlOfOne | Again::OtherCoding => {
+            Some(Warning::SecondRequest(again))
+        }
     }
 }

@@ -3,14 +3,16 @@
 use std::time::{Duration, SystemTime};
 
 use crate::gate::{Deferral, Why};
+use crate::message::Name;
+use crate::origin::Service;
 use crate::outcome::{Reason, Record, Verdict, Waiting};
 use crate::plan::Terms;
 use crate::push_service::Transport;
-use crate::retry::{Decision, Lifetime};
+use crate::retry::{Decision, Lifetime, Policy};
 use crate::wire::headers::Passage;
 
 use super::Pipeline;
-use super::attempt::Exchange;
+use super::exchange::Exchange;
 
 /// What one pass brings a recipient.
 pub(super) enum Fate {
@@ -29,7 +31,7 @@ impl Fate {
 }
 
 /// A recipient that must wait in the broker.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Wait {
     /// What for.
     pub(super) waiting: Waiting,
@@ -41,90 +43,168 @@ pub(super) struct Wait {
     pub(super) requests: u32,
     /// The status of the last answer.
     pub(super) last_status: Option<u16>,
+    /// The key to begin with, where it is another than one would.
+    pub(super) vapid_key: Option<Name>,
+}
+
+/// What an operator may have to mend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// No key fits, and one of them may be wrong.
+    KeyMismatch,
+    /// The push service refuses what the key signs.
+    VapidRejected,
+}
+
+/// What was done for a recipient so far, in this pass and before.
+pub(super) struct Effort<'a> {
+    pub(super) service: Service,
+    pub(super) terms: &'a Terms,
+    pub(super) passage: &'a Passage,
+    pub(super) requests: u32,
+    pub(super) last_status: Option<u16>,
+    pub(super) key: Option<Name>,
+}
+
+impl<'a> Effort<'a> {
+    pub(super) fn new(service: Service, terms: &'a Terms, passage: &'a Passage) -> Self {
+        Self {
+            service,
+            terms,
+            passage,
+            requests: passage.requests,
+            last_status: passage.last_status,
+            key: None,
+        }
+    }
+
+    /// Notes the key that the next pass begins with, unless it would anyway.
+    pub(super) fn begins_with(&mut self, key: &Name, anyway: &Name) {
+        self.key = (key != anyway).then(|| key.clone());
+    }
+
+    /// Notes the status of an answer.
+    fn answered(&self, status: Option<u16>) -> Self {
+        Self {
+            last_status: status,
+            key: self.key.clone(),
+            ..*self
+        }
+    }
+
+    fn wait(&self, waiting: Waiting, after: Duration) -> Wait {
+        Wait {
+            waiting,
+            after,
+            attempts: self.passage.attempts,
+            requests: self.requests,
+            last_status: self.last_status,
+            vapid_key: self.key.clone(),
+        }
+    }
+
+    fn lifetime(&self, now: SystemTime) -> Lifetime {
+        let deadline = &self.terms.deadline;
+        Lifetime {
+            left: deadline.left(now).unwrap_or_default(),
+            ends_as: deadline.reason,
+            now_or_never: deadline.now_or_never(),
+        }
+    }
 }
 
 impl<T: Transport> Pipeline<T> {
     /// Turns an exchange into the recipient's end, or into a wait.
-    pub(super) fn decide(
-        &self,
-        exchange: Exchange,
-        requests: u32,
-        terms: &Terms,
-        passage: &Passage,
-    ) -> Fate {
+    pub(super) fn decide(&self, exchange: Exchange, effort: &Effort<'_>) -> Fate {
         let Exchange {
-            verdict,
-            status,
-            message_url,
-            sent_at,
-            elapsed,
+            verdict, status, ..
         } = exchange;
-        let attempts = passage.attempts + 1;
+        if verdict.is_vapid_fault() {
+            let wait = verdict.after.unwrap_or(self.retry(effort.service).cap);
+            return self.hold(Hold::VapidRejected, wait, &effort.answered(status));
+        }
+        let attempts = effort.passage.attempts + 1;
         let settled_at = self.clock.now().wall;
-        let lifetime = lifetime(terms, settled_at);
-        match self
-            .settings
-            .retry
-            .decide(&verdict, attempts, lifetime, self.jitter.draw())
-        {
+        let lifetime = effort.lifetime(settled_at);
+        let jitter = self.jitter.draw();
+        let decision = self
+            .retry(effort.service)
+            .decide(&verdict, attempts, lifetime, jitter);
+        match decision {
             Decision::Again(after) => Fate::Waits(Wait {
-                waiting: Waiting::Retry(verdict.reason),
-                after,
                 attempts,
-                requests,
                 last_status: status,
+                ..effort.wait(Waiting::Retry(verdict.reason), after)
             }),
             Decision::Final(reason) => Fate::settled(Record {
                 reason,
                 status,
                 attempts,
-                requests,
-                message_url,
+                requests: effort.requests,
+                message_url: exchange.message_url,
                 vapid_key: None,
-                sent_at: Some(sent_at),
+                sent_at: Some(exchange.sent_at),
                 settled_at,
-                elapsed: Some(elapsed),
+                elapsed: Some(exchange.elapsed),
                 warnings: Vec::new(),
                 detail: detail(reason, verdict),
             }),
         }
     }
 
+    /// Returns how a push service is retried.
+    pub(super) fn retry(&self, _service: Service) -> &Policy {
+        &self.settings.retry
+    }
+
     /// Sends a recipient that was not admitted to wait, or ends it if it has no time for that.
-    pub(super) fn defer(
+    pub(super) fn defer(&self, deferral: Deferral, effort: &Effort<'_>) -> Fate {
+        let detail = match deferral.why {
+            Why::Busy => "its time ran out while it waited for room to send",
+            Why::BreakerOpen => {
+                "its time runs out before the push service, which is down, is tried again"
+            }
+            Why::Paused => "its time runs out in the pause that the push service asked for",
+        };
+        self.wait_or_expire(deferral, Waiting::Busy, detail, effort)
+    }
+
+    /// Sends a recipient to wait until an operator has mended a key, which uses up no attempt.
+    pub(super) fn hold(&self, cause: Hold, left: Duration, effort: &Effort<'_>) -> Fate {
+        let (reason, detail) = match cause {
+            Hold::KeyMismatch => (
+                Reason::KeyMismatch,
+                "its time runs out before it is known whether the subscription belongs to another \
+                 key or a wrong key is loaded (key_mismatch)",
+            ),
+            Hold::VapidRejected => (
+                Reason::VapidRejected,
+                "its time runs out before the key that the push service refuses is tried again \
+                 (vapid_rejected)",
+            ),
+        };
+        let why = Why::Paused;
+        let waiting = Waiting::Retry(reason);
+        self.wait_or_expire(Deferral { why, left }, waiting, detail, effort)
+    }
+
+    fn wait_or_expire(
         &self,
         deferral: Deferral,
-        terms: &Terms,
-        passage: &Passage,
-        now: SystemTime,
+        waiting: Waiting,
+        detail: &str,
+        effort: &Effort<'_>,
     ) -> Fate {
-        let lifetime = lifetime(terms, now);
-        let after = deferral.delay(passage.pass, lifetime.left, self.jitter.draw());
-        if after >= lifetime.left {
-            let detail = match deferral.why {
-                Why::Busy => "its time ran out while it waited for room to send",
-                Why::BreakerOpen => {
-                    "its time runs out before the push service, which is down, is tried again"
-                }
-                Why::Paused => "its time runs out in the pause that the push service asked for",
-            };
-            return Fate::settled(Record::unsent(lifetime.ends_as, now, detail));
+        let now = self.clock.now().wall;
+        let lifetime = effort.lifetime(now);
+        let after = deferral.delay(effort.passage.pass, lifetime.left, self.jitter.draw());
+        if after < lifetime.left {
+            return Fate::Waits(effort.wait(waiting, after));
         }
-        Fate::Waits(Wait {
-            waiting: Waiting::Busy,
-            after,
-            attempts: passage.attempts,
-            requests: passage.requests,
-            last_status: passage.last_status,
-        })
-    }
-}
-
-fn lifetime(terms: &Terms, now: SystemTime) -> Lifetime {
-    Lifetime {
-        left: terms.deadline.left(now).unwrap_or_default(),
-        ends_as: terms.deadline.reason,
-        now_or_never: terms.deadline.now_or_never(),
+        let mut record = Record::unsent(lifetime.ends_as, now, detail);
+        record.requests = effort.requests;
+        record.status = effort.last_status;
+        Fate::settled(record)
     }
 }
 

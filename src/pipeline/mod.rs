@@ -6,6 +6,7 @@
 
 mod admission;
 mod attempt;
+mod exchange;
 mod fate;
 mod fault;
 mod recipients;
@@ -15,6 +16,7 @@ mod settlement;
 mod taken;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod unfamiliar;
 mod waiting;
 
@@ -26,10 +28,14 @@ use futures_util::FutureExt as _;
 
 use crate::broker::{Inbound, Publication, Source};
 use crate::clock::{Clock, Jitter};
+use crate::drift::Drifts;
 use crate::gate::Gates;
+use crate::gone_share::GoneShares;
 use crate::guard;
+use crate::learned::LearnedKeys;
 use crate::memory::{Key, Memory};
 use crate::metrics::Metrics;
+use crate::mismatch::Mismatches;
 use crate::plan;
 use crate::plan::{App, Apps, Plan, Refusal, Step};
 use crate::push_service::Transport;
@@ -71,7 +77,11 @@ pub struct Pipeline<T> {
     settings: Settings,
     transport: T,
     tokens: TokenCache,
+    drifts: Drifts,
     gates: Gates,
+    mismatches: Mismatches,
+    learned: LearnedKeys,
+    gone_shares: GoneShares,
     memory: Memory<Arc<[Publication]>>,
     tombstones: Tombstones,
     taken: Taken,
@@ -94,22 +104,29 @@ impl<T: Transport> Pipeline<T> {
         clock: Arc<dyn Clock>,
         jitter: Arc<dyn Jitter>,
     ) -> Self {
-        let tokens = TokenCache::default();
-        let memory = Memory::new(MEMORY);
-        let tombstones = Tombstones::default();
         Self {
             settings,
             transport,
-            tokens,
+            tokens: TokenCache::default(),
+            drifts: Drifts::default(),
             gates,
-            memory,
-            tombstones,
+            mismatches: Mismatches::default(),
+            learned: LearnedKeys::default(),
+            gone_shares: GoneShares::default(),
+            memory: Memory::new(MEMORY),
+            tombstones: Tombstones::default(),
             taken: Taken::default(),
             unfamiliar: Unfamiliar::default(),
             metrics,
             clock,
             jitter,
         }
+    }
+
+    /// Returns what was learned of subscriptions and their keys, which should outlive a restart.
+    #[must_use]
+    pub fn learned(&self) -> &LearnedKeys {
+        &self.learned
     }
 
     /// Processes one delivery and returns what must be confirmed before it may be acknowledged.

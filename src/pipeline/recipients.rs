@@ -158,6 +158,7 @@ impl<T: Transport> Pipeline<T> {
     ) {
         let record = counted(record, settlement.passage());
         record::settled(&self.metrics, settlement, about, &record);
+        self.watch_gone(about, &record);
         settlement.end(about, &record);
     }
 

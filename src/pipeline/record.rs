@@ -1,12 +1,14 @@
 //! The log line and the metrics of a recipient that ends, or goes on waiting.
 
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use crate::metrics::Metrics;
 use crate::origin::Service;
-use crate::outcome::Record;
+use crate::outcome::{Outcome, Record};
+use crate::push_service::Transport;
 use crate::wire::recipient::RecipientRef;
 
+use super::Pipeline;
 use super::fate::Wait;
 use super::settlement::Settlement;
 
@@ -53,4 +55,33 @@ pub(super) fn waits(
         wait_ms = wait.after.as_secs_f64() * 1e3,
         "waits"
     );
+}
+
+impl<T: Transport> Pipeline<T> {
+    /// Watches how many subscriptions a push service calls gone; tells operators of too many.
+    pub(super) fn watch_gone(&self, about: &RecipientRef<'_>, record: &Record) {
+        let service = about.service.unwrap_or(Service::Other);
+        let gone = match record.outcome() {
+            Outcome::Gone => true,
+            Outcome::Accepted => false,
+            Outcome::Rejected | Outcome::Expired | Outcome::Failed => return,
+        };
+        if record.sent_at.is_none() {
+            return;
+        }
+        let Some(is_unusual) = self.gone_shares.note(service, gone) else {
+            return;
+        };
+        self.metrics.gone_unusual(service, is_unusual);
+        let push_service = service.name();
+        if is_unusual {
+            warn!(
+                push_service,
+                "most subscriptions are called gone; before applications delete them, see whether \
+                 the push service or something in front of it is wrong"
+            );
+        } else {
+            info!(push_service, "few subscriptions are called gone again");
+        }
+    }
 }

@@ -34,8 +34,10 @@ impl<T: Transport> Pipeline<T> {
         message: &PushMessage,
     ) -> Result<Authorization, Unsendable> {
         let origin = message.subscription.endpoint.origin();
-        let now = self.clock.now().wall;
-        let authorization = self.tokens.authorization(app, key, origin, now)?;
+        let now = self.drifts.told(origin, self.clock.now());
+        let authorization = self
+            .tokens
+            .authorization(app, key, origin, now, &*self.jitter)?;
         self.metrics.token(authorization.signed);
         Ok(authorization)
     }

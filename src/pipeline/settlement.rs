@@ -177,6 +177,7 @@ impl<'a> Settlement<'a> {
                 attempts: wait.attempts,
                 requests: wait.requests,
                 last_status: wait.last_status,
+                vapid_key: wait.vapid_key,
                 ..self.next_pass(wait.waiting, self.now + wait.after)
             };
             self.send_off(event.subset(&indices), wait.after, Pace::AtLeast, &passage);

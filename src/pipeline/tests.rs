@@ -26,6 +26,8 @@ use crate::vapid::{KeyRing, Subject, VapidKey};
 use crate::wire::Kind;
 use crate::wire::headers::Passage;
 
+mod keys;
+
 /// 2026-11-21 12:00:00 UTC.
 const NOON: Duration = Duration::from_secs(1_795_262_400);
 
@@ -35,6 +37,10 @@ const KEYS: &str = r#"{"p256dh":"BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOz
 enum Says {
     Status(u16),
     RetryAfter(u16, &'static str),
+    /// A status and a body.
+    Text(u16, &'static str),
+    /// A status, a body and the service's own clock.
+    Dated(u16, &'static str, SystemTime),
     Fails(Failure),
     Panics,
 }
@@ -56,8 +62,19 @@ impl Transport for Arc<Scripted> {
             .pop_front()
             .unwrap_or(Says::Status(201));
         let mut headers = HeaderMap::new();
+        let mut body = "";
         let status = match says {
             Says::Status(status) => status,
+            Says::Text(status, text) => {
+                body = text;
+                status
+            }
+            Says::Dated(status, text, at) => {
+                body = text;
+                let date = httpdate::fmt_http_date(at);
+                headers.insert("date", HeaderValue::from_str(&date).unwrap());
+                status
+            }
             Says::RetryAfter(status, value) => {
                 headers.insert("retry-after", HeaderValue::from_static(value));
                 status
@@ -73,7 +90,7 @@ impl Transport for Arc<Scripted> {
         Attempt::Answered(Answer {
             status,
             headers,
-            excerpt: Bytes::new(),
+            excerpt: Bytes::from(body),
         })
     }
 }

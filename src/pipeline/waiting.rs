@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::message::Name;
 use crate::outcome::Waiting;
 
 use super::fate::Wait;
@@ -12,13 +13,14 @@ use super::fate::Wait;
 pub(super) struct Groups(BTreeMap<Likeness, (Wait, Vec<usize>)>);
 
 /// What recipients share that wait alike: the wait itself is of one size class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Likeness {
     waiting: Waiting,
     size: u32,
     attempts: u32,
     requests: u32,
     last_status: Option<u16>,
+    vapid_key: Option<Name>,
 }
 
 impl Groups {
@@ -30,9 +32,11 @@ impl Groups {
             attempts: wait.attempts,
             requests: wait.requests,
             last_status: wait.last_status,
+            vapid_key: wait.vapid_key.clone(),
         };
+        let after = wait.after;
         let (together, indices) = self.0.entry(likeness).or_insert((wait, Vec::new()));
-        together.after = together.after.max(wait.after);
+        together.after = together.after.max(after);
         indices.push(index);
     }
 
@@ -62,6 +66,7 @@ mod tests {
             attempts: 1,
             requests: 1,
             last_status: None,
+            vapid_key: None,
         }
     }
 

@@ -11,7 +11,7 @@ use lapin::types::FieldTable;
 pub use super::death::{Death, DeathCause};
 use super::event::RECIPIENT_LIMIT;
 use super::table;
-use crate::message::EventId;
+use crate::message::{EventId, Name};
 use crate::outcome::Waiting;
 
 /// What happened to a message on its earlier passes; the default is a first pass.
@@ -31,6 +31,8 @@ pub struct Passage {
     pub waiting: Option<Waiting>,
     /// The status code of the last answer.
     pub last_status: Option<u16>,
+    /// The key to begin with, where the earlier passes came to another than one would.
+    pub vapid_key: Option<Name>,
     /// Which part of a large event it is.
     pub chunk: Option<Chunk>,
     /// The event's name, where the body has none.
@@ -66,6 +68,7 @@ const CREATED_AT: &str = "x-pushrider-created-at";
 const NOT_BEFORE: &str = "x-pushrider-not-before";
 const WAITING: &str = "x-pushrider-waiting";
 const LAST_STATUS: &str = "x-pushrider-last-status";
+const VAPID_KEY: &str = "x-pushrider-vapid-key";
 const CHUNK: &str = "x-pushrider-chunk";
 const CHUNKS: &str = "x-pushrider-chunks";
 const FIRST_RECIPIENT: &str = "x-pushrider-first-recipient";
@@ -87,6 +90,7 @@ impl Passage {
             last_status: table::count(headers, LAST_STATUS)
                 .and_then(|status| status.try_into().ok())
                 .filter(|status| (100..=999).contains(status)),
+            vapid_key: table::text(headers, VAPID_KEY).and_then(Name::parse),
             chunk: Chunk::read(headers),
             event_id: table::text(headers, EVENT_ID).and_then(EventId::parse),
             trace: Trace::read(headers),
@@ -121,6 +125,9 @@ impl Passage {
         }
         if let Some(status) = self.last_status {
             table::put_number(&mut headers, LAST_STATUS, status);
+        }
+        if let Some(key) = &self.vapid_key {
+            table::put_text(&mut headers, VAPID_KEY, key.as_str());
         }
         if let Some(chunk) = self.chunk {
             chunk.write(&mut headers);
@@ -195,6 +202,7 @@ mod tests {
             not_before: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_009_456)),
             waiting: Some(Waiting::Retry(Reason::Throttled)),
             last_status: Some(429),
+            vapid_key: Name::parse("2025"),
             chunk: Some(Chunk {
                 n: 2,
                 of: 200,
@@ -247,6 +255,7 @@ mod tests {
                 NOT_BEFORE,
                 PASS,
                 REQUESTS,
+                VAPID_KEY,
                 WAITING
             ]
         );
@@ -275,7 +284,7 @@ mod tests {
     proptest! {
         #[test]
         fn nonsense_is_read_as_something_that_can_be_written(
-            values in prop::collection::vec(any_value(), 13),
+            values in prop::collection::vec(any_value(), 14),
         ) {
             let names = whole().write();
             let mut headers = FieldTable::default();

@@ -23,6 +23,8 @@ mod readme;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
+mod rotation;
+#[cfg(test)]
 mod starvation;
 #[cfg(test)]
 mod support;

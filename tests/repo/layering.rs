@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::sources::{root, rust_files, without_tests};
 
 /// Every module of the library, in the order of `lib.rs`: one may name itself and what is before it.
-const ORDER: [&str; 30] = [
+const ORDER: [&str; 34] = [
     "clock",
     "secret",
     "origin",
@@ -21,8 +21,12 @@ const ORDER: [&str; 30] = [
     "declarative",
     "wire",
     "plan",
+    "drift",
     "tokens",
     "gate",
+    "mismatch",
+    "learned",
+    "gone_share",
     "memory",
     "tombstones",
     "metrics",

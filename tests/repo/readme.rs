@@ -117,6 +117,7 @@ fn the_unit_file_agrees_with_the_code() {
     let unit = read("systemd/pushrider.service");
     assert_eq!(directive(&unit, "RestartPreventExitStatus"), "78");
     assert_eq!(directive(&unit, "Type"), "notify");
+    assert_eq!(directive(&unit, "StateDirectory"), "pushrider");
     let seconds = |text: &str| humantime::parse_duration(text).unwrap();
     let stop = seconds(&format!("{}s", directive(&unit, "TimeoutStopSec")));
     let sample = read("config/pushrider.toml");

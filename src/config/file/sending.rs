@@ -21,6 +21,7 @@ pub(in crate::config) struct Push {
     pub(in crate::config) max_wait: Span<0, { 10 * SECOND }>,
     pub(in crate::config) replace_duplicates: bool,
     pub(in crate::config) ca_file: Option<PathBuf>,
+    pub(in crate::config) state_dir: Option<PathBuf>,
 }
 
 impl Default for Push {
@@ -36,6 +37,7 @@ impl Default for Push {
             max_wait: Span::of(SECOND),
             replace_duplicates: false,
             ca_file: None,
+            state_dir: None,
         }
     }
 }

@@ -101,10 +101,16 @@ pub(super) fn resolve(
     let apps = apps::resolve(&file, &mut scope);
     let sending = sending::resolve(&file, &mut scope);
     let logging = logging(&file, &mut scope);
+    let state_dir = sending::state_dir(&file, &mut scope);
     warn_of_exposed_file(&file, &mut scope);
-    let (Ok(broker), Ok(apps), Ok(sending), Ok(logging), true) =
-        (broker, apps, sending, logging, scope.problems.is_empty())
-    else {
+    let (Ok(broker), Ok(apps), Ok(sending), Ok(logging), Ok(state_dir), true) = (
+        broker,
+        apps,
+        sending,
+        logging,
+        state_dir,
+        scope.problems.is_empty(),
+    ) else {
         return Err(scope.problems);
     };
     let daemon = daemon::Settings {
@@ -118,6 +124,7 @@ pub(super) fn resolve(
         event_limit: usize::try_from(file.events.max_size.get()).unwrap_or(usize::MAX),
         schedule_limit: file.events.schedule_limit.get(),
         chunk: file.events.chunk.size(),
+        state_dir,
         admin: admin::Settings {
             listen: file.admin.listen.0,
         },

@@ -1,12 +1,15 @@
 //! Sending: deadlines, connections, permits, breakers, retries, the guard, and how they fit together.
 
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::file::File;
+use crate::config::request::STATE_VARIABLE;
 use crate::config::resolve::broker::certificates;
 use crate::config::resolve::{Reported, Scope};
+use crate::config::secrets::locate;
 use crate::config::units::duration_text;
 use crate::gate;
 use crate::guard;
@@ -51,6 +54,26 @@ pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Sending, Rep
             retry_after_cap: file.retry.retry_after_cap.get(),
         },
     })
+}
+
+/// Finds where state is kept: where the key says, else where the service manager made room.
+pub(super) fn state_dir(file: &File, scope: &mut Scope<'_>) -> Result<Option<PathBuf>, Reported> {
+    const KEY: &str = "push.state_dir";
+    let Some(written) = &file.push.state_dir else {
+        // Of several directories, which colons divide, the first.
+        let offered = scope.environment.get(STATE_VARIABLE);
+        let first = offered.and_then(|all| all.split(':').next());
+        return Ok(first.map(PathBuf::from));
+    };
+    let found = locate(written, &scope.sources.of(KEY)).map_err(|what| scope.problem(KEY, what))?;
+    if found.is_dir() {
+        return Ok(Some(found));
+    }
+    let what = format!(
+        "{} is not a directory; make it, for the daemon to write to",
+        found.display()
+    );
+    Err(scope.problem(KEY, what))
 }
 
 fn guard(file: &File, scope: &mut Scope<'_>) -> Result<guard::Rules, Reported> {

@@ -71,6 +71,18 @@ impl Daemon {
         }
     }
 
+    /// Adds lines to its configuration, which count from its next start.
+    pub(crate) fn configure(&self, more: &str) {
+        let path = self.directory.path().join("pushrider.toml");
+        let before = fs::read_to_string(&path).unwrap();
+        fs::write(path, format!("{before}\n{more}\n")).unwrap();
+    }
+
+    /// Writes a file into its directory.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.directory.path().join(name), text).unwrap();
+    }
+
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(&mut self) {
         self.launch().await;

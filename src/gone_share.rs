@@ -1,0 +1,101 @@
+//! Whether an unusual share of subscriptions is called gone.
+//!
+//! Why watch it: subscriptions die a few at a time. A service, or something in front of it, that
+//! calls most of them gone at once may be wrong, and applications delete what they are told is
+//! gone. Nothing is held back for that, since a plain word is a plain word; an operator hears of it.
+//! The judgement looks at the last few hundred answers, so that it rises and falls within a
+//! campaign, and falls later than it rises, so that it does not flicker.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::origin::Service;
+
+/// The answers that are looked at; older ones count for less and less.
+const WINDOW: u32 = 400;
+
+/// The fewest answers that a share is told from.
+const LEAST: u32 = 100;
+
+/// The lately settled recipients of one push service.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GoneShare {
+    answers: u32,
+    gone: u32,
+    is_unusual: bool,
+}
+
+impl GoneShare {
+    /// Takes one more answer; tells what the share has become, if that changed: unusual where more
+    /// than half are gone, usual again below a quarter.
+    pub fn note(&mut self, gone: bool) -> Option<bool> {
+        self.answers += 1;
+        self.gone += u32::from(gone);
+        if self.answers >= WINDOW {
+            self.answers /= 2;
+            self.gone /= 2;
+        }
+        let is_unusual = if self.is_unusual {
+            self.gone * 4 >= self.answers
+        } else {
+            self.answers >= LEAST && self.gone * 2 > self.answers
+        };
+        (std::mem::replace(&mut self.is_unusual, is_unusual) != is_unusual).then_some(is_unusual)
+    }
+}
+
+/// The share of each family of push services.
+#[derive(Debug, Default)]
+pub struct GoneShares(Mutex<[GoneShare; Service::ALL.len()]>);
+
+impl GoneShares {
+    /// Takes one more answer of a service; tells what its share has become, if that changed.
+    pub fn note(&self, service: Service, gone: bool) -> Option<bool> {
+        let place = Service::ALL.iter().position(|one| *one == service)?;
+        let mut shares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shares[place].note(gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NONE: [bool; 0] = [];
+
+    /// Notes `count` answers of which every `nth` is gone; returns the changes.
+    fn note(share: &mut GoneShare, count: u32, nth: u32) -> Vec<bool> {
+        (1..=count)
+            .filter_map(|n| share.note(n % nth == 0))
+            .collect()
+    }
+
+    #[test]
+    fn it_rises_when_most_are_gone_and_falls_when_few_are() {
+        let mut share = GoneShare::default();
+        assert_eq!(note(&mut share, 10_000, 20), NONE, "one of twenty");
+        assert_eq!(note(&mut share, 10_000, 2), NONE, "half of them");
+        assert_eq!(note(&mut share, 1000, 1), [true], "all of them");
+        assert_eq!(note(&mut share, 10_000, 3), NONE, "a third of them");
+        assert_eq!(note(&mut share, 10_000, 20), [false]);
+    }
+
+    #[test]
+    fn a_few_answers_tell_nothing() {
+        let mut share = GoneShare::default();
+        assert_eq!(note(&mut share, LEAST - 1, 1), NONE);
+        assert_eq!(note(&mut share, 1, 1), [true]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_are_gone_than_answered(answers in prop::collection::vec(any::<bool>(), 0..3000)) {
+            let mut share = GoneShare::default();
+            for gone in answers {
+                share.note(gone);
+                prop_assert!(share.gone <= share.answers && share.answers < WINDOW);
+            }
+        }
+    }
+}

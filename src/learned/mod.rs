@@ -1,0 +1,261 @@
+//! Which key each subscription was made with, where it is not the primary.
+//!
+//! A subscription is bound to the key it was made with, and only the push service knows to which.
+//! Finding out costs a request that is refused, so what was found is kept: through a restart too,
+//! where there is a state directory ([`StateFile`]). What is forgotten costs that request again and
+//! nothing else.
+//!
+//! After a rotation nearly every subscription is here, so an entry takes eight bytes: a cell holds
+//! the rest of a fingerprint whose beginning is the place of the cell, and the number of a key. Two
+//! fingerprints that begin with the same sixteen digits would be taken for one, which costs a
+//! request now and then. Eight cells make a bucket; in a full one the oldest entry gives way.
+
+mod file;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::message::Name;
+use crate::subscription::Fingerprint;
+
+pub use self::file::{StateError, StateFile};
+
+/// The keys of subscriptions that were not made with the primary one.
+#[derive(Debug)]
+pub struct LearnedKeys {
+    table: Mutex<Table>,
+    bucket_bits: u32,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// Empty until something is learned.
+    cells: Vec<u64>,
+    /// The names of keys; the number of a key is its place here, from 1.
+    keys: Vec<Name>,
+    /// How often something was learned or forgotten.
+    changes: u64,
+}
+
+/// Cells in a bucket: one cache line.
+const WAYS: usize = 8;
+
+/// The buckets of the daemon's table: two million entries, 16 MiB once the first is there.
+const BUCKET_BITS: u32 = 18;
+
+/// The bits of a cell that number a key; 0 is an empty cell.
+const KEY_BITS: u32 = 16;
+
+const KEY_MASK: u64 = (1 << KEY_BITS) - 1;
+
+impl Default for LearnedKeys {
+    fn default() -> Self {
+        Self::new(BUCKET_BITS)
+    }
+}
+
+impl LearnedKeys {
+    /// Makes an empty table of 2 to the power of `bucket_bits` buckets, 16 at least: the place of a
+    /// cell holds the bits of the fingerprint that its key's number takes.
+    fn new(bucket_bits: u32) -> Self {
+        Self {
+            table: Mutex::default(),
+            bucket_bits: bucket_bits.max(KEY_BITS),
+        }
+    }
+
+    /// Returns the key that a subscription was made with, if that was learned.
+    #[must_use]
+    pub fn get(&self, subscription: Fingerprint) -> Option<Name> {
+        let table = self.lock();
+        let (bucket, tag) = self.place(beginning(subscription));
+        let cells = table.cells.get(bucket..bucket + WAYS)?;
+        let cell = cells.iter().find(|cell| is_of(**cell, tag))?;
+        table.name(*cell).cloned()
+    }
+
+    /// Learns the key that a subscription was made with.
+    pub fn learn(&self, subscription: Fingerprint, key: &Name) {
+        self.insert(beginning(subscription), key);
+    }
+
+    /// Forgets what was learned of a subscription.
+    pub fn forget(&self, subscription: Fingerprint) {
+        let mut table = self.lock();
+        let (bucket, tag) = self.place(beginning(subscription));
+        let Some(cells) = table.cells.get_mut(bucket..bucket + WAYS) else {
+            return;
+        };
+        if let Some(cell) = cells.iter_mut().find(|cell| is_of(**cell, tag)) {
+            *cell = 0;
+            table.changes += 1;
+        }
+    }
+
+    /// Returns how often something was learned or forgotten.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.lock().changes
+    }
+
+    /// Returns everything: the first 64 bits of each fingerprint, and its key; of one bucket the
+    /// oldest first.
+    fn entries(&self) -> Vec<(u64, Name)> {
+        let table = self.lock();
+        let mut entries = Vec::new();
+        for (bucket, cells) in table.cells.chunks(WAYS).enumerate() {
+            let entry = |cell: &u64| {
+                let key = table.name(*cell)?.clone();
+                Some((self.beginning_of(bucket, *cell), key))
+            };
+            entries.extend(cells.iter().rev().filter_map(entry));
+        }
+        entries
+    }
+
+    fn insert(&self, beginning: u64, key: &Name) {
+        let mut table = self.lock();
+        let Some(number) = table.number(key) else {
+            return;
+        };
+        let (bucket, tag) = self.place(beginning);
+        if table.cells.is_empty() {
+            table.cells = vec![0; WAYS << self.bucket_bits];
+        }
+        let cells = &mut table.cells[bucket..bucket + WAYS];
+        let cell = tag | number;
+        let known = cells.iter().position(|cell| is_of(*cell, tag));
+        if known.is_some_and(|at| cells[at] == cell) {
+            return;
+        }
+        // The newest comes first; whoever was there before moves back by one.
+        let room = known.or_else(|| cells.iter().position(|cell| *cell == 0));
+        cells[..=room.unwrap_or(WAYS - 1)].rotate_right(1);
+        cells[0] = cell;
+        table.changes += 1;
+    }
+
+    /// Splits the first 64 bits of a fingerprint into a place and the tag of the cell there.
+    fn place(&self, beginning: u64) -> (usize, u64) {
+        let bucket = beginning >> (64 - self.bucket_bits);
+        let tag = beginning << self.bucket_bits >> self.bucket_bits << KEY_BITS;
+        (usize::try_from(bucket).unwrap_or_default() * WAYS, tag)
+    }
+
+    fn beginning_of(&self, bucket: usize, cell: u64) -> u64 {
+        let bucket = u64::try_from(bucket).unwrap_or_default();
+        bucket << (64 - self.bucket_bits) | cell >> KEY_BITS
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn name(&self, cell: u64) -> Option<&Name> {
+        let number = usize::try_from(cell & KEY_MASK).ok()?;
+        self.keys.get(number.checked_sub(1)?)
+    }
+
+    /// Returns the number of a key; `None` if there are too many, which no configuration has.
+    fn number(&mut self, key: &Name) -> Option<u64> {
+        let known = self.keys.iter().position(|name| name == key);
+        let index = known.unwrap_or(self.keys.len());
+        let number = u64::try_from(index + 1).ok()?;
+        if number > KEY_MASK {
+            return None;
+        }
+        if known.is_none() {
+            self.keys.push(key.clone());
+        }
+        Some(number)
+    }
+}
+
+fn beginning(subscription: Fingerprint) -> u64 {
+    subscription
+        .as_bytes()
+        .iter()
+        .take(8)
+        .fold(0, |bits, byte| bits << 8 | u64::from(*byte))
+}
+
+fn is_of(cell: u64, tag: u64) -> bool {
+    cell & KEY_MASK != 0 && cell & !KEY_MASK == tag
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn subscription(n: u64) -> Fingerprint {
+        Fingerprint::of(&n.to_string())
+    }
+
+    #[test]
+    fn what_is_learned_is_known_until_it_is_forgotten() {
+        let learned = LearnedKeys::new(16);
+        let (old, older) = (name("2025"), name("2019"));
+        assert_eq!(learned.get(subscription(1)), None);
+        learned.forget(subscription(1));
+        assert_eq!(learned.changes(), 0);
+        learned.learn(subscription(1), &old);
+        learned.learn(subscription(2), &older);
+        assert_eq!(learned.get(subscription(1)), Some(old.clone()));
+        assert_eq!(learned.get(subscription(2)), Some(older.clone()));
+        learned.learn(subscription(1), &old);
+        assert_eq!(learned.changes(), 2, "that was known");
+        learned.learn(subscription(1), &older);
+        assert_eq!(learned.get(subscription(1)), Some(older));
+        learned.forget(subscription(1));
+        assert_eq!(learned.get(subscription(1)), None);
+        assert_eq!(learned.entries().len(), 1);
+    }
+
+    #[test]
+    fn half_as_many_as_there_are_cells_are_nearly_all_remembered() {
+        let (learned, old) = (LearnedKeys::new(16), name("2025"));
+        let cells = u64::try_from(WAYS << 16).unwrap();
+        for n in 0..cells / 2 {
+            learned.learn(subscription(n), &old);
+        }
+        let known = |n: &u64| learned.get(subscription(*n)).is_some();
+        let forgotten = cells / 2 - (0..cells / 2).filter(known).map(|_| 1).sum::<u64>();
+        assert!(forgotten < cells / 100, "{forgotten} of {cells}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+
+        #[test]
+        fn an_entry_tells_the_beginning_it_was_made_from(
+            beginnings in prop::collection::hash_set(any::<u64>(), 0..40),
+            bits in 16u32..20,
+        ) {
+            let (learned, old) = (LearnedKeys::new(bits), name("2025"));
+            for beginning in &beginnings {
+                learned.insert(*beginning, &old);
+            }
+            let told: std::collections::HashSet<_> =
+                learned.entries().into_iter().map(|(beginning, _)| beginning).collect();
+            prop_assert_eq!(told, beginnings);
+        }
+
+        #[test]
+        fn the_newest_of_a_full_bucket_stay(count in 1u64..30) {
+            let (learned, old) = (LearnedKeys::new(16), name("2025"));
+            for n in 0..count {
+                learned.insert(n, &old);
+            }
+            let told: Vec<_> = learned.entries().into_iter().map(|(n, _)| n).collect();
+            let oldest = count.saturating_sub(8);
+            prop_assert_eq!(told, (oldest..count).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! One exchange with a push service, and what it means.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::header::{DATE, LOCATION};
+use tracing::warn;
+
+use crate::classify;
+use crate::classify::Context;
+use crate::clock::Now;
+use crate::message::PushMessage;
+use crate::outcome::{Again, Answer, Attempt, Meaning, Reason, Verdict};
+use crate::plan::{App, Mode};
+use crate::push_service::Transport;
+use crate::subscription::Endpoint;
+use crate::vapid::{Token, VapidKey};
+use crate::wire::headers::Passage;
+
+use super::Pipeline;
+use super::request::Unsendable;
+
+/// One exchange and what it means.
+pub(super) struct Exchange {
+    pub(super) verdict: Verdict,
+    pub(super) status: Option<u16>,
+    pub(super) message_url: Option<Box<str>>,
+    pub(super) sent_at: SystemTime,
+    pub(super) elapsed: Duration,
+    pub(super) token: Arc<Token>,
+}
+
+/// The longest `Location` that a result repeats.
+const LOCATION_LIMIT: usize = 2048;
+
+impl<T: Transport> Pipeline<T> {
+    /// Sends a message, changed as a second request asks, and says what came of it.
+    pub(super) async fn exchange(
+        &self,
+        app: &App,
+        key: &VapidKey,
+        message: &PushMessage,
+        passage: &Passage,
+        again: Option<Again>,
+    ) -> Result<Exchange, Unsendable> {
+        let authorization = self.authorize(app, key, message)?;
+        let request = self.prepare(app, key, message, &authorization, again)?;
+        let endpoint = &message.subscription.endpoint;
+        let sent = self.clock.now();
+        if app.mode == Mode::DryRun {
+            return Ok(dry_run(sent.wall, authorization.token));
+        }
+        let body_len = request.body.len();
+        let in_flight = self.metrics.request_in_flight(endpoint.service());
+        let posting = self.transport.post(request, self.settings.push_timeout);
+        let attempt = posting.await;
+        drop(in_flight);
+        let (origin, now) = (endpoint.origin(), self.clock.now().mono);
+        let context = Context {
+            service: endpoint.service(),
+            listed: endpoint.listed(),
+            attempt: passage.attempts + 1,
+            last_status: passage.last_status,
+            tried: again,
+            token_age: authorization.age,
+            key_proved: self.taken.lately(origin, key.name(), now),
+            body_len,
+            retry_after_cap: self.retry(endpoint.service()).retry_after_cap,
+        };
+        let exchange = self.understand(endpoint, &attempt, context, sent, authorization.token);
+        self.taken.note(origin, key.name(), &exchange.verdict, now);
+        Ok(exchange)
+    }
+
+    fn understand(
+        &self,
+        endpoint: &Endpoint,
+        attempt: &Attempt,
+        context: Context,
+        sent: Now,
+        token: Arc<Token>,
+    ) -> Exchange {
+        let now = self.clock.now();
+        let verdict = classify::classify(attempt, context, now.wall);
+        self.unfamiliar.notice(attempt, &context, &verdict);
+        let elapsed = now.mono.saturating_duration_since(sent.mono);
+        self.metrics
+            .exchange(endpoint.service(), verdict.meaning, elapsed);
+        let answer = match attempt {
+            Attempt::Answered(answer) => Some(answer),
+            Attempt::Failed(_) => None,
+        };
+        if let Some(answer) = answer {
+            self.compare_clocks(endpoint, answer, now);
+        }
+        Exchange {
+            verdict,
+            status: answer.map(|answer| answer.status.as_u16()),
+            message_url: answer.and_then(location),
+            sent_at: sent.wall,
+            elapsed,
+            token,
+        }
+    }
+
+    /// Compares the clock of an answer with ours; of strangers' clocks no operator need hear.
+    fn compare_clocks(&self, endpoint: &Endpoint, answer: &Answer, now: Now) {
+        let date = answer.headers.get(DATE).and_then(|date| date.to_str().ok());
+        let Some(date) = date.and_then(|date| httpdate::parse_http_date(date).ok()) else {
+            return;
+        };
+        let drift = self.drifts.observe(endpoint.origin(), date, now);
+        if !endpoint.listed().0 {
+            return;
+        }
+        self.metrics
+            .clock_drift(endpoint.service(), drift.seconds());
+        if self.drifts.is_news(drift) {
+            warn!(
+                push_service = endpoint.service().name(),
+                seconds_ahead = drift.seconds(),
+                "this machine's clock is wrong, going by a push service's; set it (NTP), for \
+                 deadlines and schedules go by it"
+            );
+        }
+    }
+}
+
+fn location(answer: &Answer) -> Option<Box<str>> {
+    let url = answer.headers.get(LOCATION)?.to_str().ok()?;
+    (url.len() <= LOCATION_LIMIT).then(|| url.into())
+}
+
+/// What an application in `dry_run` is told: everything but the request was done.
+fn dry_run(now: SystemTime, token: Arc<Token>) -> Exchange {
+    Exchange {
+        verdict: Verdict {
+            detail: Some("dry_run: encrypted and signed, not sent".into()),
+            ..Verdict::of(Meaning::Accepted, Reason::Accepted)
+        },
+        status: None,
+        message_url: None,
+        sent_at: now,
+        elapsed: Duration::ZERO,
+        token,
+    }
+}

@@ -1,0 +1,346 @@
+//! The ring of keys, and what a service says of the one that signed.
+
+use super::*;
+use crate::subscription::decode_base64;
+
+/// FCM's words for a subscription that was made with another key.
+const MISMATCH: Says = Says::Text(403, "the VAPID credentials do not correspond to the others");
+
+/// FCM's words for a token that it takes for expired.
+const EXPIRED: &str = "the token has expired";
+
+fn ring(names: &[&str]) -> App {
+    let key = |name_of: &&str| Arc::new(VapidKey::generate(name(name_of)).unwrap());
+    let mut keys = names.iter().map(key);
+    App {
+        ring: KeyRing {
+            primary: keys.next().unwrap(),
+            older: keys.collect(),
+        },
+        ..app(Mode::Send)
+    }
+}
+
+fn to(token: &str, more: Value) -> String {
+    let mut fields = json!({ "id": token, "subscription": fcm(token) });
+    let more = more.as_object().unwrap().clone();
+    fields.as_object_mut().unwrap().extend(more);
+    event(fields)
+}
+
+/// Returns how many requests a result counts, and the key it names.
+async fn sent(house: &House, body: String) -> (Value, Value) {
+    let owed = house.pipeline.process(&inbound(body)).await;
+    let result = parsed(&owed[0]);
+    assert_eq!(result["outcome"], "accepted", "{result:#}");
+    (result["requests"].clone(), result["vapid_key"].clone())
+}
+
+fn requests(house: &House) -> usize {
+    house.service.requests.lock().unwrap().len()
+}
+
+/// Returns the claims of the token that the `n`th request carried.
+fn claims(house: &House, n: usize) -> Value {
+    let requests = house.service.requests.lock().unwrap();
+    let header = requests[n].headers["authorization"].to_str().unwrap();
+    let claims = header.split('.').nth(1).unwrap();
+    serde_json::from_slice(&decode_base64(claims).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn the_key_that_fits_is_found_at_once_and_remembered() {
+    let house = house_of(ring(&["new", "old"]), [MISMATCH], 100);
+    assert_eq!(
+        sent(&house, to("a", json!({}))).await,
+        (json!(2), json!("old"))
+    );
+    assert_eq!(
+        sent(&house, to("a", json!({}))).await,
+        (json!(1), json!("old"))
+    );
+    assert_eq!(
+        sent(&house, to("b", json!({}))).await,
+        (json!(1), json!("new"))
+    );
+    let asked = to("a", json!({ "vapid_key": "new" }));
+    assert_eq!(sent(&house, asked).await, (json!(1), json!("new")));
+    assert_eq!(
+        sent(&house, to("a", json!({}))).await,
+        (json!(1), json!("new")),
+        "what fits is remembered anew"
+    );
+}
+
+#[tokio::test]
+async fn the_keys_of_a_ring_are_tried_from_new_to_old_after_the_one_that_was_asked_for() {
+    let house = house_of(ring(&["c", "b", "a"]), [MISMATCH, MISMATCH], 100);
+    let asked = to("x", json!({ "vapid_key": "b" }));
+    assert_eq!(sent(&house, asked).await, (json!(3), json!("a")));
+}
+
+#[tokio::test]
+async fn a_copy_that_waits_begins_with_the_key_it_had_come_to() {
+    let app = ring(&["new", "old"]);
+    let house = house_of(app.clone(), [MISMATCH, Says::Status(503)], 100);
+    let owed = house.pipeline.process(&inbound(to("a", json!({})))).await;
+    assert_eq!(outline(&owed), ["wait 5s service_unavailable 1"]);
+    let restarted = house_of(app, [], 100);
+    restarted.clock.advance(Duration::from_secs(5));
+    let later = restarted.pipeline.process(&returned(&owed[0])).await;
+    let result = parsed(&later[0]);
+    assert_eq!(
+        (&result["requests"], &result["vapid_key"]),
+        (&json!(3), &json!("old"))
+    );
+}
+
+#[tokio::test]
+async fn nobody_is_called_a_mismatch_before_the_key_is_proved() {
+    let script = (0..5).map(|_| MISMATCH);
+    let house = house_of(ring(&["main"]), script, 100);
+    for n in 0..4 {
+        let waits = comes_to(&house, to(&n.to_string(), json!({}))).await;
+        assert_eq!(waits, ["wait 10s key_mismatch 0"], "{n}");
+    }
+    let fifth = comes_to(&house, to("4", json!({}))).await;
+    assert_eq!(fifth, ["wait 20s key_mismatch 0"], "suspended for 10 s");
+    let sixth = house.pipeline.process(&inbound(to("5", json!({})))).await;
+    assert_eq!(outline(&sixth), ["wait 20s key_mismatch 0"]);
+    assert_eq!(requests(&house), 5, "no request with a suspended key");
+
+    house.clock.advance(Duration::from_secs(20));
+    let taken = house.pipeline.process(&returned(&sixth[0])).await;
+    assert_eq!(outline(&taken), ["delivery.shop.accepted._ accepted"]);
+    house.service.script.lock().unwrap().push_back(MISMATCH);
+    assert_eq!(
+        comes_to(&house, to("0", json!({}))).await,
+        [
+            "delivery.shop.rejected._ key_mismatch",
+            "subscription.shop.key_mismatch"
+        ]
+    );
+    let metrics = house.pipeline.metrics.render().unwrap();
+    let alarms = r#"pushrider_key_alarms_total{cause="mismatch",push_service="fcm"} 1"#;
+    assert!(metrics.contains(alarms));
+}
+
+#[tokio::test]
+async fn what_is_queued_for_a_mismatch_costs_no_request_and_is_told_once() {
+    let house = house_of(ring(&["main"]), [Says::Status(201), MISMATCH], 100);
+    sent(&house, to("fine", json!({}))).await;
+    let older = json!({ "created_at": "2026-11-21T11:59:00Z" });
+    assert_eq!(comes_to(&house, to("a", older.clone())).await.len(), 2);
+    let buried = comes_to(&house, to("a", older)).await;
+    assert_eq!(buried, ["delivery.shop.rejected._ key_mismatch"]);
+    assert_eq!(requests(&house), 2);
+    sent(&house, to("a", json!({}))).await;
+}
+
+#[tokio::test]
+async fn a_suspended_key_is_passed_over_while_another_may_fit() {
+    let script = (0..10).map(|_| MISMATCH);
+    let house = house_of(ring(&["wrong", "old"]), script, 100);
+    for n in 0..5 {
+        let waits = comes_to(&house, to(&n.to_string(), json!({}))).await;
+        assert_eq!(waits.len(), 1);
+    }
+    assert_eq!(requests(&house), 10, "each with both keys");
+    house.clock.advance(Duration::from_secs(10));
+    assert_eq!(
+        sent(&house, to("x", json!({}))).await,
+        (json!(1), json!("wrong"))
+    );
+
+    let script = [MISMATCH, Says::Status(201)]
+        .into_iter()
+        .chain((0..10).map(|_| MISMATCH));
+    let house = house_of(ring(&["wrong", "old"]), script, 100);
+    assert_eq!(
+        sent(&house, to("x", json!({}))).await,
+        (json!(2), json!("old"))
+    );
+    for n in 0..5 {
+        comes_to(&house, to(&n.to_string(), json!({}))).await;
+    }
+    let before = requests(&house);
+    assert_eq!(
+        sent(&house, to("y", json!({}))).await,
+        (json!(1), json!("old")),
+        "the wrong key does not hold up the right one"
+    );
+    house.service.script.lock().unwrap().push_back(MISMATCH);
+    let waits = comes_to(&house, to("z", json!({}))).await;
+    assert_eq!(waits, ["wait 20s key_mismatch 0"]);
+    assert_eq!(requests(&house), before + 2);
+}
+
+#[tokio::test]
+async fn who_has_no_time_to_wait_for_a_key_expires_and_is_no_mismatch() {
+    let house = house_of(ring(&["main"]), [MISMATCH], 100);
+    let short = to("a", json!({ "ttl": 2 }));
+    let owed = house.pipeline.process(&inbound(short)).await;
+    assert_eq!(outline(&owed), ["delivery.shop.expired._ ttl_elapsed"]);
+    let result = parsed(&owed[0]);
+    assert_eq!(
+        (&result["status"], &result["requests"]),
+        (&json!(403), &json!(1))
+    );
+    assert!(result["detail"].to_string().contains("key_mismatch"));
+}
+
+#[tokio::test]
+async fn a_fault_of_the_key_pauses_it_and_uses_up_no_attempt() {
+    let house = house_of(
+        ring(&["main"]),
+        [Says::Text(403, "invalid JWT provided")],
+        100,
+    );
+    let owed = house.pipeline.process(&inbound(to("a", json!({})))).await;
+    assert_eq!(outline(&owed), ["wait 1200s vapid_rejected 0"]);
+    let next = comes_to(&house, to("b", json!({}))).await;
+    assert_eq!(next, ["wait 1200s busy 0"]);
+    assert_eq!(requests(&house), 1);
+    let metrics = house.pipeline.metrics.render().unwrap();
+    let alarms = r#"pushrider_key_alarms_total{cause="vapid_rejected",push_service="fcm"} 1"#;
+    assert!(metrics.contains(alarms));
+    house.clock.advance(Duration::from_secs(1200));
+    let later = house.pipeline.process(&returned(&owed[0])).await;
+    assert_eq!(outline(&later), ["delivery.shop.accepted._ accepted"]);
+    let result = parsed(&later[0]);
+    assert_eq!(
+        (&result["requests"], &result["attempts"]),
+        (&json!(2), &json!(1))
+    );
+}
+
+#[tokio::test]
+async fn an_expired_token_is_replaced_by_one_that_goes_by_the_services_clock() {
+    let start = SystemTime::UNIX_EPOCH + NOON;
+    for there in [
+        start + Duration::from_hours(30),
+        start - Duration::from_hours(30),
+    ] {
+        let script = [
+            Says::Dated(403, EXPIRED, there),
+            Says::Dated(201, "", there),
+        ];
+        let house = house_of(ring(&["main"]), script, 100);
+        let owed = house.pipeline.process(&inbound(to("a", json!({})))).await;
+        let result = parsed(&owed[0]);
+        assert_eq!(
+            (&result["outcome"], &result["requests"]),
+            (&json!("accepted"), &json!(2))
+        );
+        let warning = result["warnings"][0].to_string();
+        assert!(warning.contains("second_request") && warning.contains("fresh_token"));
+        let exp = claims(&house, 1)["exp"].as_u64().unwrap();
+        let there = there.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(exp, (there + Duration::from_hours(12)).as_secs());
+        sent(&house, to("b", json!({}))).await;
+        assert_eq!(requests(&house), 3);
+        assert_eq!(
+            claims(&house, 2),
+            claims(&house, 1),
+            "the fresh token serves on"
+        );
+        let drift = house.pipeline.metrics.render().unwrap();
+        let ahead =
+            i64::try_from(NOON.as_secs()).unwrap() - i64::try_from(there.as_secs()).unwrap();
+        let line = format!(r#"pushrider_clock_drift_seconds{{push_service="fcm"}} {ahead}"#);
+        assert!(drift.contains(&line), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_twice_is_the_keys_fault() {
+    let script = [Says::Text(403, EXPIRED), Says::Text(403, EXPIRED)];
+    let house = house_of(ring(&["main"]), script, 100);
+    let waits = comes_to(&house, to("a", json!({}))).await;
+    assert_eq!(waits, ["wait 1200s vapid_rejected 0"]);
+    assert_eq!(requests(&house), 2);
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_steps_by_hours_costs_nothing() {
+    let house = house_of(ring(&["main"]), [], 100);
+    let start = SystemTime::UNIX_EPOCH + NOON;
+    for (n, wall) in [
+        start,
+        start + Duration::from_hours(11),
+        start - Duration::from_hours(11),
+        start + Duration::from_hours(30),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        house.clock.jump(wall);
+        sent(&house, to("a", json!({}))).await;
+        assert_eq!(claims(&house, n), claims(&house, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_second_request_leaves_out_what_the_first_was_refused_for() {
+    let apple = subscription("https://web.push.apple.com/QGxyz");
+    let script = [Says::Text(400, r#"{"reason":"BadWebPushTopic"}"#)];
+    let house = house_of(ring(&["main"]), script, 100);
+    let body = to("a", json!({ "subscription": apple, "topic": "orders" }));
+    let owed = house.pipeline.process(&inbound(body)).await;
+    let result = parsed(&owed[0]);
+    assert_eq!(
+        (&result["outcome"], &result["requests"]),
+        (&json!("accepted"), &json!(2))
+    );
+    assert!(result["warnings"].to_string().contains("without_topic"));
+    let requests = house.service.requests.lock().unwrap();
+    let topics: Vec<_> = requests
+        .iter()
+        .map(|it| it.headers.contains_key("topic"))
+        .collect();
+    assert_eq!(topics, [true, false]);
+}
+
+#[tokio::test]
+async fn a_request_that_was_not_seen_does_not_count_as_the_first() {
+    let script = [Says::Fails(Failure::NotProcessed), Says::Text(403, EXPIRED)];
+    let house = house_of(ring(&["main"]), script, 100);
+    assert_eq!(
+        sent(&house, to("a", json!({}))).await,
+        (json!(3), json!("main"))
+    );
+}
+
+#[tokio::test]
+async fn a_dry_run_proves_no_key() {
+    let app = App {
+        mode: Mode::DryRun,
+        ..ring(&["main"])
+    };
+    let house = house_of(app, [], 100);
+    sent(&house, to("a", json!({}))).await;
+    let origin = crate::subscription::Endpoint::parse("https://fcm.googleapis.com/x").unwrap();
+    let now = house.pipeline.clock.now().mono;
+    let judgement = house.pipeline.mismatches.judge(
+        origin.origin(),
+        [&name("main")],
+        origin.fingerprint(),
+        now,
+    );
+    assert_ne!(judgement, crate::mismatch::Judgement::Believed);
+}
+
+#[tokio::test]
+async fn an_unusual_share_of_gone_is_told() {
+    let script = (0..100).map(|_| Says::Status(410));
+    let house = house_of(ring(&["main"]), script, 100);
+    let shows = |value: u8| {
+        let line = format!(r#"pushrider_gone_unusual{{push_service="fcm"}} {value}"#);
+        assert!(house.pipeline.metrics.render().unwrap().contains(&line));
+    };
+    shows(0);
+    for n in 0..100 {
+        comes_to(&house, to(&n.to_string(), json!({}))).await;
+    }
+    shows(1);
+}

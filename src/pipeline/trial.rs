@@ -1,0 +1,129 @@
+//! Which key of the ring signs, and what is made of the answer (contract.md §5).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::gate::Change;
+use crate::message::Name;
+use crate::metrics::KeyAlarm;
+use crate::mismatch::Judgement;
+use crate::outcome::{Scope, Verdict};
+use crate::plan::{App, Mode, Push};
+use crate::push_service::Transport;
+use crate::subscription::Endpoint;
+use crate::vapid::VapidKey;
+use crate::wire::headers::Passage;
+
+use super::Pipeline;
+
+impl<T: Transport> Pipeline<T> {
+    /// Returns the keys in the order in which they are tried.
+    ///
+    /// The first is the one that an earlier pass of the message had come to, else the one that was
+    /// asked for, else what was learned of the subscription, else the primary; then come the others
+    /// of the ring, newest first.
+    pub(super) fn keys_to_try<'a>(
+        &self,
+        app: &'a App,
+        push: &Push,
+        passage: &Passage,
+    ) -> impl Iterator<Item = &'a Arc<VapidKey>> + use<'a, T> {
+        let held = |name: &Name| app.ring.get(name);
+        let come_to = passage.vapid_key.as_ref().and_then(held);
+        let asked = || push.key.as_ref().and_then(|key| held(key.name()));
+        let learned = || {
+            let subscription = push.message.subscription.endpoint.fingerprint();
+            let name = (!app.ring.older.is_empty()).then(|| self.learned.get(subscription))??;
+            held(&name)
+        };
+        let first = come_to.or_else(asked).or_else(learned);
+        let first = first.unwrap_or(&app.ring.primary);
+        let others = app.ring.iter().filter(|key| key.name() != first.name());
+        std::iter::once(first).chain(others)
+    }
+
+    /// Notes that a push service took what a key signed.
+    pub(super) fn key_fits(&self, app: &App, key: &VapidKey, endpoint: &Endpoint) {
+        if app.mode == Mode::DryRun {
+            return;
+        }
+        if self.mismatches.prove(endpoint.origin(), key.name()) {
+            info!(
+                origin = %endpoint.origin(),
+                key = %key.name(),
+                "a push service takes what this key signs; who fits no key is believed again"
+            );
+        }
+        if app.ring.older.is_empty() {
+            return;
+        }
+        if key.name() == app.ring.primary.name() {
+            self.learned.forget(endpoint.fingerprint());
+        } else {
+            self.learned.learn(endpoint.fingerprint(), key.name());
+        }
+    }
+
+    /// Judges a subscription that fits no key of the ring; tells operators of keys that are taken
+    /// for wrong.
+    pub(super) fn judge_misfit(&self, app: &App, endpoint: &Endpoint) -> Judgement {
+        let (origin, now) = (endpoint.origin(), self.clock.now().mono);
+        let ring = app.ring.iter().map(|key| key.name());
+        let judgement = self
+            .mismatches
+            .judge(origin, ring, endpoint.fingerprint(), now);
+        if let Judgement::Wait { alarms, .. } = &judgement {
+            for (key, first) in alarms {
+                self.metrics
+                    .key_alarm(endpoint.service(), KeyAlarm::Mismatch);
+                if *first {
+                    warn!(
+                        %origin,
+                        push_service = endpoint.service().name(),
+                        %key,
+                        "no subscription here was made with this key, so it is taken for wrong and \
+                         its messages wait: load the right private key and restart; if the key is \
+                         right and merely new or unused here, wait, or take it off the ring"
+                    );
+                }
+            }
+        }
+        judgement
+    }
+
+    /// Tells operators of a key whose tokens a push service refuses.
+    pub(super) fn alarm_of_refused_key(
+        &self,
+        endpoint: &Endpoint,
+        key: &Name,
+        verdict: &Verdict,
+        change: Option<Change>,
+    ) {
+        let Some(wait) = change.filter(|_| verdict.is_vapid_fault()).and_then(pause) else {
+            return;
+        };
+        self.metrics
+            .key_alarm(endpoint.service(), KeyAlarm::VapidRejected);
+        warn!(
+            origin = %endpoint.origin(),
+            push_service = endpoint.service().name(),
+            %key,
+            ?wait,
+            detail = verdict.detail.as_deref(),
+            "a push service refuses what this key signs, so its messages wait: check the private \
+             key, the application's subject and this machine's clock, then restart"
+        );
+    }
+}
+
+fn pause(change: Change) -> Option<Duration> {
+    match change {
+        Change::Paused(Scope::Key, wait) => Some(wait),
+        Change::Paused(Scope::Origin, _)
+        | Change::Opened(_)
+        | Change::HalfOpen
+        | Change::Closed => None,
+    }
+}

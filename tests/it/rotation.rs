@@ -1,0 +1,189 @@
+//! Keys that are rotated, lost and mistaken for each other, end to end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pushrider::message::Name;
+use pushrider::sandbox;
+use pushrider::sandbox::{Script, SubscriptionJson, Wish};
+use pushrider::vapid::VapidKey;
+use serde_json::{Value, json};
+
+use crate::support::eventually;
+use crate::support::house::{House, event, is_delivery};
+
+/// What autopush says to a key that a subscription was not made with.
+fn mismatch() -> Value {
+    json!({ "status": 401, "body": json!({
+        "code": 401, "errno": 109, "error": "Unauthorized",
+        "message": "VAPID public key mismatch",
+        "more_info": "http://autopush.readthedocs.io/en/latest/http.html#error-codes",
+    }).to_string() })
+}
+
+/// Makes a subscription whose endpoint looks like autopush's.
+fn subscribe(house: &House, answers: Value) -> SubscriptionJson {
+    let wish = Wish {
+        answer: Script::from_json(answers).unwrap(),
+        path: "/wpush/v2/{token}".to_owned(),
+        ..Wish::default()
+    };
+    house.sandbox.subscribe(wish).unwrap()
+}
+
+fn key_pem() -> String {
+    let key = VapidKey::generate(Name::parse("any").unwrap()).unwrap();
+    key.to_pkcs8_pem().unwrap().expose().clone()
+}
+
+fn campaign(id: &str, subscriptions: &[SubscriptionJson]) -> Value {
+    let recipients: Vec<_> = subscriptions
+        .iter()
+        .map(|one| json!({ "id": one.id, "subscription": one }))
+        .collect();
+    json!({ "id": id, "payload": "hello", "recipients": recipients })
+}
+
+/// Counts results by outcome, key and number of requests.
+fn counted(results: &[Value]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for result in results {
+        let word = |member: &str| result[member].as_str().unwrap_or("-").to_owned();
+        let (outcome, key) = (word("outcome"), word("vapid_key"));
+        let told = format!("{outcome} by {key} in {}", result["requests"]);
+        *counts.entry(told).or_default() += 1;
+    }
+    counts
+}
+
+#[tokio::test]
+async fn a_rotation_costs_each_subscription_one_request_and_none_after_a_restart() {
+    const SUBSCRIPTIONS: usize = 1000;
+    let settings = sandbox::Settings {
+        decrypt: false,
+        keep: 4000,
+        ..Default::default()
+    };
+    let mut house = House::open_with(settings, "").await;
+    house.daemon.stop().await;
+    house.daemon.write("new.pem", &key_pem());
+    house.daemon.configure(
+        "keys.new.private_key_file = 'new.pem'
+        apps.shop.primary = 'new'
+        apps.shop.keys = ['main']
+        push.state_dir = '.'",
+    );
+    house.daemon.start().await;
+    let answers = json!([mismatch(), { "status": 201 }]);
+    let subscriptions: Vec<_> = (0..SUBSCRIPTIONS)
+        .map(|_| subscribe(&house, answers.clone()))
+        .collect();
+    house.publish(&campaign("first", &subscriptions)).await;
+    let first = house.results_of("first", SUBSCRIPTIONS).await;
+    let found = BTreeMap::from([("accepted by main in 2".to_owned(), SUBSCRIPTIONS)]);
+    assert_eq!(counted(&first), found);
+
+    house.settled().await;
+    house.daemon.stop().await;
+    house.daemon.start().await;
+    house.publish(&campaign("second", &subscriptions)).await;
+    let second = house.results_of("second", SUBSCRIPTIONS).await;
+    let known = BTreeMap::from([("accepted by main in 1".to_owned(), SUBSCRIPTIONS)]);
+    assert_eq!(counted(&second), known);
+    let requests = usize::try_from(house.sandbox.stats().requests).unwrap();
+    assert_eq!(requests, 3 * SUBSCRIPTIONS);
+
+    let keys = |id: &str| -> Vec<_> {
+        let messages = house.sandbox.messages(Some(id));
+        messages.iter().map(|it| it.key.clone().unwrap()).collect()
+    };
+    let keys = keys(&subscriptions[0].id);
+    assert!(keys[0] != keys[1] && keys[1] == keys[2], "new, old, old");
+}
+
+#[tokio::test]
+async fn a_wrong_key_loses_nothing_and_calls_no_subscription_a_mismatch() {
+    const SUBSCRIPTIONS: usize = 60;
+    let mut house = House::open("").await;
+    house.daemon.stop().await;
+    let right = house.daemon.private_key();
+    house.daemon.write("vapid.pem", &key_pem());
+    house.daemon.start().await;
+    let subscriptions: Vec<_> = (0..SUBSCRIPTIONS)
+        .map(|_| subscribe(&house, mismatch()))
+        .collect();
+    for (n, one) in subscriptions.iter().enumerate() {
+        house
+            .publish(&event(&format!("e{n}"), one, json!({})))
+            .await;
+    }
+    let alarm = r#"cause="mismatch",push_service="mozilla""#;
+    eventually(Duration::from_secs(20), async || {
+        let alarms = house
+            .daemon
+            .metric("pushrider_key_alarms_total", alarm)
+            .await;
+        if alarms > 0.0 { Ok(()) } else { Err(alarms) }
+    })
+    .await;
+    house.settled().await;
+    assert!(house.daemon.log().contains("it is taken for wrong"));
+    let requests = house.sandbox.stats().requests;
+    house.daemon.stop().await;
+    assert!(
+        house.gather(0, |_| true).await.is_empty(),
+        "nothing is published"
+    );
+    println!("{requests} requests with the wrong key for {SUBSCRIPTIONS} subscriptions");
+
+    house.daemon.write("vapid.pem", &right);
+    for one in &subscriptions {
+        let accept = Script::from_json(json!({ "status": 201 })).unwrap();
+        assert!(house.sandbox.play(&one.id, accept));
+    }
+    house.daemon.start().await;
+    let results = house.gather(SUBSCRIPTIONS, is_delivery).await;
+    house.settled().await;
+    for result in &results {
+        assert_eq!(result["outcome"], "accepted", "{result:#}");
+        assert_eq!(result["attempts"], 1, "waiting uses up no attempt");
+    }
+    let all = house.gather(SUBSCRIPTIONS, |_| true).await;
+    assert_eq!(
+        all.len(),
+        SUBSCRIPTIONS,
+        "one result each and no subscription event"
+    );
+    assert_eq!(house.vhost.depth("webpush.resubscribe").await, 0);
+}
+
+#[tokio::test]
+async fn a_subscription_of_a_lost_key_is_told_once_the_key_is_proved() {
+    let mut house = House::open("").await;
+    let lost = subscribe(&house, mismatch());
+    let fine = subscribe(&house, json!({ "status": 201 }));
+    house.publish(&event("lost", &lost, json!({}))).await;
+    eventually(Duration::from_secs(10), async || {
+        let waiting = r#"reason="key_mismatch""#;
+        let waits = house
+            .daemon
+            .metric("pushrider_retries_total", waiting)
+            .await;
+        if waits > 0.0 { Ok(()) } else { Err(waits) }
+    })
+    .await;
+    house.publish(&event("fine", &fine, json!({}))).await;
+    assert_eq!(house.results_of("fine", 1).await[0]["outcome"], "accepted");
+    let told = house.results_of("lost", 1).await.remove(0);
+    assert_eq!(
+        (&told["outcome"], &told["reason"]),
+        (&json!("rejected"), &json!("key_mismatch"))
+    );
+    let change = eventually(Duration::from_secs(5), async || {
+        house.vhost.take("webpush.resubscribe").await.ok_or("none")
+    })
+    .await;
+    let change: Value = serde_json::from_slice(&change.delivery.data).unwrap();
+    assert_eq!(change["change"], "key_mismatch");
+    assert_eq!(change["recipient"]["endpoint"], lost.endpoint);
+}
