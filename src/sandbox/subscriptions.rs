@@ -21,7 +21,9 @@ pub const SUBSCRIPTIONS_LIMIT: usize = 250_000;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Wish {
-    /// The application server key (base64url) whose holder alone may push; anyone's without.
+    /// The application server key (base64url) whose holder alone may push; anyone's without. As
+    /// JSON it may have the name it has in a page.
+    #[serde(alias = "applicationServerKey")]
     pub application_server_key: Option<String>,
     /// How its pushes are answered.
     pub answer: Script,
