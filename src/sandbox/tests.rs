@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::pin::pin;
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{HeaderMap, HeaderName};
 use reqwest::{Client, Response};
 use rustls::pki_types::CertificateDer;
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 use super::sender::Sender;
 use super::{Message, Running, Script, Settings, SubscriptionJson, Wish, start};
 use crate::clock::{Clock as _, SystemClock};
+use crate::origin::Service;
 
 /// A sandbox, an application server and its HTTP client.
 struct World {
@@ -202,6 +204,55 @@ async fn only_a_post_to_a_known_token_is_a_push() {
     let response = world.client.get(&to.endpoint).send().await.unwrap();
     assert_eq!(response.status(), 405);
     assert_eq!(header(&response, "allow"), "POST");
+}
+
+#[tokio::test]
+async fn each_origin_speaks_as_a_service_of_its_own() {
+    let settings = Settings {
+        listen: vec!["127.0.0.1:0".parse().unwrap(); 3],
+        services: vec![Service::Mozilla, Service::Apple],
+        ..Settings::default()
+    };
+    let world = world_of(settings).await;
+    let at = |origin| {
+        let wish = Wish {
+            origin,
+            ..Wish::default()
+        };
+        world.sandbox.subscribe(wish).unwrap()
+    };
+    let [mozilla, apple, last] = [at(0), at(1), at(2)];
+    assert!(mozilla.endpoint.contains("/wpush/v2/"));
+    let no_ttl = |headers: &mut HeaderMap| drop(headers.remove("ttl"));
+    let response = world.push_with(&mozilla, "hello", no_ttl).await.unwrap();
+    assert_eq!(response.status(), 400);
+    assert!(text(response).await.contains(r#""errno":111"#));
+    for one in [&apple, &last] {
+        let response = world.push(one, "hello").await.unwrap();
+        assert_eq!(response.status(), 201);
+        assert!(response.headers().contains_key("apns-id"));
+    }
+    // Taken as by the real one, and told as wrong to whoever asks here.
+    let crossed = SubscriptionJson {
+        keys: apple.keys.clone(),
+        ..mozilla.clone()
+    };
+    assert_eq!(world.push(&crossed, "hello").await.unwrap().status(), 201);
+    let message = world.last(&mozilla);
+    assert_eq!(message.status, Some(201));
+    assert!(message.error.unwrap().contains("another p256dh or auth"));
+    assert_eq!(world.sandbox.stats().decrypt_failures, 1);
+    let gone = script(json!([{ "answer": "gone" }, { "status": 503 }]));
+    assert!(world.sandbox.play(&mozilla.id, gone.clone()));
+    let response = world.push(&mozilla, "hello").await.unwrap();
+    assert_eq!(
+        (response.status(), header(&response, "cache-control")),
+        (StatusCode::GONE, "max-age=86400")
+    );
+    let response = world.push(&mozilla, "hello").await.unwrap();
+    assert_eq!(header(&response, "retry-after"), "120");
+    let unknown = script(json!({ "answer": "constrained_device" }));
+    assert!(!world.sandbox.play(&apple.id, unknown));
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ mod interop;
 #[cfg(test)]
 mod main_job;
 #[cfg(test)]
+mod services;
+#[cfg(test)]
 mod starvation;
 #[cfg(test)]
 mod support;
