@@ -113,13 +113,8 @@ mod tests {
 
     fn trouble(after: Option<Duration>) -> Verdict {
         Verdict {
-            meaning: Meaning::Retryable,
-            reason: Reason::ServiceUnavailable,
             after,
-            pause: None,
-            down: false,
-            again: None,
-            detail: None,
+            ..Verdict::of(Meaning::Retryable, Reason::ServiceUnavailable)
         }
     }
 

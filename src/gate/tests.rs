@@ -32,15 +32,7 @@ fn now() -> Instant {
 }
 
 fn accepted() -> Verdict {
-    Verdict {
-        meaning: Meaning::Accepted,
-        reason: Reason::Accepted,
-        after: None,
-        pause: None,
-        down: false,
-        again: None,
-        detail: None,
-    }
+    Verdict::of(Meaning::Accepted, Reason::Accepted)
 }
 
 fn unavailable() -> Verdict {

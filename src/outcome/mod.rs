@@ -65,32 +65,103 @@ pub enum Failure {
 }
 
 /// What one attempt means.
+///
+/// It is complete without a second request: [`Verdict::again`] only says that one, at once and
+/// within the same attempt, may fare better. What the second brings is a verdict of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// What to do about it.
     pub meaning: Meaning,
     /// Why, in one word of the closed set.
     pub reason: Reason,
-    /// How long the service asked to be left alone.
+    /// How long the service asked to be left alone, or how long it is wise to.
     pub after: Option<Duration>,
-    /// Who must pause because the service throttles, if anybody besides this recipient.
+    /// Who must pause besides this recipient, if anybody.
     pub pause: Option<Scope>,
     /// Whether the whole origin may be in trouble, which counts towards its breaker.
     pub down: bool,
-    /// How a second request, at once and within the same attempt, may fare better.
+    /// What a second request would change.
     pub again: Option<Again>,
+    /// Whether nothing that is known of the service foretold this answer.
+    pub unfamiliar: bool,
     /// The service's own words, for people.
     pub detail: Option<Box<str>>,
 }
 
-/// What a second request changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Again {
-    /// Nothing: the service has certainly not seen the first.
-    AsItWas,
+impl Verdict {
+    /// Makes a verdict that concerns this recipient alone and asks for nothing more.
+    #[must_use]
+    pub const fn of(meaning: Meaning, reason: Reason) -> Self {
+        Self {
+            meaning,
+            reason,
+            after: None,
+            pause: None,
+            down: false,
+            again: None,
+            unfamiliar: false,
+            detail: None,
+        }
+    }
+
+    /// Tells whether the subscription belongs to another key than the one that signed.
+    #[must_use]
+    pub fn is_key_mismatch(&self) -> bool {
+        self.reason == Reason::KeyMismatch
+    }
+
+    /// Tells whether the service refuses whatever this key signs for its origin: the key pauses
+    /// there until the operator has mended it, which is worth an alarm. A throttle is neither.
+    #[must_use]
+    pub fn is_vapid_fault(&self) -> bool {
+        self.reason == Reason::VapidRejected && self.pause.is_some()
+    }
 }
 
-/// How far a throttle reaches.
+/// What a second request changes (push-services.md §2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Again {
+    /// Nothing: the service has certainly not seen the first (row 36).
+    AsItWas,
+    /// The VAPID token: signed anew (rows 16 to 21).
+    FreshToken,
+    /// The VAPID key: the next one of the ring, until none is left (rows 11 to 14).
+    AnotherKey,
+    /// The `Topic`: left out, for the service refuses one that it should take (row 24).
+    WithoutTopic,
+    /// The `TTL`: at least 1 second (row 25).
+    TtlOfOne,
+    /// The content coding: `aesgcm` instead of `aes128gcm` or the other way round, where the
+    /// subscription allows it (row 26).
+    OtherCoding,
+}
+
+impl Again {
+    /// Every change.
+    pub const ALL: [Self; 6] = [
+        Self::AsItWas,
+        Self::FreshToken,
+        Self::AnotherKey,
+        Self::WithoutTopic,
+        Self::TtlOfOne,
+        Self::OtherCoding,
+    ];
+
+    /// Returns the word of the logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AsItWas => "as_it_was",
+            Self::FreshToken => "fresh_token",
+            Self::AnotherKey => "another_key",
+            Self::WithoutTopic => "without_topic",
+            Self::TtlOfOne => "ttl_of_one",
+            Self::OtherCoding => "other_coding",
+        }
+    }
+}
+
+/// How far a pause reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Everybody who sends to the origin.

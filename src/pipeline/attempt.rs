@@ -95,6 +95,7 @@ impl<T: Transport> Pipeline<T> {
     ) -> Result<Exchange, Unsendable> {
         let request = self.prepare(app, key, message)?;
         let endpoint = &message.subscription.endpoint;
+        let body_len = request.body.len();
         let sent = self.clock.now();
         let in_flight = self.metrics.request_in_flight(endpoint.service());
         let attempt = match app.mode {
@@ -110,10 +111,15 @@ impl<T: Transport> Pipeline<T> {
         let context = Context {
             service: endpoint.service(),
             listed: endpoint.listed(),
+            attempt: passage.attempts + 1,
             last_status: passage.last_status,
+            tried: None,
+            token_age: Duration::ZERO,
+            body_len,
             retry_after_cap: self.settings.retry.retry_after_cap,
         };
         let verdict = classify::classify(&attempt, context, now.wall);
+        self.unfamiliar.notice(&attempt, &context, &verdict);
         let elapsed = now.mono.saturating_duration_since(sent.mono);
         self.metrics
             .exchange(endpoint.service(), verdict.meaning, elapsed);
@@ -144,13 +150,8 @@ impl<T: Transport> Pipeline<T> {
 fn dry_run(now: SystemTime) -> Exchange {
     Exchange {
         verdict: Verdict {
-            meaning: Meaning::Accepted,
-            reason: Reason::Accepted,
-            after: None,
-            pause: None,
-            down: false,
-            again: None,
             detail: Some("dry_run: encrypted and signed, not sent".into()),
+            ..Verdict::of(Meaning::Accepted, Reason::Accepted)
         },
         status: None,
         message_url: None,

@@ -14,6 +14,7 @@ mod request;
 mod settlement;
 #[cfg(test)]
 mod tests;
+mod unfamiliar;
 mod waiting;
 
 use std::panic::AssertUnwindSafe;
@@ -42,6 +43,7 @@ use crate::wire::recipient::RecipientRef;
 
 use self::fault::{foreign_type, given_up, internal_error, refusal_of};
 use self::settlement::Settlement;
+use self::unfamiliar::Unfamiliar;
 
 /// What an operator decides about processing.
 #[derive(Clone, Debug)]
@@ -70,6 +72,7 @@ pub struct Pipeline<T> {
     gates: Gates,
     memory: Memory<Arc<[Publication]>>,
     tombstones: Tombstones,
+    unfamiliar: Unfamiliar,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     jitter: Arc<dyn Jitter>,
@@ -98,6 +101,7 @@ impl<T: Transport> Pipeline<T> {
             gates,
             memory,
             tombstones,
+            unfamiliar: Unfamiliar::default(),
             metrics,
             clock,
             jitter,

@@ -41,6 +41,31 @@ fn the_table_of_outcomes_lists_every_reason_where_it_belongs() {
 }
 
 #[test]
+fn the_table_of_answers_tells_of_every_reason_that_only_an_answer_brings() {
+    let readme = read("README.md");
+    let (_, table) = readme.split_once("| reason | what was answered |").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let told: BTreeSet<_> = table
+        .lines()
+        .filter_map(|row| row.split('`').nth(1))
+        .collect();
+    let answers = [
+        Reason::NotDelivered,
+        Reason::Unsubscribed,
+        Reason::NotFound,
+        Reason::ExpiredSubscription,
+        Reason::PayloadTooLarge,
+        Reason::BadRequest,
+        Reason::Redirected,
+        Reason::KeyMismatch,
+        Reason::Throttled,
+        Reason::ServiceUnavailable,
+        Reason::VapidRejected,
+    ];
+    assert_eq!(told, answers.map(Reason::name).into());
+}
+
+#[test]
 fn the_table_of_the_event_states_our_limits() {
     let readme = read("README.md");
     assert_eq!(EVENT_LIMIT, 4 << 20);

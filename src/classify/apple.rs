@@ -1,0 +1,181 @@
+//! Apple (push-services.md §1.3): a `reason` as JSON, with statuses that vary between reports.
+//!
+//! A reason counts only where it is the reason: a page of HTML in which the word stands ends no
+//! subscription.
+
+use crate::outcome::Reason;
+
+use super::said::Said;
+use super::sign::{Rest, Sign, Throttle};
+
+/// What its reasons mean, whatever the status.
+const REASONS: &[(&str, Sign)] = &[
+    // row 10
+    ("BadDeviceToken", Sign::Gone(Reason::NotFound)),
+    ("Unregistered", Sign::Gone(Reason::Unsubscribed)),
+    ("ExpiredToken", Sign::Gone(Reason::ExpiredSubscription)),
+    // row 12
+    ("VapidPkHashMismatch", Sign::KeyMismatch),
+    // row 18
+    ("BadJwtToken", Sign::TokenRefused),
+    // row 19
+    ("BadAuthorizationHeader", Sign::KeyRefused),
+    ("BadVapidPublicKey", Sign::KeyRefused),
+    // row 23
+    ("PayloadTooLarge", Sign::TooLarge),
+    // row 24
+    ("BadWebPushTopic", Sign::TopicRefused),
+    // row 28
+    ("TooManyRequests", Sign::Throttled(THROTTLE)),
+    // row 33
+    ("IdleTimeout", Sign::PartlyDown),
+    ("InternalServerError", Sign::Down),
+    ("ServiceUnavailable", Sign::Down),
+    ("Shutdown", Sign::Down),
+    // row 34
+    ("BadTtl", Sign::BadRequest),
+    ("BadUrgency", Sign::BadRequest),
+    ("BadWebPushRequest", Sign::BadRequest),
+    ("MethodNotAllowed", Sign::BadRequest),
+];
+
+/// Apple counts per device, so nobody else need wait (row 28).
+const THROTTLE: Throttle = Throttle {
+    pause: None,
+    rest: Rest::AsAsked,
+};
+
+/// Tells what Apple says, if it is one of its ways to say it.
+pub(super) fn sign(said: &Said<'_>) -> Option<Sign> {
+    let reason = said.text("reason").unwrap_or_default();
+    let known = REASONS
+        .iter()
+        .find(|(name, _)| reason.eq_ignore_ascii_case(name));
+    let throttled = (said.status == 429).then_some(Sign::Throttled(THROTTLE));
+    known.map(|(_, sign)| *sign).or(throttled)
+}
+
+/// Returns its reason.
+pub(super) fn words(said: &Said<'_>) -> Option<String> {
+    said.text("reason").map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::classify::Context;
+    use crate::classify::tests::{check, context};
+    use crate::origin::Service;
+
+    #[test]
+    fn its_reasons_are_understood_whatever_the_status() {
+        let fault = "retryable vapid_rejected after 900s pause key";
+        for (status, reason, expected) in [
+            (410, "Unregistered", "gone unsubscribed"),
+            (410, "ExpiredToken", "gone expired_subscription"),
+            (410, "SomethingNew", "gone unsubscribed"),
+            (400, "BadDeviceToken", "gone not_found"),
+            (403, "Unregistered", "gone unsubscribed"),
+            (
+                400,
+                "VapidPkHashMismatch",
+                "rejected key_mismatch again another_key",
+            ),
+            (
+                403,
+                "VapidPkHashMismatch",
+                "rejected key_mismatch again another_key",
+            ),
+            (
+                403,
+                "BadJwtToken",
+                "retryable vapid_rejected again fresh_token",
+            ),
+            (400, "BadAuthorizationHeader", fault),
+            (403, "BadVapidPublicKey", fault),
+            (400, "BadVapidPublicKey", fault),
+            (400, "BadTtl", "rejected bad_request"),
+            (400, "BadUrgency", "rejected bad_request"),
+            (
+                400,
+                "BadWebPushTopic",
+                "rejected bad_request again without_topic",
+            ),
+            (400, "BadWebPushRequest", "rejected bad_request"),
+            (404, "BadPath", "gone not_found"),
+            (405, "MethodNotAllowed", "rejected bad_request"),
+            (429, "TooManyRequests", "retryable throttled"),
+            (
+                500,
+                "InternalServerError",
+                "retryable service_unavailable down",
+            ),
+            (
+                503,
+                "ServiceUnavailable",
+                "retryable service_unavailable down",
+            ),
+            (503, "Shutdown", "retryable service_unavailable down"),
+            (400, "IdleTimeout", "retryable service_unavailable"),
+            (400, "SomethingNew", "rejected bad_request unfamiliar"),
+            (
+                403,
+                "SomethingNew",
+                "retryable vapid_rejected again fresh_token unfamiliar",
+            ),
+        ] {
+            let body = format!(r#"{{"reason":"{reason}"}}"#);
+            let told = format!("{expected}: {reason}");
+            check(context(Service::Apple), &[(status, &[], &body, &told)]);
+        }
+    }
+
+    #[test]
+    fn the_rest_of_its_answers_is_understood() {
+        check(
+            context(Service::Apple),
+            &[
+                (
+                    201,
+                    &[("apns-id", "3C1A2B4D-0000-4E5F-8A9B-0C1D2E3F4A5B")],
+                    "",
+                    "accepted accepted: apns-id: 3C1A2B4D-0000-4E5F-8A9B-0C1D2E3F4A5B",
+                ),
+                (201, &[("apns-id", "not an id")], "", "accepted accepted"),
+                (429, &[], "", "retryable throttled"),
+                (
+                    413,
+                    &[],
+                    r#"{"reason":"PayloadTooLarge"}"#,
+                    "rejected payload_too_large: PayloadTooLarge (the request's body had 4096 \
+                     bytes)",
+                ),
+                // A word in a page is no reason.
+                (
+                    400,
+                    &[],
+                    "<title>Unregistered</title>",
+                    "rejected bad_request unfamiliar: Unregistered",
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_young_token_that_is_refused_is_not_signed_anew() {
+        let young = Context {
+            token_age: Duration::from_secs(60),
+            ..context(Service::Apple)
+        };
+        check(
+            young,
+            &[(
+                403,
+                &[],
+                r#"{"reason":"BadJwtToken"}"#,
+                "retryable vapid_rejected after 900s pause key: BadJwtToken",
+            )],
+        );
+    }
+}

@@ -1,0 +1,273 @@
+//! Mozilla's autopush, hosted or self-hosted (push-services.md §1.1 and §11): JSON with an `errno`.
+//!
+//! All its 404s have an empty body and all its 410s mean the same, so neither is asked for words.
+
+use serde_json::Value;
+
+use crate::outcome::Reason;
+
+use super::said::Said;
+use super::sign::{Marker, Sign};
+
+/// Messages that say more than their `errno`.
+const MARKERS: &[Marker] = &[
+    // row 13
+    Marker(&[401], "public key mismatch", Sign::KeyMismatch),
+    // row 16
+    Marker(&[401], "ExpiredSignature", Sign::TokenExpired),
+    // row 23: the bridge to Android has less room
+    Marker(&[413], "constrained device", Sign::TooLargeForDevice),
+];
+
+/// What its numbers mean, by status.
+const NUMBERS: &[(u16, &[u64], Sign)] = &[
+    // row 8: the bridge no longer knows the user
+    (400, &[106], Sign::Gone(Reason::NotFound)),
+    // row 21
+    (401, &[109], Sign::TokenRefused),
+    // row 34
+    (400, &[101, 108, 110, 111, 112, 113, 114], Sign::BadRequest),
+];
+
+/// Tells whether the body is one of autopush's errors, which shows it behind any host name.
+pub(super) fn speaks(said: &Said<'_>) -> bool {
+    said.member("errno").is_some() && said.member("more_info").is_some()
+}
+
+/// Tells what autopush says, if it is one of its ways to say it.
+pub(super) fn sign(said: &Said<'_>) -> Option<Sign> {
+    match said.status {
+        // row 31
+        503 => return Some(Sign::DownForMinutes),
+        // row 32: one of the bridges behind it, which is no matter of the other subscriptions
+        502 if speaks(said) => return Some(Sign::PartlyDown),
+        _ => {}
+    }
+    Marker::in_body(MARKERS, said).or_else(|| by_number(said))
+}
+
+fn by_number(said: &Said<'_>) -> Option<Sign> {
+    if said.status == 400 && said.member("errno").is_some_and(Value::is_null) {
+        return Some(Sign::BadRequest);
+    }
+    let errno = said.member("errno")?.as_u64()?;
+    let meant = |(status, numbers, _): &&(u16, &[u64], Sign)| {
+        *status == said.status && numbers.contains(&errno)
+    };
+    NUMBERS.iter().find(meant).map(|(_, _, sign)| *sign)
+}
+
+/// Returns its message, after its number.
+pub(super) fn words(said: &Said<'_>) -> Option<String> {
+    let message = said.text("message")?;
+    let errno = said.member("errno").and_then(Value::as_u64);
+    Some(errno.map_or_else(
+        || message.to_owned(),
+        |errno| format!("errno {errno}: {message}"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::classify::tests::{Row, check, context};
+    use crate::origin::Service;
+
+    /// Makes one of its errors as it was measured (push-services.md §11).
+    fn error(status: u16, errno: &str, message: &str) -> String {
+        let message = serde_json::to_string(message).unwrap();
+        format!(
+            r#"{{"code":{status},"errno":{errno},"error":"Reason","message":{message},
+            "more_info":"http://autopush.readthedocs.io/en/latest/http.html#error-codes"}}"#
+        )
+    }
+
+    fn check_errors(errors: &[(u16, &str, &str, &str)]) {
+        for (status, errno, message, expected) in errors {
+            let body = error(*status, errno, message);
+            let told = match *errno {
+                "null" => format!("{expected}: {message}"),
+                _ => format!("{expected}: errno {errno}: {message}"),
+            };
+            let row: Row<'_> = (*status, &[], &body, &told);
+            check(context(Service::Mozilla), &[row]);
+        }
+    }
+
+    #[test]
+    fn what_was_measured_is_understood() {
+        let again = "retryable vapid_rejected again fresh_token";
+        let bad = "rejected bad_request";
+        check_errors(&[
+            (401, "109", "Invalid VAPID audience", again),
+            (
+                401,
+                "109",
+                "Invalid VAPID token: Missing required aud",
+                again,
+            ),
+            (401, "109", "ExpiredSignature", again),
+            (401, "109", "The VAPID token expiration is too long", again),
+            (
+                401,
+                "109",
+                "Invalid VAPID token: A value in the vapid claims is either missing or \
+                 incorrectly specified (e.g. \"exp\":\"12345\" or \"sub\":null). Please correct \
+                 and retry.",
+                again,
+            ),
+            (
+                401,
+                "109",
+                "VAPID public key mismatch",
+                "rejected key_mismatch again another_key",
+            ),
+            (401, "109", "InvalidSignature", again),
+            (401, "109", "InvalidAlgorithm", again),
+            (401, "109", "InvalidEcdsaKey", again),
+            (401, "109", "InvalidToken", again),
+            (401, "109", "Missing VAPID public key", again),
+            (401, "109", "Unknown auth scheme", again),
+            (400, "111", "Missing TTL value", bad),
+            (400, "114", "ttl: TTL must be greater than 0", bad),
+            (
+                400,
+                "113",
+                "topic: Topic must be no greater than 32 characters",
+                bad,
+            ),
+            (400, "110", "Missing Content-Encoding header", bad),
+            (
+                400,
+                "110",
+                "Do not include 'salt' header in aes128gcm Encryption header",
+                bad,
+            ),
+            (
+                400,
+                "null",
+                "payload reached EOF before completing: Some(Custom { kind: InvalidInput, \
+                 error: \"invalid gzip header\" })",
+                bad,
+            ),
+            (410, "106", "No such subscription", "gone unsubscribed"),
+        ]);
+        check(
+            context(Service::Mozilla),
+            &[
+                (
+                    201,
+                    &[("location", "https://updates.example/m/x"), ("ttl", "60")],
+                    "",
+                    "accepted accepted",
+                ),
+                (404, &[], "", "gone not_found"),
+                (405, &[("allow", "POST")], "", "rejected bad_request"),
+                (
+                    413,
+                    &[],
+                    &error(413, "104", "payload reached size limit"),
+                    "rejected payload_too_large: errno 104: payload reached size limit (the \
+                     request's body had 4096 bytes)",
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_its_source_says_is_understood() {
+        check_errors(&[
+            (400, "106", "Invalid user", "gone not_found"),
+            (400, "108", "Invalid router type", "rejected bad_request"),
+            (
+                401,
+                "110",
+                "?",
+                "retryable vapid_rejected again fresh_token unfamiliar",
+            ),
+            (400, "999", "?", "rejected bad_request unfamiliar"),
+            (
+                502,
+                "901",
+                "Bridge authentication error",
+                "retryable service_unavailable",
+            ),
+            (
+                502,
+                "902",
+                "Bridge unavailable",
+                "retryable service_unavailable",
+            ),
+            (
+                502,
+                "903",
+                "Bridge timeout",
+                "retryable service_unavailable",
+            ),
+            (
+                502,
+                "null",
+                "Upstream error",
+                "retryable service_unavailable",
+            ),
+            (
+                500,
+                "null",
+                "IO error",
+                "retryable service_unavailable down",
+            ),
+            (
+                500,
+                "201",
+                "Could not save",
+                "retryable service_unavailable down",
+            ),
+        ]);
+        let device = "This message is intended for a constrained device and is limited in size. \
+                      Converted buffer is too long by 12 bytes";
+        check(
+            context(Service::Mozilla),
+            &[
+                (
+                    413,
+                    &[],
+                    &error(413, "104", device),
+                    "rejected payload_too_large: errno 104: This message is intended for a \
+                     constrained device and is limited in size. Converted buffer is too long by \
+                     12 bytes (the request's body had 4096 bytes; a payload of at most 2744 \
+                     reaches every device)",
+                ),
+                (
+                    503,
+                    &[("retry-after", "120")],
+                    &error(503, "null", "Service unavailable"),
+                    "retryable service_unavailable after 120s down: Service unavailable",
+                ),
+                (
+                    503,
+                    &[("retry-after", "30")],
+                    "",
+                    "retryable service_unavailable after 30s down",
+                ),
+                (
+                    503,
+                    &[],
+                    "",
+                    "retryable service_unavailable after 120s down",
+                ),
+                // To come: the quota of the bridge to Android.
+                (
+                    429,
+                    &[("retry-after", "600")],
+                    &error(429, "201", "Too many requests"),
+                    "retryable throttled after 600s pause origin: errno 201: Too many requests",
+                ),
+                (
+                    502,
+                    &[],
+                    "<html><head><title>502 Bad Gateway</title></head></html>",
+                    "retryable service_unavailable down: 502 Bad Gateway",
+                ),
+            ],
+        );
+    }
+}

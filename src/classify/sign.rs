@@ -1,0 +1,250 @@
+//! What an answer that a service family's room has recognised means for the recipient.
+//!
+//! The rooms say *what was said*; what follows from it is decided here, once for every service.
+
+use std::time::Duration;
+
+use crate::outcome::{Again, Meaning, Reason, Scope, Verdict};
+
+use super::Context;
+use super::said::Said;
+
+/// A text that a service says with one of some statuses, and what it says by it.
+pub(super) struct Marker(
+    pub(super) &'static [u16],
+    pub(super) &'static str,
+    pub(super) Sign,
+);
+
+impl Marker {
+    /// Tells whether `status` is one that the text is said with; none listed means any.
+    pub(super) fn goes_with(&self, status: u16) -> bool {
+        self.0.is_empty() || self.0.contains(&status)
+    }
+
+    /// Returns the sign of the first marker that the body holds.
+    pub(super) fn in_body(markers: &[Self], said: &Said<'_>) -> Option<Sign> {
+        let found = |marker: &&Self| marker.goes_with(said.status) && said.holds(marker.1);
+        markers.iter().find(found).map(|marker| marker.2)
+    }
+}
+
+/// What a push service says by an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// The subscription is dead.
+    Gone(Reason),
+    /// The subscription was made with another key.
+    KeyMismatch,
+    /// The VAPID token has expired, or ends too late.
+    TokenExpired,
+    /// The VAPID token is at fault in some other way.
+    TokenRefused,
+    /// The VAPID key, or how it is sent, is at fault.
+    KeyRefused,
+    /// The endpoint may be at fault; services say so in error now and then.
+    EndpointDoubted,
+    /// The body is too large.
+    TooLarge,
+    /// The body is too large for the device behind the subscription.
+    TooLargeForDevice,
+    /// The `Topic` is at fault.
+    TopicRefused,
+    /// The `TTL` is at fault.
+    TtlRefused,
+    /// The content coding is at fault.
+    CodingRefused,
+    /// The request is at fault in some other way.
+    BadRequest,
+    /// The server wants credentials of its own.
+    Guarded,
+    /// Too many requests.
+    Throttled(Throttle),
+    /// The service is in trouble, all of it.
+    Down,
+    /// The service is in trouble, all of it, and wants two minutes unless it says otherwise.
+    DownForMinutes,
+    /// Something behind the service is in trouble; others may fare better.
+    PartlyDown,
+    /// Taken by the service and dropped.
+    NotDelivered,
+}
+
+/// How a service throttles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Throttle {
+    /// Who must pause besides the recipient.
+    pub(super) pause: Option<Scope>,
+    /// How long it is left alone.
+    pub(super) rest: Rest,
+}
+
+/// How long a service that throttles is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// As long as it asks for, else by backing off.
+    AsAsked,
+    /// As long as it asks for, and so long at least.
+    AtLeast(Duration),
+    /// As long as it asks for, else so long after the first attempt, twice as long after the next
+    /// one and so on up to the cap.
+    Doubling { first: Duration, cap: Duration },
+}
+
+impl Rest {
+    /// Returns how long, after the `attempt`th attempt was answered.
+    pub(super) fn after(self, asked: Option<Duration>, attempt: u32) -> Option<Duration> {
+        match self {
+            Self::AsAsked => asked,
+            Self::AtLeast(least) => asked.max(Some(least)),
+            Self::Doubling { first, cap } => asked.or_else(|| {
+                let doubled = 2u32.saturating_pow(attempt.saturating_sub(1));
+                Some(first.saturating_mul(doubled).min(cap))
+            }),
+        }
+    }
+}
+
+/// How long messages wait for an operator when a service finds fault with the VAPID token.
+const VAPID_FAULT: Duration = Duration::from_secs(900);
+
+/// The age from which a token that is refused may be signed anew: Apple minds more than one an
+/// hour (push-services.md §1.3), and one that others have refused is refused again.
+const TOKEN_RENEWABLE: Duration = Duration::from_secs(3600);
+
+/// How long an endpoint in doubt is left to settle.
+const DOUBT_SETTLES: Duration = Duration::from_secs(1200);
+
+/// The attempt at which a doubt that was raised before is believed: three retries over an hour.
+const DOUBT_BELIEVED: u32 = 4;
+
+/// What a push service wants that says it is overloaded and does not say for how long.
+const MINUTES: Duration = Duration::from_secs(120);
+
+impl Sign {
+    /// Tells what the sign means for the recipient, whom the service `asked` to wait.
+    pub(super) fn verdict(self, context: Context, asked: Option<Duration>) -> Verdict {
+        match self {
+            Self::Gone(reason) => Verdict::of(Meaning::Gone, reason),
+            Self::KeyMismatch => Verdict {
+                again: offered(Again::AnotherKey, context.tried),
+                ..Verdict::of(Meaning::Rejected, Reason::KeyMismatch)
+            },
+            Self::TokenExpired => token_expired(context, asked),
+            Self::TokenRefused if context.token_age < TOKEN_RENEWABLE => vapid_fault(asked),
+            Self::TokenRefused => token_expired(context, asked),
+            Self::KeyRefused => vapid_fault(asked),
+            Self::EndpointDoubted => doubted(context, asked),
+            Self::TooLarge => too_large(context),
+            Self::TooLargeForDevice => too_large_for_device(context),
+            Self::TopicRefused => refused(Again::WithoutTopic, context),
+            Self::TtlRefused => refused(Again::TtlOfOne, context),
+            Self::CodingRefused => refused(Again::OtherCoding, context),
+            Self::BadRequest => Verdict::of(Meaning::Rejected, Reason::BadRequest),
+            Self::Guarded => guarded(),
+            Self::Throttled(throttle) => throttled(throttle, context, asked),
+            Self::Down => unavailable(true, asked),
+            Self::DownForMinutes => unavailable(true, asked.or(Some(MINUTES))),
+            Self::PartlyDown => unavailable(false, asked),
+            Self::NotDelivered => Verdict::of(Meaning::Accepted, Reason::NotDelivered),
+        }
+    }
+}
+
+/// Offers a second request that makes `change`, if that has not been tried.
+///
+/// A second request is the last, so that no answer keeps us asking; but keys are tried until the
+/// ring is through, each like the first, and a request that was not seen does not count.
+pub(super) fn offered(change: Again, tried: Option<Again>) -> Option<Again> {
+    let may = match tried {
+        None | Some(Again::AnotherKey) => true,
+        Some(Again::AsItWas) => change != Again::AsItWas,
+        Some(Again::FreshToken | Again::WithoutTopic | Again::TtlOfOne | Again::OtherCoding) => {
+            change == Again::AnotherKey
+        }
+    };
+    may.then_some(change)
+}
+
+/// A fresh token may do; one that was signed just now and is refused too is a fault of the key,
+/// of the subject or of our clock, and hits every endpoint of the origin.
+fn token_expired(context: Context, asked: Option<Duration>) -> Verdict {
+    if context.tried == Some(Again::FreshToken) {
+        return vapid_fault(asked);
+    }
+    Verdict {
+        after: asked,
+        again: offered(Again::FreshToken, context.tried),
+        ..Verdict::of(Meaning::Retryable, Reason::VapidRejected)
+    }
+}
+
+fn vapid_fault(asked: Option<Duration>) -> Verdict {
+    Verdict {
+        after: asked.max(Some(VAPID_FAULT)),
+        pause: Some(Scope::Key),
+        ..Verdict::of(Meaning::Retryable, Reason::VapidRejected)
+    }
+}
+
+fn doubted(context: Context, asked: Option<Duration>) -> Verdict {
+    let said_before = context.last_status == Some(403);
+    if said_before && context.attempt >= DOUBT_BELIEVED {
+        return Verdict::of(Meaning::Gone, Reason::NotFound);
+    }
+    Verdict {
+        after: asked.max(Some(DOUBT_SETTLES)),
+        ..Verdict::of(Meaning::Retryable, Reason::ServiceUnavailable)
+    }
+}
+
+fn too_large(context: Context) -> Verdict {
+    let detail = format!("the request's body had {} bytes", context.body_len);
+    Verdict {
+        detail: Some(detail.into()),
+        ..Verdict::of(Meaning::Rejected, Reason::PayloadTooLarge)
+    }
+}
+
+/// Firefox on Android is behind a bridge whose own messages hold 4096 bytes of JSON
+/// (push-services.md §1.1).
+fn too_large_for_device(context: Context) -> Verdict {
+    let detail = format!(
+        "the request's body had {} bytes; a payload of at most 2744 reaches every device",
+        context.body_len
+    );
+    Verdict {
+        detail: Some(detail.into()),
+        ..Verdict::of(Meaning::Rejected, Reason::PayloadTooLarge)
+    }
+}
+
+fn refused(change: Again, context: Context) -> Verdict {
+    Verdict {
+        again: offered(change, context.tried),
+        ..Verdict::of(Meaning::Rejected, Reason::BadRequest)
+    }
+}
+
+fn guarded() -> Verdict {
+    Verdict {
+        detail: Some("the server lets us in only with credentials of its own".into()),
+        ..Verdict::of(Meaning::Rejected, Reason::BadRequest)
+    }
+}
+
+fn throttled(throttle: Throttle, context: Context, asked: Option<Duration>) -> Verdict {
+    Verdict {
+        after: throttle.rest.after(asked, context.attempt),
+        pause: throttle.pause,
+        ..Verdict::of(Meaning::Retryable, Reason::Throttled)
+    }
+}
+
+fn unavailable(down: bool, after: Option<Duration>) -> Verdict {
+    Verdict {
+        after,
+        down,
+        ..Verdict::of(Meaning::Retryable, Reason::ServiceUnavailable)
+    }
+}
