@@ -261,7 +261,7 @@ fn line(message: &Message) -> String {
     };
     let taken = message.status.is_some_and(|status| status < 300);
     let what = match (&message.error, &message.text, &message.plaintext) {
-        (Some(error), _, _) if taken => format!("taken, but no browser will show it: {error}"),
+        (Some(error), _, _) if taken => format!("taken, though wrong: {error}"),
         (Some(error), _, _) => format!("refused: {error}"),
         (None, Some(text), _) => excerpt(text),
         (None, None, Some(bytes)) => format!("({} bytes that are not UTF-8)", bytes.len()),

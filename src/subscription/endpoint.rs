@@ -209,6 +209,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_operator_knows_an_origin_better_than_its_paths_do() {
+        let endpoint = Endpoint::parse("https://push.example.org/wpush/v2/x").unwrap();
+        let known = |endpoint: &Endpoint| (endpoint.service(), endpoint.listed());
+        assert_eq!(known(&endpoint), (Service::Mozilla, Listed(false)));
+        let named = [(endpoint.origin().clone(), Service::Ntfy)];
+        let named = endpoint.clone().known_to(&named.into_iter().collect());
+        assert_eq!(known(&named), (Service::Ntfy, Listed(true)));
+        let unnamed = endpoint.clone().known_to(&Services::default());
+        assert_eq!(known(&unnamed), known(&endpoint));
+        assert_eq!(named.fingerprint(), endpoint.fingerprint());
+    }
+
+    #[test]
     fn an_endpoint_keeps_its_bytes_or_is_refused() {
         for text in [
             "https://wns2-par02p.notify.windows.com/w/?token=BQYAAAD%2bx%2f%3d",

@@ -142,7 +142,8 @@ const TABLE: &[(Service, Meets, &str, u64)] = &[
     (Wns, Answer("channel_key"), MISMATCH, 1),
     (Wns, Answer("vapid_rejected"), VAPID, 1),
     (Wns, Answer("payload_too_large"), TOO_LARGE, 1),
-    (Wns, Answer("ttl_conflict"), BAD_REQUEST, 2),
+    // Nothing to mend: the TTL was not 0.
+    (Wns, Answer("ttl_conflict"), BAD_REQUEST, 1),
     (Wns, Answer("bad_request"), BAD_REQUEST, 1),
     (Wns, Answer("method"), BAD_REQUEST, 1),
     (Wns, Answer("throttled"), THROTTLED, 1),
@@ -262,7 +263,13 @@ async fn every_answer_of_every_service_is_understood() {
     house.settled().await;
     // What is settled is in the queue.
     house.gather(0, is_change).await;
-    assert_eq!(told(&house), expected);
+    let told = told(&house);
+    let wrong: Vec<_> = expected
+        .iter()
+        .map(|(id, ends)| (named(id), ends, told.get(id)))
+        .filter(|(_, ends, told)| Some(*ends) != *told)
+        .collect();
+    assert!(wrong.is_empty(), "expected, got: {wrong:#?}");
     let changes = changes(&expected);
     let heard: BTreeSet<_> = house
         .results
@@ -271,6 +278,18 @@ async fn every_answer_of_every_service_is_understood() {
         .map(change)
         .collect();
     assert_eq!(heard, changes);
+}
+
+/// Names what an event was for, for people.
+fn named(id: &str) -> String {
+    let number = id.rsplit('-').next().and_then(|number| number.parse().ok());
+    let row = number.and_then(|number: usize| TABLE.get(number));
+    match row {
+        Some((service, meets, ..)) if !id.starts_with("none") => {
+            format!("{} {meets:?}", service.name())
+        }
+        _ => id.to_owned(),
+    }
 }
 
 /// Makes the subscription of a row at its own origin.
