@@ -28,7 +28,7 @@ fn accept(taken: &Taken<'_>) -> Said {
 }
 
 /// Name, status, `errno` and message; of several with one status, the usual one first.
-const ERRORS: [(&str, u16, Option<u16>, &str); 37] = [
+const ERRORS: [(&str, u16, Option<u16>, &str); 44] = [
     ("gone", 410, Some(106), "No such subscription"),
     ("user_gone", 410, Some(103), "No such user"),
     ("user_deleted", 410, Some(105), "User was deleted"),
@@ -100,7 +100,27 @@ const ERRORS: [(&str, u16, Option<u16>, &str); 37] = [
         Some(110),
         "Do not include 'dh' header in aes128gcm Crypto-Key header",
     ),
+    (
+        "encryption_missing",
+        400,
+        Some(110),
+        "Missing Encryption header",
+    ),
+    (
+        "salt_missing",
+        400,
+        Some(110),
+        "Missing salt value in Encryption header",
+    ),
+    (
+        "dh_missing",
+        400,
+        Some(110),
+        "Missing dh value in Crypto-Key header",
+    ),
+    ("keys_missing", 400, Some(101), "Missing crypto keys"),
     ("ttl_missing", 400, Some(111), "Missing TTL value"),
+    ("ttl_invalid", 400, Some(112), "Invalid TTL value"),
     (
         "ttl_negative",
         400,
@@ -138,6 +158,8 @@ const ERRORS: [(&str, u16, Option<u16>, &str); 37] = [
     ("bridge_unreachable", 502, Some(902), "Bridge unreachable"),
     ("bridge_timeout", 502, Some(903), "Bridge timeout"),
     ("throttled", 429, Some(201), "Too Many Requests"),
+    ("retry_at_once", 503, Some(202), "Please retry"),
+    ("teapot", 418, Some(999), "A test of the logs"),
 ];
 
 fn answers() -> Vec<(&'static str, Said)> {
