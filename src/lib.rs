@@ -57,6 +57,8 @@
 //! * The clients of [`push_service`] begin with HTTP/2 and learn otherwise from ALPN, before a byte of
 //!   a request is sent: no request waits for another's answer to learn the version.
 //! * A 2xx whose body breaks off is taken: the service has the message.
+//! * A key that a push service takes from others is not paused because it refuses it for one more:
+//!   endpoints are chosen by strangers, and some are not for VAPID at all ([`classify`]).
 //! * The service manager is spoken to without a library: its socket is an argument, writes are
 //!   bounded, and names in the abstract namespace work ([`systemd`]).
 //!
@@ -67,7 +69,7 @@
 //! write to. *Endpoints* are chosen by browsers, hence by anyone: the guard decides which scheme,
 //! host, port and address may be connected to, addresses at connect time; answers are read up to 4 KiB under one
 //! deadline; redirects are not followed. *Push services* may say anything: waits they ask for are
-//! capped, and only a plain 404 or 410 ends a subscription. *Readers of logs and metrics* see no
+//! capped, and only 404, 410 or as plain a word ends a subscription. *Readers of logs and metrics* see no
 //! endpoint, key, token or payload: an endpoint is a capability and appears as its fingerprint.
 
 // vocabulary

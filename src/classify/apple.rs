@@ -68,6 +68,7 @@ mod tests {
     use crate::classify::tests::{check, context};
     use crate::origin::Service;
 
+    // push-services.md §1.3
     #[test]
     fn its_reasons_are_understood_whatever_the_status() {
         let fault = "retryable vapid_rejected after 900s pause key";

@@ -68,6 +68,7 @@ mod tests {
     use crate::origin::Service;
     use crate::outcome::Answer;
 
+    // push-services.md §1.2
     #[test]
     fn its_texts_are_understood() {
         let page = "<HTML>\n<HEAD>\n<TITLE>UnauthorizedRegistration</TITLE>\n</HEAD>\n<BODY \

@@ -6,11 +6,13 @@
 //! decided once for all of them, and what no room recognises is judged by its status alone. The
 //! table is push-services.md §2, in its order, and "row" is a row of it.
 //!
-//! Two asymmetries are on purpose. A subscription ends only on a service's plain word, because a
+//! Three asymmetries are on purpose. A subscription ends only on a service's plain word, because a
 //! wrong `gone` deletes a subscriber and a wrong retry costs a request. And a host outside the list
 //! of the large services is a stranger: its 404 may come from a reverse proxy in trouble and must
 //! be said twice, its 401 and 403 speak of its own access control rather than of our VAPID token,
-//! and its words are not repeated.
+//! and its words are not repeated. And a key is paused only where nothing it signs is taken: even
+//! the large services have paths that are not for VAPID and refuse whatever it signs, and a
+//! stranger who subscribes such a path must not stop the messages of others.
 
 mod apple;
 mod fcm;
@@ -49,6 +51,8 @@ pub struct Context {
     pub tried: Option<Again>,
     /// How old the VAPID token was that signed the request.
     pub token_age: Duration,
+    /// Whether the service has lately taken what the same key signed.
+    pub key_proved: bool,
     /// The bytes of the request's body.
     pub body_len: usize,
     /// The longest wait that a service may ask for.

@@ -50,7 +50,7 @@ fn by_number(said: &Said<'_>) -> Option<Sign> {
     if said.status == 400 && said.member("errno").is_some_and(Value::is_null) {
         return Some(Sign::BadRequest);
     }
-    let errno = said.member("errno")?.as_u64()?;
+    let errno = said.number("errno")?;
     let meant = |(status, numbers, _): &&(u16, &[u64], Sign)| {
         *status == said.status && numbers.contains(&errno)
     };
@@ -60,8 +60,7 @@ fn by_number(said: &Said<'_>) -> Option<Sign> {
 /// Returns its message, after its number.
 pub(super) fn words(said: &Said<'_>) -> Option<String> {
     let message = said.text("message")?;
-    let errno = said.member("errno").and_then(Value::as_u64);
-    Some(errno.map_or_else(
+    Some(said.number("errno").map_or_else(
         || message.to_owned(),
         |errno| format!("errno {errno}: {message}"),
     ))
@@ -93,6 +92,7 @@ mod tests {
         }
     }
 
+    // push-services.md §11
     #[test]
     fn what_was_measured_is_understood() {
         let again = "retryable vapid_rejected again fresh_token";
@@ -136,6 +136,22 @@ mod tests {
                 bad,
             ),
             (400, "110", "Missing Content-Encoding header", bad),
+            (400, "110", "Unknown Content-Encoding header", bad),
+            (400, "110", "Missing Encryption header", bad),
+            (400, "110", "Missing salt value in Encryption header", bad),
+            (400, "110", "Missing dh value in Crypto-Key header", bad),
+            (
+                400,
+                "110",
+                "Do not include 'dh' header in aes128gcm Crypto-Key header",
+                bad,
+            ),
+            (
+                400,
+                "113",
+                "topic: Topic must be URL and Filename safe Base64 alphabet",
+                bad,
+            ),
             (
                 400,
                 "110",
@@ -173,6 +189,7 @@ mod tests {
         );
     }
 
+    // push-services.md §1.1
     #[test]
     fn what_its_source_says_is_understood() {
         check_errors(&[

@@ -54,6 +54,12 @@ impl<'a> Said<'a> {
         self.member(name)?.as_str()
     }
 
+    /// Returns a member of the body that is a number, or the digits of one.
+    pub(super) fn number(&self, name: &str) -> Option<u64> {
+        let member = self.member(name)?;
+        member.as_u64().or_else(|| member.as_str()?.parse().ok())
+    }
+
     /// Returns a header's value, if it is visible ASCII.
     pub(super) fn header(&self, name: &str) -> Option<&'a str> {
         self.headers.get(name)?.to_str().ok()

@@ -68,6 +68,8 @@ pub(super) enum Sign {
     PartlyDown,
     /// Taken by the service and dropped.
     NotDelivered,
+    /// Taken by the service, and not said to have been received, in words that nobody knows.
+    PerhapsNotDelivered,
 }
 
 /// How a service throttles.
@@ -131,9 +133,11 @@ impl Sign {
                 ..Verdict::of(Meaning::Rejected, Reason::KeyMismatch)
             },
             Self::TokenExpired => token_expired(context, asked),
-            Self::TokenRefused if context.token_age < TOKEN_RENEWABLE => vapid_fault(asked),
+            Self::TokenRefused if context.token_age < TOKEN_RENEWABLE => {
+                vapid_fault(context, asked)
+            }
             Self::TokenRefused => token_expired(context, asked),
-            Self::KeyRefused => vapid_fault(asked),
+            Self::KeyRefused => vapid_fault(context, asked),
             Self::EndpointDoubted => doubted(context, asked),
             Self::TooLarge => too_large(context),
             Self::TooLargeForDevice => too_large_for_device(context),
@@ -147,6 +151,10 @@ impl Sign {
             Self::DownForMinutes => unavailable(true, asked.or(Some(MINUTES))),
             Self::PartlyDown => unavailable(false, asked),
             Self::NotDelivered => Verdict::of(Meaning::Accepted, Reason::NotDelivered),
+            Self::PerhapsNotDelivered => Verdict {
+                unfamiliar: true,
+                ..Verdict::of(Meaning::Accepted, Reason::NotDelivered)
+            },
         }
     }
 }
@@ -170,7 +178,7 @@ pub(super) fn offered(change: Again, tried: Option<Again>) -> Option<Again> {
 /// of the subject or of our clock, and hits every endpoint of the origin.
 fn token_expired(context: Context, asked: Option<Duration>) -> Verdict {
     if context.tried == Some(Again::FreshToken) {
-        return vapid_fault(asked);
+        return vapid_fault(context, asked);
     }
     Verdict {
         after: asked,
@@ -179,10 +187,11 @@ fn token_expired(context: Context, asked: Option<Duration>) -> Verdict {
     }
 }
 
-fn vapid_fault(asked: Option<Duration>) -> Verdict {
+/// A key that is taken from others is not at fault; the endpoint is, and nobody else need wait.
+fn vapid_fault(context: Context, asked: Option<Duration>) -> Verdict {
     Verdict {
         after: asked.max(Some(VAPID_FAULT)),
-        pause: Some(Scope::Key),
+        pause: (!context.key_proved).then_some(Scope::Key),
         ..Verdict::of(Meaning::Retryable, Reason::VapidRejected)
     }
 }

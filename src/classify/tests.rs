@@ -23,6 +23,7 @@ pub(super) fn context(service: Service) -> Context {
         last_status: None,
         tried: None,
         token_age: Duration::from_secs(7200),
+        key_proved: false,
         body_len: 4096,
         retry_after_cap: CAP,
     }
@@ -292,6 +293,29 @@ fn a_token_that_is_refused_while_young_is_a_fault_and_one_that_expired_is_not() 
         assert_eq!(verdict.again, expected, "{seconds} {body}");
         assert_eq!(verdict.is_vapid_fault(), expected.is_none());
         assert_eq!(verdict.pause.is_some(), expected.is_none());
+    }
+}
+
+#[test]
+fn a_key_that_is_taken_from_others_is_not_paused_for_one_endpoint() {
+    let unauthenticated = r#"{"error":{"code":401,"status":"UNAUTHENTICATED"}}"#;
+    for (tried, body) in [
+        (None, unauthenticated),
+        (Some(Again::FreshToken), "invalid JWT provided"),
+        (Some(Again::FreshToken), "token has expired"),
+    ] {
+        for key_proved in [false, true] {
+            let context = Context {
+                tried,
+                token_age: Duration::ZERO,
+                key_proved,
+                ..context(Service::Fcm)
+            };
+            let verdict = classified(answer(403, &[], body), context);
+            assert_eq!(verdict.is_vapid_fault(), !key_proved, "{body}");
+            assert_eq!(verdict.meaning, Meaning::Retryable);
+            assert_eq!(verdict.after, Some(Duration::from_secs(900)));
+        }
     }
 }
 

@@ -28,7 +28,7 @@ const NOBODY_LISTENS: Throttle = Throttle {
 
 /// Tells what ntfy says, if it is one of its ways to say it.
 pub(super) fn ntfy(said: &Said<'_>) -> Option<Sign> {
-    let code = said.member("code").and_then(Value::as_u64);
+    let code = said.number("code");
     if said.status == 507 && code == Some(NTFY_NO_SUBSCRIBER) {
         return Some(Sign::Throttled(NOBODY_LISTENS));
     }
@@ -40,7 +40,7 @@ pub(super) fn ntfy(said: &Said<'_>) -> Option<Sign> {
 /// Returns ntfy's error, after its code.
 pub(super) fn ntfy_words(said: &Said<'_>) -> Option<String> {
     let error = said.text("error")?;
-    let code = said.member("code").and_then(Value::as_u64)?;
+    let code = said.number("code")?;
     Some(format!("code {code}: {error}"))
 }
 
@@ -73,6 +73,7 @@ mod tests {
         }
     }
 
+    // push-services.md §1.5, ntfy
     #[test]
     fn ntfy_is_understood() {
         let limit = r#"{"code":42901,"http":429,"error":"limit reached: too many requests"}"#;
@@ -141,6 +142,7 @@ mod tests {
         );
     }
 
+    // push-services.md §1.5, NextPush
     #[test]
     fn next_push_is_understood() {
         check(
@@ -159,6 +161,7 @@ mod tests {
         check(other, &[(401, &[], r#"{"success":false}"#, GUARDED)]);
     }
 
+    // push-services.md §1.5, webpush-fcm-relay
     #[test]
     fn relays_are_understood() {
         check(

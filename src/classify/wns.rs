@@ -81,7 +81,7 @@ fn taken(said: &Said<'_>) -> Option<Sign> {
     let known = TAKEN
         .iter()
         .find(|(name, _)| status.eq_ignore_ascii_case(name));
-    Some(known.map_or(Sign::NotDelivered, |(_, sign)| *sign))
+    Some(known.map_or(Sign::PerhapsNotDelivered, |(_, sign)| *sign))
 }
 
 fn bad_header(said: &Said<'_>) -> Option<Sign> {
@@ -132,6 +132,7 @@ mod tests {
 
     const STATUS: &str = "X-WNS-Status";
 
+    // push-services.md §1.4, with §2 rows 1 and 2
     #[test]
     fn what_it_took_may_still_not_arrive() {
         check(
@@ -158,7 +159,7 @@ mod tests {
                     201,
                     &[(STATUS, "somethingnew")],
                     "",
-                    "accepted not_delivered: x-wns-status: somethingnew",
+                    "accepted not_delivered unfamiliar: x-wns-status: somethingnew",
                 ),
                 (
                     200,
@@ -180,6 +181,7 @@ mod tests {
         );
     }
 
+    // push-services.md §1.4
     #[test]
     fn its_descriptions_are_understood() {
         check(

@@ -115,10 +115,13 @@ impl<T: Transport> Pipeline<T> {
             last_status: passage.last_status,
             tried: None,
             token_age: Duration::ZERO,
+            key_proved: self.taken.lately(endpoint.origin(), key.name(), now.mono),
             body_len,
             retry_after_cap: self.settings.retry.retry_after_cap,
         };
         let verdict = classify::classify(&attempt, context, now.wall);
+        self.taken
+            .note(endpoint.origin(), key.name(), &verdict, now.mono);
         self.unfamiliar.notice(&attempt, &context, &verdict);
         let elapsed = now.mono.saturating_duration_since(sent.mono);
         self.metrics

@@ -12,6 +12,7 @@ mod recipients;
 mod record;
 mod request;
 mod settlement;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod unfamiliar;
@@ -43,6 +44,7 @@ use crate::wire::recipient::RecipientRef;
 
 use self::fault::{foreign_type, given_up, internal_error, refusal_of};
 use self::settlement::Settlement;
+use self::taken::Taken;
 use self::unfamiliar::Unfamiliar;
 
 /// What an operator decides about processing.
@@ -72,6 +74,7 @@ pub struct Pipeline<T> {
     gates: Gates,
     memory: Memory<Arc<[Publication]>>,
     tombstones: Tombstones,
+    taken: Taken,
     unfamiliar: Unfamiliar,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
@@ -101,6 +104,7 @@ impl<T: Transport> Pipeline<T> {
             gates,
             memory,
             tombstones,
+            taken: Taken::default(),
             unfamiliar: Unfamiliar::default(),
             metrics,
             clock,

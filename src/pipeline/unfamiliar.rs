@@ -1,4 +1,4 @@
-//! The first of each kind of answer that no room of [`classify`](crate::classify) recognises.
+//! The first of each kind of answer that no room of [`classify`] recognises.
 //!
 //! Push services change what they say without telling anybody. Such an answer is judged by its
 //! status alone; one line in the log says what it was, so that the next version can know better.
@@ -77,6 +77,7 @@ mod tests {
             last_status: None,
             tried: None,
             token_age: Duration::ZERO,
+            key_proved: false,
             body_len: 0,
             retry_after_cap: Duration::ZERO,
         }
