@@ -109,6 +109,34 @@ async fn every_answer_of_every_service_is_understood() {
     assert_eq!(heard, changes);
 }
 
+#[tokio::test]
+async fn a_deployment_may_push_to_the_services_it_knows_alone() {
+    let settings = sandbox::Settings {
+        listen: vec!["127.0.0.1:0".parse().unwrap(); 2],
+        services: vec![Service::Ntfy, Service::Other],
+        ..sandbox::Settings::default()
+    };
+    let mut house = House::open_with(settings, "guard.hosts = 'known'").await;
+    for (id, origin) in [("named", 0), ("stranger", 1)] {
+        let subscription = house.subscribe_at(origin, json!({}));
+        house.publish(&event(id, &subscription, json!({}))).await;
+    }
+    let named = house.results_of("named", 1).await.remove(0);
+    assert_eq!(named["outcome"], "accepted");
+    let stranger = house.results_of("stranger", 1).await.remove(0);
+    assert_eq!(
+        (&stranger["reason"], &stranger["requests"]),
+        (&json!("endpoint_forbidden"), &json!(0))
+    );
+    let detail = stranger["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("guard.hosts") && detail.contains("[services]"),
+        "{detail}"
+    );
+    house.settled().await;
+    assert!(!house.results.iter().any(is_change));
+}
+
 /// Names what an event was for, for people.
 fn named(id: &str) -> String {
     let number = id.rsplit('-').next().and_then(|number| number.parse().ok());
