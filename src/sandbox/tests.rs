@@ -4,7 +4,6 @@ use std::error::Error as _;
 use std::pin::pin;
 use std::time::Duration;
 
-use http::StatusCode;
 use http::header::{HeaderMap, HeaderName};
 use reqwest::{Client, Response};
 use rustls::pki_types::CertificateDer;
@@ -242,17 +241,47 @@ async fn each_origin_speaks_as_a_service_of_its_own() {
     assert_eq!(message.status, Some(201));
     assert!(message.error.unwrap().contains("another p256dh or auth"));
     assert_eq!(world.sandbox.stats().decrypt_failures, 1);
-    let gone = script(json!([{ "answer": "gone" }, { "status": 503 }]));
-    assert!(world.sandbox.play(&mozilla.id, gone.clone()));
-    let response = world.push(&mozilla, "hello").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_script_asks_for_the_services_own_words() {
+    let settings = Settings {
+        services: vec![Service::Mozilla],
+        ..Settings::default()
+    };
+    let world = world_of(settings).await;
+    let to = world.subscribe(json!([{ "answer": "gone" }, { "status": 503 }]));
+    let response = world.push(&to, "hello").await.unwrap();
     assert_eq!(
-        (response.status(), header(&response, "cache-control")),
-        (StatusCode::GONE, "max-age=86400")
+        (
+            response.status().as_u16(),
+            header(&response, "cache-control")
+        ),
+        (410, "max-age=86400")
     );
-    let response = world.push(&mozilla, "hello").await.unwrap();
+    let response = world.push(&to, "hello").await.unwrap();
     assert_eq!(header(&response, "retry-after"), "120");
-    let unknown = script(json!({ "answer": "constrained_device" }));
-    assert!(!world.sandbox.play(&apple.id, unknown));
+    let apples = script(json!({ "answer": "idle_timeout" }));
+    assert!(!world.sandbox.play(&to.id, apples.clone()));
+    let refused = world.sandbox.subscribe(apples).unwrap_err().to_string();
+    assert!(refused.contains("\"idle_timeout\"") && refused.contains("constrained_device"));
+}
+
+#[tokio::test]
+async fn what_ntfy_cuts_off_is_taken_and_told() {
+    let settings = Settings {
+        services: vec![Service::Ntfy],
+        ..Settings::default()
+    };
+    let world = world_of(settings).await;
+    let to = world.sandbox.subscribe(Wish::default()).unwrap();
+    let response = world.push(&to, &"x".repeat(3994)).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(world.last(&to).error.unwrap().contains("longer than 4096"));
+    let response = world.push(&to, "hello").await.unwrap();
+    let message: Value = serde_json::from_str(&text(response).await).unwrap();
+    assert_eq!(message["topic"].as_str().unwrap().len(), 14);
+    assert_eq!(world.last(&to).text.as_deref(), Some("hello"));
 }
 
 #[tokio::test]
@@ -529,6 +558,12 @@ async fn what_the_control_listener_refuses_it_explains() {
             r#"{ "application_server_key": "x" }"#,
             400,
             "uncompressed P-256",
+        ),
+        (
+            "/subscriptions",
+            r#"{ "answer": { "answer": "dropped" } }"#,
+            400,
+            "it has accepted, gone, not_found",
         ),
         ("/subscriptions", "{", 400, "EOF"),
         ("/subscriptions/none/answer", "{}", 404, "no subscription"),

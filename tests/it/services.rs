@@ -64,30 +64,8 @@ async fn every_answer_of_every_service_is_understood() {
         ..sandbox::Settings::default()
     };
     let mut house = House::open_with(settings, "retry.max_attempts = 1").await;
-    let mut expected = BTreeMap::new();
-    for (number, (service, meets, ends, requests)) in TABLE.iter().enumerate() {
-        let id = format!("{}-{number}", service.name());
-        let told = format!("{ends} {requests} {}", service.name());
-        expected.insert(id.clone(), told);
-        let subscription = subscribe(&house, number, *meets);
-        let options = json!({ "topic": "orders", "ttl": 600 });
-        house.publish(&event(&id, &subscription, options)).await;
-    }
-    let any = house.subscribe(json!({}));
-    for (number, (endpoint, ends)) in NO_REQUEST.iter().enumerate() {
-        let subscription = SubscriptionJson {
-            endpoint: (*endpoint).to_owned(),
-            ..any.clone()
-        };
-        let id = format!("none-{number}");
-        house.publish(&event(&id, &subscription, json!({}))).await;
-        let service = if endpoint.contains("googleapis") {
-            "fcm"
-        } else {
-            "other"
-        };
-        expected.insert(id, format!("{ends} 0 {service}"));
-    }
+    let mut expected = publish_rows(&house).await;
+    expected.extend(publish_without_request(&house).await);
     house.gather(expected.len(), is_delivery).await;
     house.settled().await;
     // What is settled is in the queue.
@@ -107,6 +85,41 @@ async fn every_answer_of_every_service_is_understood() {
         .map(change)
         .collect();
     assert_eq!(heard, changes);
+}
+
+/// Publishes an event for each row, and returns what must become of it.
+async fn publish_rows(house: &House) -> BTreeMap<String, String> {
+    let mut expected = BTreeMap::new();
+    for (number, (service, meets, ends, requests)) in TABLE.iter().enumerate() {
+        let id = format!("{}-{number}", service.name());
+        let told = format!("{ends} {requests} {}", service.name());
+        expected.insert(id.clone(), told);
+        let subscription = subscribe(house, number, *meets);
+        let options = json!({ "topic": "orders", "ttl": 600 });
+        house.publish(&event(&id, &subscription, options)).await;
+    }
+    expected
+}
+
+/// Publishes events for endpoints that are never pushed to.
+async fn publish_without_request(house: &House) -> BTreeMap<String, String> {
+    let mut expected = BTreeMap::new();
+    let any = house.subscribe(json!({}));
+    for (number, (endpoint, ends)) in NO_REQUEST.iter().enumerate() {
+        let subscription = SubscriptionJson {
+            endpoint: (*endpoint).to_owned(),
+            ..any.clone()
+        };
+        let id = format!("none-{number}");
+        house.publish(&event(&id, &subscription, json!({}))).await;
+        let service = if endpoint.contains("googleapis") {
+            "fcm"
+        } else {
+            "other"
+        };
+        expected.insert(id, format!("{ends} 0 {service}"));
+    }
+    expected
 }
 
 #[tokio::test]
