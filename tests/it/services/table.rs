@@ -24,7 +24,9 @@ const NOT_FOUND: &str = "gone not_found";
 pub(super) const MISMATCH: &str = "rejected key_mismatch";
 const BAD_REQUEST: &str = "rejected bad_request";
 const TOO_LARGE: &str = "rejected payload_too_large";
-const VAPID: &str = "failed vapid_rejected";
+/// It waits until the operator has mended the key, or its time runs out: here at once, since the
+/// pause is longer than its TTL.
+const VAPID: &str = "expired ttl_elapsed";
 const THROTTLED: &str = "failed throttled";
 const UNAVAILABLE: &str = "failed service_unavailable";
 
