@@ -68,7 +68,7 @@
 //! *Producers* may publish to the events exchange: they are trusted to name recipients, not to be
 //! right. Bad input costs one message, and `x-pushrider-*` headers count only on queues that we alone
 //! write to. *Endpoints* are chosen by browsers, hence by anyone: the guard decides which scheme,
-//! port and address may be connected to, at connect time; answers are read up to 4 KiB under one
+//! host, port and address may be connected to, addresses at connect time; answers are read up to 4 KiB under one
 //! deadline; redirects are not followed. *Push services* may say anything: waits they ask for are
 //! capped, and only 404, 410 or as plain a word ends a subscription. *Readers of logs and metrics* see no
 //! endpoint, key, token or payload: an endpoint is a capability and appears as its fingerprint.

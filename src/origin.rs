@@ -1,5 +1,6 @@
 //! Where a push resource lives, and which family of push service answers there.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,6 +25,16 @@ impl Origin {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns the host, an IPv6 address in brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let authority = self.0.split_once("://").map_or("", |(_, rest)| rest);
+        match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => host,
+            Some(_) | None => authority,
+        }
     }
 }
 
@@ -84,6 +95,12 @@ impl Service {
         }
     }
 
+    /// Finds a family by its name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|service| service.name() == name)
+    }
+
     /// Tells the family of the service that hosts `url`, and whether the host itself is on the
     /// list of the large services (push-services.md §9).
     ///
@@ -128,9 +145,37 @@ impl Service {
     }
 }
 
-/// Whether a host is on the list of the large push services, whose words may be repeated.
+/// Whether a host is known, whose words may be repeated: one of the large push services, or one
+/// that the operator has named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listed(pub bool);
+
+/// The push services that an operator has named, by origin.
+///
+/// An operator vouches for them: they are as well known as the large services, and their family is
+/// what the operator says, whatever the shape of their paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Services(BTreeMap<Origin, Service>);
+
+impl Services {
+    /// Tells the family of an origin, if the operator has named it.
+    #[must_use]
+    pub fn of(&self, origin: &Origin) -> Option<Service> {
+        self.0.get(origin).copied()
+    }
+
+    /// Tells whether a host has one of the origins, on whatever port.
+    #[must_use]
+    pub fn has_host(&self, host: &str) -> bool {
+        self.0.keys().any(|origin| origin.host() == host)
+    }
+}
+
+impl FromIterator<(Origin, Service)> for Services {
+    fn from_iter<I: IntoIterator<Item = (Origin, Service)>>(named: I) -> Self {
+        Self(named.into_iter().collect())
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -159,6 +204,46 @@ mod tests {
         ] {
             assert_eq!(Origin::of(&url(text)).as_str(), origin);
         }
+    }
+
+    #[test]
+    fn an_operators_origin_is_found_whole_and_its_host_on_any_port() {
+        let origin = |text| Origin::of(&url(text));
+        let services: Services = [
+            (origin("https://push.example.org:8443"), Service::Ntfy),
+            (origin("https://[2001:db8::1]"), Service::Mozilla),
+        ]
+        .into_iter()
+        .collect();
+        for (text, service) in [
+            (
+                "https://push.example.org:8443/upx?up=1",
+                Some(Service::Ntfy),
+            ),
+            ("https://push.example.org/upx?up=1", None),
+            ("http://push.example.org:8443/upx?up=1", None),
+            ("https://x.push.example.org:8443/upx", None),
+            ("https://[2001:db8::1]/x", Some(Service::Mozilla)),
+        ] {
+            assert_eq!(services.of(&origin(text)), service, "{text}");
+        }
+        for (host, named) in [
+            ("push.example.org", true),
+            ("[2001:db8::1]", true),
+            ("example.org", false),
+            ("ush.example.org", false),
+            ("", false),
+        ] {
+            assert_eq!(services.has_host(host), named, "{host}");
+        }
+    }
+
+    #[test]
+    fn every_family_is_found_by_its_name() {
+        for service in Service::ALL {
+            assert_eq!(Service::named(service.name()), Some(service));
+        }
+        assert_eq!(Service::named("FCM"), None);
     }
 
     #[test]

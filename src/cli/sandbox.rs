@@ -1,5 +1,6 @@
 //! `pushrider sandbox`: a push service to develop against.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::origin::Service;
 use crate::sandbox::{self, Message, Running, Settings, Wish};
 
 /// How much of a plaintext a line shows, in characters.
@@ -23,6 +25,10 @@ pub struct Sandbox {
     /// Where to listen for pushes (TLS); repeat for several origins
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
     listen: Vec<SocketAddr>,
+    /// Speak as this push service does (fcm, mozilla, apple, wns, ntfy, nextpush): its paths, headers,
+    /// bodies and codes; repeat for several origins, in their order
+    #[arg(long = "as", value_name = "SERVICE", value_parser = service)]
+    services: Vec<Service>,
     /// Where to serve control requests (plain HTTP, no authentication)
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8444")]
     control: SocketAddr,
@@ -64,6 +70,7 @@ impl Sandbox {
     fn settings(&self) -> Settings {
         Settings {
             listen: self.listen.clone(),
+            services: self.services.clone(),
             host: self.host.clone(),
             names: self.name.clone(),
             control: Some(self.control),
@@ -75,6 +82,13 @@ impl Sandbox {
             max_concurrent_streams: self.max_streams,
         }
     }
+}
+
+fn service(name: &str) -> Result<Service, String> {
+    Service::named(name).ok_or_else(|| {
+        let names: Vec<_> = Service::ALL.iter().map(|service| service.name()).collect();
+        format!("there are {}", names.join(", "))
+    })
 }
 
 /// Runs the sandbox until SIGTERM or SIGINT.
@@ -135,8 +149,12 @@ fn introduce(out: &mut impl Write, args: &Sandbox, running: &Running) -> io::Res
         out,
         "pushrider sandbox, a push service for development and tests"
     )?;
-    for origin in running.origins() {
-        writeln!(out, "  pushes   {origin}")?;
+    for (origin, service) in running.origins().iter().zip(running.services()) {
+        write!(out, "  pushes   {origin}")?;
+        if service != Service::Other {
+            write!(out, "  as {}", service.name())?;
+        }
+        writeln!(out)?;
     }
     writeln!(
         out,
@@ -148,18 +166,29 @@ fn introduce(out: &mut impl Write, args: &Sandbox, running: &Running) -> io::Res
         writeln!(out, "{hint}\n\n  curl -o sandbox-ca.pem {ca}\n")?;
     }
     let file = kept.unwrap_or_else(|| "sandbox-ca.pem".into());
-    let lines = configuration(running.origins(), &file.display().to_string());
+    let lines = configuration(running, &file.display().to_string());
     writeln!(
         out,
         "To push here, put this into pushrider.toml:\n\n{lines}"
     )?;
     explain(out, &control)?;
+    name_answers(out, running)?;
     out.flush()
+}
+
+/// Prints the names of the answers of each service that is spoken for.
+fn name_answers(out: &mut impl Write, running: &Running) -> io::Result<()> {
+    let services: BTreeSet<_> = running.services().collect();
+    for service in services {
+        let names = sandbox::answers(service).join(", ");
+        writeln!(out, "Answers by name, of {}: {names}\n", service.name())?;
+    }
+    Ok(())
 }
 
 /// Prints how to talk to the control listener.
 fn explain(out: &mut impl Write, control: &str) -> io::Result<()> {
-    let answers = r#"[{"status": 503, "times": 2}, {"status": 201}]"#;
+    let answers = r#"[{"status": 503, "times": 2}, {"answer": "accepted"}]"#;
     writeln!(
         out,
         "Get a subscription, and see what has arrived:\n\n\
@@ -171,7 +200,21 @@ fn explain(out: &mut impl Write, control: &str) -> io::Result<()> {
 }
 
 /// Writes the part of a configuration that lets the daemon push to these origins.
-fn configuration(origins: &[String], ca_file: &str) -> String {
+fn configuration(running: &Running, ca_file: &str) -> String {
+    let guard = guard_of(running.origins());
+    let services: String = running
+        .origins()
+        .iter()
+        .zip(running.services())
+        .filter(|(_, service)| *service != Service::Other)
+        .map(|(origin, service)| {
+            format!("\n  [services.{origin:?}]\n  as = {:?}\n", service.name())
+        })
+        .collect();
+    format!("{guard}\n  [push]\n  ca_file = {ca_file:?}\n{services}")
+}
+
+fn guard_of(origins: &[String]) -> String {
     let urls: Vec<_> = origins
         .iter()
         .filter_map(|origin| url::Url::parse(origin).ok())
@@ -185,9 +228,7 @@ fn configuration(origins: &[String], ca_file: &str) -> String {
     nets.dedup();
     ports.sort_unstable();
     ports.dedup();
-    format!(
-        "  [guard]\n  allow = {nets:?}\n  ports = {ports:?}\n\n  [push]\n  ca_file = {ca_file:?}\n"
-    )
+    format!("  [guard]\n  allow = {nets:?}\n  ports = {ports:?}\n")
 }
 
 /// Returns the net that holds an origin's one address; a name may be loopback in both families.
@@ -218,7 +259,9 @@ fn line(message: &Message) -> String {
         (Some(status), Some(fault)) => format!("{status} {fault}"),
         (None, fault) => fault.unwrap_or("-").to_owned(),
     };
+    let taken = message.status.is_some_and(|status| status < 300);
     let what = match (&message.error, &message.text, &message.plaintext) {
+        (Some(error), _, _) if taken => format!("taken, though wrong: {error}"),
         (Some(error), _, _) => format!("refused: {error}"),
         (None, Some(text), _) => excerpt(text),
         (None, None, Some(bytes)) => format!("({} bytes that are not UTF-8)", bytes.len()),
@@ -275,7 +318,7 @@ mod tests {
             "https://127.0.0.1:9443",
             "https://[::1]",
         ];
-        let shown = configuration(&origins.map(str::to_owned), "ca.pem");
+        let shown = guard_of(&origins.map(str::to_owned));
         let parsed: toml::Table = toml::from_str(&shown).unwrap();
         let list = |values: &[&str]| toml::Value::from(values.to_vec());
         assert_eq!(parsed["guard"]["allow"], list(&["127.0.0.1/32", "::1/128"]));
@@ -283,7 +326,20 @@ mod tests {
             parsed["guard"]["ports"],
             toml::Value::from(vec![443, 8443, 9443])
         );
+    }
+
+    #[tokio::test]
+    async fn the_configuration_says_what_each_origin_speaks_as() {
+        let line =
+            "--listen 127.0.0.1:0 --listen 127.0.0.1:0 --control 127.0.0.1:0 --as other --as wns";
+        let args = args(&line.split(' ').collect::<Vec<_>>());
+        let running = sandbox::start(args.settings()).await.unwrap();
+        let parsed: toml::Table = toml::from_str(&configuration(&running, "ca.pem")).unwrap();
         assert_eq!(parsed["push"]["ca_file"].as_str(), Some("ca.pem"));
+        let services = parsed["services"].as_table().unwrap();
+        assert_eq!(services.len(), 1);
+        assert_eq!(services[&running.origins()[1]]["as"].as_str(), Some("wns"));
+        assert!(service("gcm").unwrap_err().contains("nextpush"));
     }
 
     #[tokio::test]
@@ -298,6 +354,7 @@ mod tests {
             &running.origins()[0],
             &format!("curl -X POST {control}/subscriptions"),
             &format!("curl -o sandbox-ca.pem {control}/ca.pem"),
+            "of other: accepted, gone, not_found",
         ] {
             assert!(told.contains(part), "{told}");
         }

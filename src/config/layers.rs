@@ -25,8 +25,10 @@ pub(super) struct Sources(BTreeMap<String, Source>);
 impl Sources {
     /// Returns the source of a key's value.
     pub(super) fn of(&self, key: &str) -> Source {
+        // The name of a section may be an origin, and that of one an address in brackets.
         let list = key.split('[').next().unwrap_or(key);
-        self.0.get(list).cloned().unwrap_or(Source::Default)
+        let source = self.0.get(key).or_else(|| self.0.get(list));
+        source.cloned().unwrap_or(Source::Default)
     }
 
     /// Returns the source of a key or of the nearest section around it: where a missing key would

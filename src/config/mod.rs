@@ -7,6 +7,7 @@
 //! costs an operator more than it costs us.
 
 mod file;
+mod hosts;
 mod layers;
 mod print;
 mod problem;

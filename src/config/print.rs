@@ -20,11 +20,17 @@ impl Effective {
         Self { file, sources }
     }
 
-    fn section(&self, f: &mut fmt::Formatter<'_>, path: &str, table: &Table) -> fmt::Result {
+    fn section(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        path: &str,
+        title: &str,
+        table: &Table,
+    ) -> fmt::Result {
         let (sections, keys): (Vec<_>, Vec<_>) =
             table.iter().partition(|(_, value)| value.is_table());
         if !keys.is_empty() {
-            writeln!(f, "\n[{path}]")?;
+            writeln!(f, "\n[{title}]")?;
         }
         for (name, value) in keys {
             let key = format!("{path}.{name}");
@@ -37,7 +43,8 @@ impl Effective {
         }
         for (name, value) in sections {
             if let Value::Table(table) = value {
-                self.section(f, &format!("{path}.{name}"), table)?;
+                let title = format!("{title}.{}", quoted(name));
+                self.section(f, &format!("{path}.{name}"), &title, table)?;
             }
         }
         Ok(())
@@ -53,9 +60,19 @@ impl fmt::Display for Effective {
         )?;
         for (name, value) in &table {
             if let Value::Table(table) = value {
-                self.section(f, name, table)?;
+                self.section(f, name, name, table)?;
             }
         }
         Ok(())
+    }
+}
+
+/// Puts a name that TOML would not take as it is in quotes: an origin.
+fn quoted(name: &str) -> String {
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if name.bytes().all(bare) {
+        name.to_owned()
+    } else {
+        Value::from(name).to_string()
     }
 }

@@ -11,8 +11,10 @@ use tempfile::TempDir;
 
 use crate::config::{Config, Problems, Request, load};
 use crate::ece::Padding;
+use crate::guard;
 use crate::message::{MediaType, Name};
 use crate::origin::Service;
+use crate::subscription::Endpoint;
 use crate::vapid::VapidKey;
 
 /// Put wherever a secret may be; must never come out.
@@ -231,11 +233,55 @@ fn every_problem_is_told_with_its_key_its_source_and_what_was_expected() {
         ),
         (
             "[guard]\nallow = [\"0.0.0.0/0\"]",
-            "guard.allow[0]: expected a network such as \"10.1.0.0/16\", at most a /8 (IPv6: a /7) wide, got \"0.0.0.0/0\" (FILE)",
+            "guard.allow[0]: expected a network such as \"10.1.0.0/16\", at most a /8 (IPv6: a /7) wide, or the name of a host, got \"0.0.0.0/0\" (FILE)",
         ),
         (
             "[guard]\nallow = [\"::/0\"]",
-            "guard.allow[0]: expected a network such as \"10.1.0.0/16\", at most a /8 (IPv6: a /7) wide, got \"::/0\" (FILE)",
+            "guard.allow[0]: expected a network such as \"10.1.0.0/16\", at most a /8 (IPv6: a /7) wide, or the name of a host, got \"::/0\" (FILE)",
+        ),
+        (
+            "[guard]\nallow = [\"*.lan\"]",
+            "guard.allow[0]: expected a network such as \"10.1.0.0/16\", at most a /8 (IPv6: a /7) wide, or the name of a host, got \"*.lan\" (FILE)",
+        ),
+        (
+            "[guard]\nhosts = \"all\"",
+            "guard.hosts: expected \"public\", \"known\" or a list of hosts, got \"all\" (FILE)",
+        ),
+        (
+            "[guard]\nhosts = [\"push.example.org\", \"^https://.+\"]",
+            "guard.hosts[1]: expected a host such as \"push.example.org\", or \".example.org\" for every name below it, got \"^https://.+\" (FILE)",
+        ),
+        (
+            "[guard]\nhosts = []",
+            "guard.hosts: must have at least one host while there are no [services], got none (FILE)",
+        ),
+        (
+            "[services.\"https://push.example.org\"]\nas = \"gotify\"",
+            "services.https://push.example.org.as: expected a family of push services (\"fcm\", \"mozilla\", \"apple\", \"wns\", \"ntfy\", \"nextpush\" or \"other\"), got \"gotify\" (FILE)",
+        ),
+        (
+            "[services.\"https://push.example.org\"]",
+            "services.https://push.example.org: needs as, the family of the push service there, for example as = \"ntfy\" (FILE)",
+        ),
+        (
+            "[services.\"https://[2001:db8::1]\"]",
+            "services.https://[2001:db8::1]: needs as, the family of the push service there, for example as = \"ntfy\" (FILE)",
+        ),
+        (
+            "[services.\"push.example.org\"]\nas = \"ntfy\"",
+            "services.push.example.org: expected an origin such as https://push.example.org or https://push.example.org:8443 (FILE)",
+        ),
+        (
+            "[services.\"https://push.example.org/up\"]\nas = \"ntfy\"",
+            "services.https://push.example.org/up: has a path; an origin ends with the host or the port (FILE)",
+        ),
+        (
+            "[services.\"http://push.example.org\"]\nas = \"ntfy\"",
+            "services.http://push.example.org: is an http origin, which is pushed to only with guard.http = true (FILE)",
+        ),
+        (
+            "[services]\n\"https://push.example.org\" = { as = \"ntfy\" }\n\"https://Push.example.org:443/\" = { as = \"mozilla\" }",
+            "services.https://push.example.org: is the same origin as services.https://Push.example.org:443/; one of them is enough (FILE)",
         ),
         (
             "[guard]\nports = []",
@@ -508,6 +554,46 @@ fn variables_are_read_as_what_they_are() {
     assert_eq!(
         settings.push_service.connect_timeout,
         Duration::from_secs(3)
+    );
+}
+
+#[test]
+fn whom_to_push_to_is_an_operators_choice() {
+    let rules = |text: &str| {
+        let config = Place::new().load(&good(text), &[], &[]).unwrap();
+        (
+            config.daemon.push_service.guard,
+            config.effective.to_string(),
+        )
+    };
+    let (silent, _) = rules("");
+    assert_eq!(*silent, guard::Rules::default());
+    let (rules, shown) = rules(
+        "[guard]\nhosts = [\"fcm.googleapis.com\", \".push.apple.com\"]\n\
+         allow = [\"ntfy.lan\", \"10.0.0.5\"]\nports = [443, 9443]\n\
+         [services.\"https://Ntfy.lan:8443\"]\nas = \"ntfy\"\n\
+         [services.\"https://push.example.org\"]\nas = \"other\"",
+    );
+    for (endpoint, judgement) in [
+        ("https://fcm.googleapis.com/fcm/send/x", true),
+        ("https://web.push.apple.com/x", true),
+        ("https://ntfy.lan:8443/upx?up=1", true),
+        ("https://push.example.org/x", true),
+        ("https://ntfy.lan/upx?up=1", false),
+        ("https://push.example.net/x", false),
+    ] {
+        let endpoint = Endpoint::parse(endpoint).unwrap().known_to(&rules.services);
+        assert_eq!(rules.check(&endpoint).is_ok(), judgement, "{endpoint:?}");
+    }
+    let own = Endpoint::parse("https://ntfy.lan:8443/x").unwrap();
+    let own = own.known_to(&rules.services);
+    assert_eq!((own.service(), own.listed().0), (Service::Ntfy, true));
+    assert!(rules.permits_resolved("ntfy.lan", [192, 168, 0, 5].into()));
+    // What is shown can be read again.
+    let shown: toml::Table = toml::from_str(&shown).unwrap();
+    assert_eq!(
+        shown["services"]["https://Ntfy.lan:8443"]["as"].as_str(),
+        Some("ntfy")
     );
 }
 

@@ -1,9 +1,8 @@
-//! Words as an operator writes them: names, secrets, addresses, networks.
+//! Words as an operator writes them: names, secrets, addresses to listen on.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use ipnet::IpNet;
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 use serde::{Serialize, Serializer};
 
@@ -93,44 +92,10 @@ impl<'de> Deserialize<'de> for Listen {
     }
 }
 
-/// A network that may be pushed to; a bare address is a network of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Network(pub(super) IpNet);
-
-impl Network {
-    /// The widest private ranges there are (10.0.0.0/8, fc00::/7): a wider exception to the guard
-    /// would be no guard.
-    fn parse(text: &str) -> Option<Self> {
-        let network = match text.parse::<IpAddr>() {
-            Ok(address) => IpNet::from(address),
-            Err(_) => text.parse::<IpNet>().ok()?.trunc(),
-        };
-        let widest = match network {
-            IpNet::V4(_) => 8,
-            IpNet::V6(_) => 7,
-        };
-        (network.prefix_len() >= widest).then_some(Self(network))
-    }
-}
-
-impl Serialize for Network {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Network {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let expected = "a network such as \"10.1.0.0/16\", at most a /8 (IPv6: a /7) wide";
-        let parse = Self::parse;
-        deserializer.deserialize_str(Parsed { expected, parse })
-    }
-}
-
 /// A text that something parses.
-struct Parsed<F> {
-    expected: &'static str,
-    parse: F,
+pub(super) struct Parsed<F> {
+    pub(super) expected: &'static str,
+    pub(super) parse: F,
 }
 
 impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for Parsed<F> {

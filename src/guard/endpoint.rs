@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::Host;
 
-use crate::guard::Rules;
+use crate::guard::host::{bare, is_under};
+use crate::guard::{Hosts, Rules};
 use crate::subscription::Endpoint;
 
 /// Ports other than 443 that a large push service uses (push-services.md §9): always open, for
@@ -27,22 +28,44 @@ impl Rules {
         if url.scheme() != "https" && !self.http {
             return Err(Forbidden::Http);
         }
-        let port = url.port_or_known_default().unwrap_or_default();
+        self.check_host(endpoint)?;
         match endpoint.host() {
             Host::Ipv4(address) => self.check_address(address.into())?,
             Host::Ipv6(address) => self.check_address(address.into())?,
-            Host::Domain(name) => {
-                let name = name.strip_suffix('.').unwrap_or(name);
-                self.check_name(name)?;
-                if LISTED_PORTS.contains(&(name, port)) {
-                    return Ok(());
-                }
+            Host::Domain(name) => self.check_name(bare(name))?,
+        }
+        self.check_port(endpoint)
+    }
+
+    /// Holds the host against the operator's policy; what the operator has named is meant.
+    fn check_host(&self, endpoint: &Endpoint) -> Result<(), Forbidden> {
+        if self.services.of(endpoint.origin()).is_some() {
+            return Ok(());
+        }
+        match &self.hosts {
+            Hosts::Public => Ok(()),
+            Hosts::Known if endpoint.listed().0 => Ok(()),
+            Hosts::Known => Err(Forbidden::Unknown),
+            Hosts::These(hosts) => {
+                let host = endpoint.url().host_str().unwrap_or_default();
+                let named = hosts.iter().any(|pattern| pattern.matches(host));
+                named.then_some(()).ok_or(Forbidden::NotListed)
             }
         }
-        if !self.ports.contains(&port) {
-            return Err(Forbidden::Port(port));
+    }
+
+    fn check_port(&self, endpoint: &Endpoint) -> Result<(), Forbidden> {
+        let port = endpoint.url().port_or_known_default().unwrap_or_default();
+        let listed = match endpoint.host() {
+            Host::Domain(name) => LISTED_PORTS.contains(&(bare(name), port)),
+            Host::Ipv4(_) | Host::Ipv6(_) => false,
+        };
+        let named = self.services.of(endpoint.origin()).is_some();
+        if listed || named || self.ports.contains(&port) {
+            Ok(())
+        } else {
+            Err(Forbidden::Port(port))
         }
-        Ok(())
     }
 
     fn check_address(&self, address: IpAddr) -> Result<(), Forbidden> {
@@ -57,6 +80,9 @@ impl Rules {
     fn check_name(&self, name: &str) -> Result<(), Forbidden> {
         if NOWHERE.iter().any(|domain| is_under(name, domain)) {
             return Err(Forbidden::Nowhere);
+        }
+        if self.allows_name(name) {
+            return Ok(());
         }
         if is_under(name, "localhost") {
             let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
@@ -78,12 +104,6 @@ fn is_private_name(name: &str) -> bool {
     !name.contains('.') || PRIVATE.iter().any(|domain| is_under(name, domain))
 }
 
-/// Tells whether `name` is `domain` or below it.
-fn is_under(name: &str, domain: &str) -> bool {
-    name.strip_suffix(domain)
-        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-}
-
 /// Why an endpoint must not be pushed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Forbidden {
@@ -93,6 +113,15 @@ pub enum Forbidden {
          guard.http"
     )]
     Http,
+    /// A host that is none of the known services, where only those are pushed to.
+    #[error(
+        "the endpoint's host is none of the known push services, and guard.hosts is \"known\"; an \
+         operator can name it under [services], or list it in guard.hosts"
+    )]
+    Unknown,
+    /// A host that is not among those that are pushed to.
+    #[error("the endpoint's host is not in guard.hosts; an operator can add it there")]
+    NotListed,
     /// A port that is not open; carries it.
     #[error(
         "the endpoint has port {0}, which is not pushed to; an operator can add it to guard.ports"
@@ -106,14 +135,14 @@ pub enum Forbidden {
     Address(IpAddr),
     /// `localhost`, or a name below it.
     #[error(
-        "the endpoint's host is localhost; an operator can add 127.0.0.0/8 or ::1/128 to \
+        "the endpoint's host is localhost; an operator can add it, or 127.0.0.0/8, or ::1/128, to \
          guard.allow"
     )]
     Localhost,
     /// A name that only a private network knows.
     #[error(
         "the endpoint's host has no public name (a single label, .local, .internal or \
-         .home.arpa); an operator can add the network it is in to guard.allow"
+         .home.arpa); an operator can add it, or the network it is in, to guard.allow"
     )]
     PrivateName,
     /// A name that never has an address.
@@ -126,6 +155,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::guard::HostPattern;
+    use crate::origin::Service;
 
     fn check(rules: &Rules, text: &str) -> Result<(), Forbidden> {
         rules.check(&Endpoint::parse(text).unwrap_or_else(|error| panic!("{text}: {error}")))
@@ -136,6 +167,22 @@ mod tests {
             allow: allow.iter().map(|net| net.parse().unwrap()).collect(),
             ports: ports.to_vec(),
             http,
+            ..Rules::default()
+        }
+    }
+
+    fn hosts(texts: &[&str]) -> Vec<HostPattern> {
+        let parse = |text: &&str| HostPattern::parse(text).unwrap();
+        texts.iter().map(parse).collect()
+    }
+
+    /// The rules of an operator who has named one service.
+    fn with_service(rules: Rules) -> Rules {
+        let endpoint = Endpoint::parse("https://ntfy.example.org:8443/").unwrap();
+        let services = [(endpoint.origin().clone(), Service::Ntfy)];
+        Rules {
+            services: services.into_iter().collect(),
+            ..rules
         }
     }
 
@@ -227,6 +274,120 @@ mod tests {
         );
         let loopback6 = rules(&["::1/128"], &[443], false);
         assert_eq!(check(&loopback6, "https://localhost/x"), Ok(()));
+    }
+
+    #[test]
+    fn a_deployment_can_push_to_the_known_services_alone() {
+        let known = Rules {
+            hosts: Hosts::Known,
+            ..Rules::default()
+        };
+        let named = with_service(known.clone());
+        let judged = |rules: &Rules, text: &str| {
+            let endpoint = Endpoint::parse(text).unwrap();
+            rules.check(&endpoint.known_to(&rules.services))
+        };
+        for text in [
+            "https://fcm.googleapis.com/fcm/send/x",
+            "https://jmt17.google.com/fcm/send/x",
+            "https://updates-autopush.stage.push.services.mozilla.com/wpush/v2/x",
+            "https://web.push.apple.com./x",
+            "https://wns2-par02p.notify.windows.com/w/?token=x",
+            "https://push.kaiostech.com:8443/wpush/v2/x",
+        ] {
+            assert_eq!(judged(&known, text), Ok(()), "{text}");
+        }
+        for text in [
+            "https://push.example.net/wpush/v2/x",
+            "https://fcm.googleapis.com.evil.example/fcm/send/x",
+            "https://evil.example/fcm.googleapis.com/x",
+            "https://142.250.74.138/x",
+            "https://ntfy.example.org/x",
+        ] {
+            assert_eq!(judged(&known, text), Err(Forbidden::Unknown), "{text}");
+            assert_eq!(judged(&named, text), Err(Forbidden::Unknown), "{text}");
+        }
+        let own = "https://ntfy.example.org:8443/upx?up=1";
+        assert_eq!(judged(&known, own), Err(Forbidden::Unknown));
+        assert_eq!(judged(&named, own), Ok(()));
+        assert_eq!(judged(&with_service(Rules::default()), own), Ok(()));
+    }
+
+    #[test]
+    fn a_deployment_can_list_its_hosts() {
+        let listed = with_service(Rules {
+            hosts: Hosts::These(hosts(&["fcm.googleapis.com", ".push.example.net"])),
+            ..Rules::default()
+        });
+        for (text, judgement) in [
+            ("https://fcm.googleapis.com/fcm/send/x", Ok(())),
+            ("https://fcm.googleapis.com./fcm/send/x", Ok(())),
+            ("https://a.push.example.net/x", Ok(())),
+            ("https://ntfy.example.org:8443/x", Ok(())),
+            ("https://web.push.apple.com/x", Err(Forbidden::NotListed)),
+            ("https://push.example.net/x", Err(Forbidden::NotListed)),
+            (
+                "https://a.push.example.net:8443/x",
+                Err(Forbidden::Port(8443)),
+            ),
+            (
+                "https://a.push.example.net.evil.example/x",
+                Err(Forbidden::NotListed),
+            ),
+        ] {
+            assert_eq!(check(&listed, text), judgement, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_private_host_is_reached_by_name_alone() {
+        let rules = Rules {
+            allow_hosts: hosts(&["ntfy.internal", ".lan", "localhost"]),
+            ..Rules::default()
+        };
+        let private = "10.0.0.5".parse().unwrap();
+        for (name, permitted) in [
+            ("ntfy.internal", true),
+            ("ntfy.internal.", true),
+            ("x.ntfy.internal", false),
+            ("ntfy.lan", true),
+            ("localhost", true),
+            ("a.localhost", false),
+            ("nas.local", false),
+        ] {
+            let endpoint = format!("https://{name}/x");
+            assert_eq!(check(&rules, &endpoint).is_ok(), permitted, "{name}");
+            assert_eq!(rules.permits_resolved(name, private), permitted, "{name}");
+        }
+        // A stranger's name that leads there, and the bare address, stay forbidden.
+        assert!(!rules.permits_resolved("push.example.net", private));
+        assert!(!rules.permits_address(private));
+        assert!(rules.permits_resolved("push.example.net", "142.250.74.138".parse().unwrap()));
+    }
+
+    #[test]
+    fn naming_a_service_opens_no_private_address() {
+        let rules = with_service(Rules::default());
+        let private = "10.0.0.5".parse().unwrap();
+        assert!(!rules.permits_resolved("ntfy.example.org", private));
+    }
+
+    #[test]
+    fn every_refusal_says_what_to_configure() {
+        for (refusal, key) in [
+            (Forbidden::Http, "guard.http"),
+            (Forbidden::Unknown, "guard.hosts"),
+            (Forbidden::NotListed, "guard.hosts"),
+            (Forbidden::Port(8443), "guard.ports"),
+            (
+                Forbidden::Address(Ipv4Addr::LOCALHOST.into()),
+                "guard.allow",
+            ),
+            (Forbidden::Localhost, "guard.allow"),
+            (Forbidden::PrivateName, "guard.allow"),
+        ] {
+            assert!(refusal.to_string().contains(key), "{refusal}");
+        }
     }
 
     #[test]

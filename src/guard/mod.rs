@@ -5,38 +5,69 @@
 //! guard those reach whatever the daemon's host reaches: metadata services, admin interfaces on
 //! loopback, the broker itself (push-services.md §9).
 //!
-//! Scheme, port and literal addresses are judged here, before anything is signed. A name proves
+//! Scheme, port, host and literal addresses are judged here, before anything is signed. A name proves
 //! nothing until it is resolved, and may resolve otherwise the next time, so the addresses behind
-//! names are judged where each connection is made, with [`Rules::permits_address`].
+//! names are judged where each connection is made, with [`Rules::permits_resolved`].
+//!
+//! Public addresses are open by default, since any of them may be somebody's push service; a
+//! deployment whose users have none but the usual browsers can close them ([`Hosts`]). What is
+//! private is open only by name: its network, or its host.
 
 mod address;
 mod endpoint;
+mod host;
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::origin::Services;
+
 pub use self::address::is_public;
 pub use self::endpoint::Forbidden;
+pub use self::host::HostPattern;
 
-/// What an operator allows beyond public hosts on the usual port.
+/// What an operator allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
+    /// The hosts that may be pushed to.
+    pub hosts: Hosts,
     /// Networks that may be pushed to although they are private or special.
     pub allow: Vec<IpNet>,
+    /// Names that may be pushed to whatever their addresses are.
+    pub allow_hosts: Vec<HostPattern>,
     /// The ports that may be pushed to.
     pub ports: Vec<u16>,
     /// Whether plain `http` endpoints may be pushed to.
     pub http: bool,
+    /// The operator's own services: their hosts and ports may be pushed to.
+    pub services: Services,
+}
+
+/// Which hosts may be pushed to, before their addresses are looked at.
+///
+/// What the operator has named as a service may in any case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Hosts {
+    /// Any.
+    #[default]
+    Public,
+    /// The large push services alone (push-services.md §9).
+    Known,
+    /// These alone.
+    These(Vec<HostPattern>),
 }
 
 /// Public addresses, port 443, `https`: all that the large push services need.
 impl Default for Rules {
     fn default() -> Self {
         Self {
+            hosts: Hosts::Public,
             allow: Vec::new(),
+            allow_hosts: Vec::new(),
             ports: vec![443],
             http: false,
+            services: Services::default(),
         }
     }
 }
@@ -53,5 +84,15 @@ impl Rules {
                 .allow
                 .iter()
                 .any(|net| net.contains(&address) || net.contains(&reached))
+    }
+
+    /// Tells whether a connection to `address` may be made because `name` has led there.
+    #[must_use]
+    pub fn permits_resolved(&self, name: &str, address: IpAddr) -> bool {
+        self.permits_address(address) || self.allows_name(name)
+    }
+
+    fn allows_name(&self, name: &str) -> bool {
+        self.allow_hosts.iter().any(|host| host.matches(name))
     }
 }

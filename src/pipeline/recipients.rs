@@ -115,6 +115,7 @@ impl<T: Transport> Pipeline<T> {
             match Recipient::decode(raw, event, first_recipient(passage)) {
                 Ok(recipient) => {
                     let guard = &self.settings.guard;
+                    let recipient = recipient.known_to(&guard.services);
                     let push =
                         plan::plan_recipient(&recipient, event, app, terms, guard, seen, now);
                     (recipient.about, push)

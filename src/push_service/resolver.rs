@@ -57,7 +57,7 @@ impl GuardedResolver {
     }
 
     fn places(&self, name: &str) -> Arc<Semaphore> {
-        Arc::clone(if is_listed(name) {
+        Arc::clone(if is_listed(name) || self.rules.services.has_host(name) {
             &self.listed
         } else {
             &self.others
@@ -74,10 +74,10 @@ impl Resolve for GuardedResolver {
             // The place is the thread's, not the caller's, who may stop waiting.
             let looked_up = tokio::task::spawn_blocking(move || {
                 let _place = place;
-                look_up(name.as_str())
+                look_up(name.as_str()).map(|found| (name, found))
             });
-            let found = looked_up.await?.map_err(|_| ResolveError::NoAddress)?;
-            let permitted = permitted(found, &rules)?;
+            let (name, found) = looked_up.await?.map_err(|_| ResolveError::NoAddress)?;
+            let permitted = permitted(name.as_str(), found, &rules)?;
             Ok(Box::new(permitted.into_iter()) as Addrs)
         })
     }
@@ -89,6 +89,7 @@ fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
 
 /// Keeps the first few addresses that may be connected to.
 fn permitted(
+    name: &str,
     found: Vec<SocketAddr>,
     rules: &guard::Rules,
 ) -> Result<Vec<SocketAddr>, ResolveError> {
@@ -96,7 +97,7 @@ fn permitted(
         return Err(ResolveError::NoAddress);
     }
     let mut kept = found;
-    kept.retain(|address| rules.permits_address(address.ip()));
+    kept.retain(|address| rules.permits_resolved(name, address.ip()));
     kept.truncate(ADDRESSES);
     if kept.is_empty() {
         return Err(ResolveError::Forbidden);
@@ -133,18 +134,25 @@ mod tests {
             "2001:4860:4860::8888",
             "10.0.0.1",
         ]);
-        assert_eq!(permitted(mixed, &rules), Ok(public));
-        assert_eq!(
-            permitted(addresses(&["127.0.0.1", "169.254.169.254"]), &rules),
-            Err(ResolveError::Forbidden)
-        );
-        assert_eq!(permitted(Vec::new(), &rules), Err(ResolveError::NoAddress));
+        let judged = |found, rules| permitted("push.example.org", found, rules);
+        assert_eq!(judged(mixed, &rules), Ok(public));
+        let inside = addresses(&["127.0.0.1", "169.254.169.254"]);
+        let forbidden = judged(inside.clone(), &rules);
+        assert_eq!(forbidden, Err(ResolveError::Forbidden));
+        assert_eq!(judged(Vec::new(), &rules), Err(ResolveError::NoAddress));
+        let named = guard::Rules {
+            allow_hosts: guard::HostPattern::parse("push.example.org")
+                .into_iter()
+                .collect(),
+            ..guard::Rules::default()
+        };
+        assert_eq!(judged(inside.clone(), &named), Ok(inside));
     }
 
     #[test]
     fn a_name_with_a_thousand_addresses_has_eight() {
         let many = vec![addresses(&["8.8.8.8"])[0]; 1000];
-        let kept = permitted(many, &guard::Rules::default()).unwrap();
+        let kept = permitted("push.example.org", many, &guard::Rules::default()).unwrap();
         assert_eq!(kept.len(), ADDRESSES);
     }
 

@@ -11,7 +11,6 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, sleep};
 
 use super::push::{self, BODY_LIMIT};
-use super::script::Response;
 
 /// How much of a body over the limit is read before it is answered, so that the answer is not lost
 /// on a client that is still sending.
@@ -39,7 +38,7 @@ pub(crate) async fn read(mut incoming: Incoming) -> Option<push::Body> {
         }
     }
     Some(if length > BODY_LIMIT {
-        push::Body::TooLong
+        push::Body::TooLong(length)
     } else {
         push::Body::Whole(gathered.freeze())
     })
@@ -65,12 +64,12 @@ struct Drip {
 }
 
 impl ReplyBody {
-    /// Sends what a script says.
-    pub(crate) fn of(response: &Response) -> Self {
+    /// Sends a text, and then filler, at once or with a pause before each byte.
+    pub(crate) fn new(text: Bytes, filler: u64, trickle: Option<Duration>) -> Self {
         Self {
-            text: response.body.clone(),
-            filler: response.filler,
-            drip: response.trickle.map(|pause| Drip {
+            text,
+            filler,
+            drip: trickle.map(|pause| Drip {
                 pause,
                 next: Box::pin(sleep(pause)),
             }),
@@ -128,20 +127,11 @@ impl Body for ReplyBody {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, StatusCode};
-
     use super::*;
     use crate::clock::{Clock as _, SystemClock};
 
     async fn pieces(text: &'static str, filler: u64, trickle: Option<Duration>) -> Vec<usize> {
-        let response = Response {
-            status: StatusCode::OK,
-            headers: HeaderMap::new(),
-            body: text.into(),
-            filler,
-            trickle,
-        };
-        let mut body = ReplyBody::of(&response);
+        let mut body = ReplyBody::new(text.into(), filler, trickle);
         let mut pieces = Vec::new();
         while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
             pieces.push(frame.into_data().unwrap().len());

@@ -45,7 +45,7 @@ async fn subscribe(
     } else {
         parse(&body)?
     };
-    let made = control.service.subscriptions.add(wish)?;
+    let made = control.service.subscribe(wish)?;
     Ok((StatusCode::CREATED, Json(made)))
 }
 
@@ -59,12 +59,8 @@ async fn answer(
     body: Bytes,
 ) -> Result<StatusCode, Problem> {
     let script: Script = parse(&body)?;
-    let subscription = control
-        .service
-        .subscriptions
-        .named(&id)
-        .ok_or(Problem::unknown())?;
-    subscription.play(script);
+    let played = control.service.play(&id, script)?;
+    played.ok_or(Problem::unknown())?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -123,6 +119,7 @@ impl From<SubscribeError> for Problem {
         let status = match error {
             SubscribeError::Origin
             | SubscribeError::ApplicationServerKey
+            | SubscribeError::Answer(_)
             | SubscribeError::Path => StatusCode::BAD_REQUEST,
             SubscribeError::Full => StatusCode::INSUFFICIENT_STORAGE,
             SubscribeError::Keys | SubscribeError::Write(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -4,7 +4,8 @@
 //! It takes pushes over TLS with HTTP/2 or HTTP/1.1, holds them against the RFCs more strictly than
 //! any real service, decrypts them with code of its own, and answers as its scripts say: statuses,
 //! delays, endless bodies, resets, silence. A real service does not notice a push that no browser
-//! can read; this one is there to tell.
+//! can read; this one is there to tell. It may speak as one of the real services does, in paths,
+//! headers, bodies and codes (`dialect`).
 //!
 //! [`start`] runs it inside a test; a control listener serves everybody else.
 
@@ -19,12 +20,13 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
-use crate::origin::Origin;
+use crate::origin::{Origin, Service};
 
 mod body;
 mod ca;
 mod control;
 mod decrypt;
+mod dialect;
 mod draft;
 mod listener;
 mod messages;
@@ -45,15 +47,17 @@ mod written;
 
 pub use ca::CaError;
 pub use decrypt::DecryptError;
+pub use dialect::UnknownAnswer;
 pub use messages::Message;
 pub use push::Refusal;
 pub use running::Running;
-pub use script::{Act, Answer, Response, Script, ScriptError};
+pub use script::{Act, Answer, Choice, Response, Script, ScriptError};
 pub use stats::Stats;
 pub use subscriptions::{KeysJson, SUBSCRIPTIONS_LIMIT, SubscribeError, SubscriptionJson, Wish};
 pub use vapid::{Claims, VapidError};
 
 use ca::Authority;
+use dialect::Dialect;
 use messages::Messages;
 use service::PushService;
 use stats::Counters;
@@ -65,6 +69,9 @@ use vapid::Verifier;
 pub struct Settings {
     /// Where to listen for pushes; each address is an origin of its own, port 0 finds a free one.
     pub listen: Vec<SocketAddr>,
+    /// Which service each of them speaks as, in the same order; the last one holds for the rest,
+    /// and without any they keep to the RFCs.
+    pub services: Vec<Service>,
     /// The host name in the endpoints' URLs; without one, the address listened on.
     pub host: Option<String>,
     /// More names and addresses for the certificate.
@@ -92,6 +99,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            services: Vec::new(),
             host: None,
             names: Vec::new(),
             control: None,
@@ -138,6 +146,12 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     Ok(running)
 }
 
+/// Returns the names of the answers that a service has, by which scripts ask for them.
+#[must_use]
+pub fn answers(service: Service) -> Vec<&'static str> {
+    Dialect::of(service).names()
+}
+
 impl Settings {
     fn certificate_names(&self) -> Vec<String> {
         let mut names: Vec<_> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
@@ -154,6 +168,7 @@ impl Settings {
             .map_err(|error| StartError::State(state.unwrap_or("".as_ref()).into(), error))?;
         Ok(PushService {
             origins,
+            services: self.services.clone(),
             subscriptions,
             messages: Messages::new(self.keep),
             counters: Counters::default(),

@@ -27,8 +27,8 @@ const TOPIC_LIMIT: usize = 32;
 pub(crate) enum Body {
     /// All of it, at most [`BODY_LIMIT`] bytes.
     Whole(Bytes),
-    /// More than the limit.
-    TooLong,
+    /// More than the limit; carries how many bytes came.
+    TooLong(usize),
 }
 
 impl Body {
@@ -36,7 +36,15 @@ impl Body {
     pub(crate) fn length(&self) -> Option<usize> {
         match self {
             Self::Whole(body) => Some(body.len()),
-            Self::TooLong => None,
+            Self::TooLong(_) => None,
+        }
+    }
+
+    /// Returns its bytes; none of them if it is over the limit.
+    pub(crate) fn kept(&self) -> &[u8] {
+        match self {
+            Self::Whole(body) => body,
+            Self::TooLong(_) => &[],
         }
     }
 }
@@ -63,8 +71,9 @@ pub(crate) struct Head {
 }
 
 /// Checks the head of a push: TTL, credential, length, topic, urgency.
+///
+/// The credential comes first, as at every service that looks at more than one.
 pub(crate) fn check_head(headers: &HeaderMap, terms: &Terms<'_>) -> Result<Head, Refusal> {
-    let ttl = ttl(headers)?;
     let mut credentials = headers.get_all(AUTHORIZATION).iter();
     let value = credentials.next().ok_or(VapidError::Absent)?;
     if credentials.next().is_some() {
@@ -72,6 +81,7 @@ pub(crate) fn check_head(headers: &HeaderMap, terms: &Terms<'_>) -> Result<Head,
     }
     let credential = terms.verifier.verify(&*draft::modern(value, headers)?)?;
     credential.admit(terms.origin, terms.bound, terms.now)?;
+    let ttl = ttl(headers)?;
     if !headers.contains_key(CONTENT_LENGTH) {
         return Err(Refusal::LengthMissing);
     }
@@ -89,8 +99,9 @@ pub(crate) fn check_body(
     credential: &Credential,
     keys: Option<&ReceiverKeys>,
 ) -> Result<Option<Vec<u8>>, Refusal> {
-    let Body::Whole(body) = body else {
-        return Err(Refusal::TooLarge);
+    let body = match body {
+        Body::Whole(body) => body,
+        Body::TooLong(length) => return Err(Refusal::TooLarge(*length)),
     };
     match single(headers, "content-encoding")? {
         None if body.is_empty() => return Ok(None),
@@ -185,12 +196,21 @@ pub enum Refusal {
     /// Not a topic.
     #[error("Topic must be 1 to 32 characters of A-Z a-z 0-9 - _ (RFC 8030 §5.4); it is {0:?}")]
     Topic(String),
+    /// A topic that is no base64url of anything: Apple refuses it.
+    #[error("Topic must have a length that base64url can have (not 5, 9, 13, …); it is {0:?}")]
+    TopicUndecodable(String),
+    /// A TTL that says not to keep a push that may be kept: WNS refuses it.
+    #[error("TTL 0 needs X-WNS-Cache-Policy: no-cache")]
+    TtlConflict,
+    /// A contact that leads nowhere: Apple refuses it.
+    #[error("the claim sub must be a mailto: or https: URL on a public domain; it is {0:?}")]
+    Subject(String),
     /// Not an urgency.
     #[error("Urgency must be very-low, low, normal or high (RFC 8030 §5.3); it is {0:?}")]
     Urgency(String),
-    /// Too many bytes.
+    /// More bytes than every service takes; carries how many came.
     #[error("the body is longer than {BODY_LIMIT} bytes")]
-    TooLarge,
+    TooLarge(usize),
     /// No `Content-Encoding`.
     #[error("Content-Encoding is missing: a body must be encrypted (RFC 8291)")]
     CodingMissing,
@@ -222,12 +242,14 @@ impl Refusal {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::LengthMissing => StatusCode::LENGTH_REQUIRED,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Vapid(VapidError::Absent) => StatusCode::UNAUTHORIZED,
-            Self::Vapid(_) => StatusCode::FORBIDDEN,
+            Self::Vapid(_) | Self::Subject(_) => StatusCode::FORBIDDEN,
             Self::TtlMissing
             | Self::Ttl(_)
+            | Self::TtlConflict
             | Self::Topic(_)
+            | Self::TopicUndecodable(_)
             | Self::Urgency(_)
             | Self::CodingMissing
             | Self::Coding(_)
@@ -340,7 +362,10 @@ mod tests {
         plain.remove("content-encoding");
         assert_eq!(check(&plain, &Body::Whole(Bytes::new())), Ok(None));
         assert_eq!(check(&plain, &whole), Err(Refusal::CodingMissing));
-        assert_eq!(check(&right, &Body::TooLong), Err(Refusal::TooLarge));
+        assert_eq!(
+            check(&right, &Body::TooLong(4097)),
+            Err(Refusal::TooLarge(4097))
+        );
         assert_eq!(
             check(&with("content-encoding", "gzip"), &whole),
             Err(Refusal::Coding("gzip".to_owned()))

@@ -16,6 +16,7 @@ use super::script::Script;
 use super::service::PushService;
 use super::stats::Stats;
 use super::subscriptions::{SubscribeError, SubscriptionJson, Wish};
+use crate::origin::Service;
 
 /// A sandbox that runs until it is stopped or dropped.
 pub struct Running {
@@ -50,6 +51,11 @@ impl Running {
         &self.service.origins
     }
 
+    /// Returns what each of them speaks as.
+    pub fn services(&self) -> impl Iterator<Item = Service> {
+        (0..self.service.origins.len()).map(|origin| self.service.speaks_as(origin))
+    }
+
     /// Returns the base URL of the control listener.
     #[must_use]
     pub fn control(&self) -> Option<String> {
@@ -67,15 +73,15 @@ impl Running {
     /// # Errors
     /// If the wish cannot be granted.
     pub fn subscribe(&self, wish: impl Into<Wish>) -> Result<SubscriptionJson, SubscribeError> {
-        self.service.subscriptions.add(wish.into())
+        self.service.subscribe(wish.into())
     }
 
-    /// Begins another script for a subscription; tells whether there is one of that id.
+    /// Begins another script for a subscription; tells whether there is one of that id, whose
+    /// service has all the answers.
     pub fn play(&self, id: &str, script: Script) -> bool {
-        let subscription = self.service.subscriptions.named(id);
-        subscription
-            .map(|subscription| subscription.play(script))
-            .is_some()
+        self.service
+            .play(id, script)
+            .is_ok_and(|found| found.is_some())
     }
 
     /// Returns the messages that are kept, oldest first, of one subscription or of all.

@@ -52,10 +52,28 @@ impl Script {
     }
 }
 
+impl Script {
+    /// Returns the names of the answers it asks for.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|answer| match &answer.act {
+            Act::Respond(Response {
+                choice: Choice::Named(name),
+                ..
+            }) => Some(&**name),
+            Act::Respond(_)
+            | Act::Reset(_)
+            | Act::Hang
+            | Act::GoAway
+            | Act::GoAwayUnprocessed
+            | Act::Cut => None,
+        })
+    }
+}
+
 impl Default for Script {
     /// Accepts everything.
     fn default() -> Self {
-        Answer::status(StatusCode::CREATED).into()
+        Answer::default().into()
     }
 }
 
@@ -117,13 +135,13 @@ pub struct Answer {
 /// What is done with a push.
 #[derive(Clone, Debug)]
 pub enum Act {
-    /// A response with this head and body; a 201 carries `Location` and `TTL` of its own accord.
+    /// A response; what is left open is said as the service says it.
     Respond(Response),
     /// `RST_STREAM` with this reason; over HTTP/1.1 the connection ends.
     Reset(Reason),
     /// No answer for as long as the connection lives.
     Hang,
-    /// 201, and the connection is shut down gracefully with `GOAWAY` (over HTTP/1.1 closed).
+    /// What a right push is answered with, and the connection is shut down gracefully with `GOAWAY` (over HTTP/1.1 closed).
     GoAway,
     /// `GOAWAY` whose last stream is 0: by RFC 9113 §6.8 nothing unanswered was processed. The
     /// connection ends; over HTTP/1.1 without a word.
@@ -145,49 +163,55 @@ impl Act {
             Self::Cut => Some("cut"),
         }
     }
-
-    /// Returns the status that will be sent, if one will.
-    #[must_use]
-    pub fn status(&self) -> Option<u16> {
-        match self {
-            Self::Respond(response) => Some(response.status.as_u16()),
-            Self::GoAway => Some(StatusCode::CREATED.as_u16()),
-            Self::Reset(_) | Self::Hang | Self::GoAwayUnprocessed | Self::Cut => None,
-        }
-    }
 }
 
 /// Head and body of a response.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Response {
-    /// The status.
-    pub status: StatusCode,
-    /// Headers, sent as they are.
+    /// Which answer of the service it is.
+    pub choice: Choice,
+    /// Headers, in the place of the service's own of the same names.
     pub headers: HeaderMap,
-    /// The body's bytes, sent first.
-    pub body: Bytes,
+    /// The body's bytes, sent first; none for the service's own.
+    pub body: Option<Bytes>,
     /// How many bytes of filler follow, without a `Content-Length`.
     pub filler: u64,
     /// The pause before each byte of a body that trickles.
     pub trickle: Option<Duration>,
 }
 
+/// One answer of those that a service has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// That to a right push.
+    #[default]
+    Accepted,
+    /// That of a name.
+    Named(Box<str>),
+    /// The usual one of a status; the status alone where the service has none.
+    Status(StatusCode),
+}
+
 impl Response {
-    /// Makes a response of a status and nothing else.
+    /// Makes a response of a status, in the words of the service.
     #[must_use]
     pub fn status(status: StatusCode) -> Self {
         Self {
-            status,
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-            filler: 0,
-            trickle: None,
+            choice: Choice::Status(status),
+            ..Self::default()
         }
     }
 }
 
+/// Answers a right push as the service does.
+impl Default for Answer {
+    fn default() -> Self {
+        Self::act(Act::Respond(Response::default()))
+    }
+}
+
 impl Answer {
-    /// Answers with a status and nothing else.
+    /// Answers with a status, in the words of the service.
     #[must_use]
     pub fn status(status: StatusCode) -> Self {
         Self::act(Act::Respond(Response::status(status)))
@@ -237,8 +261,11 @@ pub enum ScriptError {
     /// A reason that would not be sent.
     #[error("reason belongs to fault \"reset\" alone")]
     ReasonWithoutReset,
+    /// Two ways to say which answer.
+    #[error("an answer is chosen by its name (answer) or by its status, not by both")]
+    AnswerAndStatus,
     /// Two answers in one.
-    #[error("an answer has a fault or a response (status, headers, body, …), not both")]
+    #[error("an answer has a fault or a response (answer, status, headers, body, …), not both")]
     FaultAndResponse,
 }
 
@@ -257,11 +284,30 @@ mod tests {
         ]))
         .unwrap();
         let mut playback = Playback::new(script);
-        let given: Vec<_> = (0..6).map(|_| playback.next().act.status()).collect();
+        let faults: Vec<_> = (0..6).map(|_| playback.next().act.fault()).collect();
+        assert_eq!(faults, [None, None, Some("reset"), None, None, None]);
+    }
+
+    #[test]
+    fn an_answer_is_chosen_by_name_or_by_status() {
+        let choice = |json: Value| {
+            let script = Script::from_json(json).unwrap();
+            let names: Vec<_> = script.names().map(str::to_owned).collect();
+            let answer = Playback::new(script).next();
+            let Act::Respond(response) = &answer.act else {
+                panic!("{answer:?}");
+            };
+            (response.choice.clone(), names)
+        };
+        let (accepted, names) = choice(json!({}));
+        assert_eq!((accepted, names.len()), (Choice::Accepted, 0));
+        let (gone, names) = choice(json!({ "answer": "gone", "headers": { "a": "b" } }));
         assert_eq!(
-            given,
-            [Some(503), Some(503), None, Some(201), Some(201), Some(201)]
+            (gone, names),
+            (Choice::Named("gone".into()), vec!["gone".to_owned()])
         );
+        let (status, _) = choice(json!({ "status": 410 }));
+        assert_eq!(status, Choice::Status(StatusCode::GONE));
     }
 
     #[test]
@@ -275,6 +321,8 @@ mod tests {
             json!({ "stats": 201 }),
             json!({ "delay": "soon" }),
             json!({ "fault": "hang", "status": 500 }),
+            json!({ "fault": "hang", "answer": "gone" }),
+            json!({ "answer": "gone", "status": 410 }),
             json!({ "fault": "hang", "reason": 1 }),
             json!({ "fault": "reset", "reason": "NONE" }),
             json!({ "headers": { "a b": "c" } }),

@@ -5,25 +5,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use tokio::time::sleep;
 
 use super::body::{self, ReplyBody};
+use super::dialect::{Dialect, Said, Taken};
 use super::listener::Connection;
 use super::messages::{Message, Messages};
 use super::push::{self, Body, Refusal, Terms};
-use super::script::{self, Act, Answer};
+use super::script::{self, Act, Answer, Script};
 use super::stats::{Counters, Stats};
-use super::subscriptions::{Subscription, Subscriptions};
+use super::subscriptions::{SubscribeError, Subscription, SubscriptionJson, Subscriptions, Wish};
 use super::vapid::{Credential, Verifier};
 use crate::clock::{Clock as _, SystemClock};
+use crate::origin::Service;
 
 /// The push service: everything its connections share.
 pub(crate) struct PushService {
     pub(crate) origins: Arc<[String]>,
+    /// What each of them speaks as; the last one holds for the rest.
+    pub(crate) services: Vec<Service>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) messages: Messages,
     pub(crate) counters: Counters,
@@ -41,6 +44,22 @@ struct Receipt {
     plaintext: Option<Vec<u8>>,
 }
 
+/// One request, and where it came in.
+struct Arrival<'a> {
+    id: u64,
+    connection: &'a Connection,
+    dialect: &'static Dialect,
+    head: &'a Parts,
+    body: &'a Body,
+    now: SystemTime,
+}
+
+/// How a request is answered: what is done, and what is said if anything is.
+struct Reply {
+    answer: Arc<Answer>,
+    said: Said,
+}
+
 impl PushService {
     /// Answers one request; an error resets its stream.
     pub(crate) async fn respond(
@@ -52,27 +71,57 @@ impl PushService {
         let _stream = connection.enter(&self.counters);
         let (head, incoming) = request.into_parts();
         let body = body::read(incoming).await.ok_or(h2::Reason::CANCEL)?;
-        let now = SystemClock.now().wall;
-        let id = self.last_message.fetch_add(1, Ordering::Relaxed) + 1;
-        let (answer, ttl) = match self.find(connection.origin, &head) {
-            Ok(subscription) => self.receive(id, &subscription, connection, &head, &body, now),
-            Err(refusal) => (self.refuse(&refusal), 0),
+        let arrival = Arrival {
+            id: self.last_message.fetch_add(1, Ordering::Relaxed) + 1,
+            connection,
+            dialect: self.dialect(connection.origin),
+            head: &head,
+            body: &body,
+            now: SystemClock.now().wall,
         };
+        let Reply { answer, said } = self.reply(&arrival);
         let delay = self.latency.saturating_add(answer.delay);
         if !delay.is_zero() {
             sleep(delay).await;
         }
         match &answer.act {
-            Act::Respond(response) => Ok(self.response(response, connection, id, ttl)),
+            Act::Respond(script) => Ok(written(said, script.filler, script.trickle)),
             Act::Reset(reason) => Err((*reason).into()),
             Act::Hang => pending().await,
             Act::GoAway => {
                 connection.drain().await;
-                let created = script::Response::status(StatusCode::CREATED);
-                Ok(self.response(&created, connection, id, ttl))
+                Ok(written(said, 0, None))
             }
             Act::GoAwayUnprocessed => connection.refuse().await,
             Act::Cut => connection.cut().await,
+        }
+    }
+
+    /// Returns how the service at an origin speaks.
+    fn dialect(&self, origin: usize) -> &'static Dialect {
+        Dialect::of(self.speaks_as(origin))
+    }
+
+    /// Returns which service an origin speaks as.
+    pub(crate) fn speaks_as(&self, origin: usize) -> Service {
+        let last = self.services.last();
+        let service = self.services.get(origin).or(last).copied();
+        service.unwrap_or(Service::Other)
+    }
+
+    fn reply(&self, arrival: &Arrival<'_>) -> Reply {
+        match self.find(arrival.connection.origin, arrival.head) {
+            Ok(subscription) => self.receive(&subscription, arrival),
+            Err(refusal) => {
+                let said = (arrival.dialect.refuse)(&refusal);
+                let bare = || Said::new(refusal.status().as_u16());
+                let reply = Reply {
+                    answer: Arc::default(),
+                    said: said.unwrap_or_else(bare),
+                };
+                self.count(&reply, false);
+                reply
+            }
         }
     }
 
@@ -90,93 +139,78 @@ impl PushService {
     }
 
     /// Holds a push against the rules, records it, and tells how it is answered.
-    fn receive(
-        &self,
-        id: u64,
-        subscription: &Subscription,
-        connection: &Connection,
-        head: &Parts,
-        body: &Body,
-        now: SystemTime,
-    ) -> (Arc<Answer>, u64) {
+    fn receive(&self, subscription: &Subscription, arrival: &Arrival<'_>) -> Reply {
+        let origin = &self.origins[arrival.connection.origin];
         let terms = Terms {
-            origin: &self.origins[connection.origin],
+            origin,
             bound: subscription.bound.as_ref(),
             verifier: &self.verifier,
-            now,
+            now: arrival.now,
         };
         let mut receipt = Receipt::default();
-        let checked = self.check(&mut receipt, subscription, &head.headers, body, &terms);
-        let answer = match &checked {
-            Ok(()) => {
-                let answer = subscription.answer();
-                self.counters
-                    .answered(answer.act.status(), answer.act.fault(), false);
-                answer
-            }
-            Err(refusal) => self.refuse(refusal),
-        };
-        let ttl = receipt.ttl;
+        let checked = self.check(&mut receipt, subscription, arrival, &terms);
+        let refusal = checked.err();
+        // What the service would take is taken, and recorded as wrong.
+        let refused = refusal.as_ref().and_then(|it| refused(arrival.dialect, it));
+        let reply = refused.unwrap_or_else(|| {
+            let taken = Taken {
+                origin,
+                path: subscription.path(),
+                id: arrival.id,
+                ttl: receipt.ttl,
+                now: arrival.now,
+                body: arrival.body.kept(),
+            };
+            play(arrival.dialect, subscription.answer(), &taken)
+        });
+        let undecryptable = matches!(refusal, Some(Refusal::Decrypt(_)));
+        self.count(&reply, undecryptable);
         if self.messages.wanted() {
-            let mut message = message(id, subscription, head, body, receipt, now);
-            message.error = checked.err().map(|refusal| refusal.to_string());
-            message.status = answer.act.status();
-            message.fault = answer.act.fault();
+            let mut message = message(subscription, arrival, receipt);
+            message.error = refusal.map(|refusal| refusal.to_string());
+            message.status = reply.status();
+            message.fault = reply.answer.act.fault();
             self.messages.record(message);
         }
-        (answer, ttl)
+        reply
     }
 
     fn check(
         &self,
         receipt: &mut Receipt,
         subscription: &Subscription,
-        headers: &HeaderMap,
-        body: &Body,
+        arrival: &Arrival<'_>,
         terms: &Terms<'_>,
     ) -> Result<(), Refusal> {
+        let headers = &arrival.head.headers;
         let head = push::check_head(headers, terms)?;
+        arrival.dialect.demand(headers, &head)?;
         receipt.ttl = head.ttl;
         let credential = receipt.credential.insert(head.credential);
         let keys = self.decrypt.then_some(&subscription.keys);
-        receipt.plaintext = push::check_body(headers, body, credential, keys)?;
+        receipt.plaintext = push::check_body(headers, arrival.body, credential, keys)?;
         Ok(())
     }
 
-    fn refuse(&self, refusal: &Refusal) -> Arc<Answer> {
-        let undecryptable = matches!(refusal, Refusal::Decrypt(_));
+    fn count(&self, reply: &Reply, undecryptable: bool) {
         self.counters
-            .answered(Some(refusal.status().as_u16()), None, undecryptable);
-        Arc::new(Answer::act(Act::Respond(refused(refusal))))
+            .answered(reply.status(), reply.answer.act.fault(), undecryptable);
     }
 
-    /// Makes the response; a 201 names the message and the TTL (RFC 8030 §5).
-    fn response(
-        &self,
-        scripted: &script::Response,
-        connection: &Connection,
-        id: u64,
-        ttl: u64,
-    ) -> Response<ReplyBody> {
-        let mut response = Response::new(ReplyBody::of(scripted));
-        *response.status_mut() = scripted.status;
-        let headers = response.headers_mut();
-        if scripted.status == StatusCode::CREATED {
-            let location = format!("{}/message/{id}", self.origins[connection.origin]);
-            headers.extend(
-                HeaderValue::try_from(location)
-                    .ok()
-                    .map(|value| (LOCATION, value)),
-            );
-            headers.insert(HeaderName::from_static("ttl"), HeaderValue::from(ttl));
-        }
-        for name in scripted.headers.keys() {
-            headers.remove(name);
-        }
-        for (name, value) in &scripted.headers {
-            headers.append(name, value.clone());
-        }
-        response
+    /// Makes a subscription.
+    pub(crate) fn subscribe(&self, wish: Wish) -> Result<SubscriptionJson, SubscribeError> {
+        let dialect = self.dialect(wish.origin);
+        self.subscriptions.add(wish, dialect)
+    }
+
+    /// Begins another script for a subscription, if there is one of that id.
+    pub(crate) fn play(&self, id: &str, script: Script) -> Result<Option<()>, SubscribeError> {
+        let Some(subscription) = self.subscriptions.named(id) else {
+            return Ok(None);
+        };
+        self.dialect(subscription.origin()).check(&script)?;
+        subscription.play(script);
+        Ok(Some(()))
     }
 
     /// Returns the numbers so far.
@@ -189,36 +223,53 @@ impl PushService {
     }
 }
 
-fn refused(refusal: &Refusal) -> script::Response {
-    let mut response = script::Response::status(refusal.status());
-    response.body = format!("{refusal}\n").into();
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers.insert(CONTENT_TYPE, plain);
-    if *refusal == Refusal::Method {
-        response
-            .headers
-            .insert(ALLOW, HeaderValue::from_static("POST"));
+impl Reply {
+    /// Returns the status that will be sent, if one will.
+    fn status(&self) -> Option<u16> {
+        match self.answer.act {
+            Act::Respond(_) | Act::GoAway => Some(self.said.status.as_u16()),
+            Act::Reset(_) | Act::Hang | Act::GoAwayUnprocessed | Act::Cut => None,
+        }
     }
+}
+
+/// Puts the script's next answer in the service's words.
+fn play(dialect: &Dialect, answer: Arc<Answer>, taken: &Taken<'_>) -> Reply {
+    let said = match &answer.act {
+        Act::Respond(script) => dialect.say(script, taken),
+        Act::Reset(_) | Act::Hang | Act::GoAway | Act::GoAwayUnprocessed | Act::Cut => {
+            dialect.say(&script::Response::default(), taken)
+        }
+    };
+    Reply { answer, said }
+}
+
+/// Refuses a push, unless the service would take it.
+fn refused(dialect: &Dialect, refusal: &Refusal) -> Option<Reply> {
+    (dialect.refuse)(refusal).map(|said| Reply {
+        answer: Arc::default(),
+        said,
+    })
+}
+
+fn written(said: Said, filler: u64, trickle: Option<Duration>) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::new(said.body, filler, trickle));
+    *response.status_mut() = said.status;
+    *response.headers_mut() = said.headers;
     response
 }
 
-fn message(
-    id: u64,
-    subscription: &Subscription,
-    head: &Parts,
-    body: &Body,
-    receipt: Receipt,
-    now: SystemTime,
-) -> Message {
+fn message(subscription: &Subscription, arrival: &Arrival<'_>, receipt: Receipt) -> Message {
+    let head = arrival.head;
     let shown = |name| push::shown(&head.headers, name);
     let claimed = |credential: Arc<Credential>| (credential.claims.clone(), credential.key.clone());
     let (vapid, key) = receipt.credential.map(claimed).unzip();
     let text = receipt.plaintext.clone().map(String::from_utf8);
     let http2 = head.version == Version::HTTP_2;
     Message {
-        id,
+        id: arrival.id,
         subscription: Arc::clone(&subscription.id),
-        received_at: now,
+        received_at: arrival.now,
         http_version: if http2 { "HTTP/2" } else { "HTTP/1.1" },
         status: None,
         fault: None,
@@ -227,7 +278,7 @@ fn message(
         urgency: shown("urgency"),
         topic: shown("topic"),
         content_encoding: shown("content-encoding"),
-        body_length: body.length(),
+        body_length: arrival.body.length(),
         vapid,
         key,
         text: text.and_then(Result::ok),

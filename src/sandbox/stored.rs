@@ -12,6 +12,7 @@ use aws_lc_rs::rand;
 use serde::{Deserialize, Serialize};
 
 use super::decrypt::ReceiverKeys;
+use super::dialect::Dialect;
 use super::subscriptions::{SubscribeError, Wish};
 use crate::subscription::{Endpoint, decode_base64, encode_base64url};
 
@@ -28,16 +29,22 @@ pub(crate) struct Stored {
 
 impl Stored {
     /// Makes keys and a path for a new subscription at `origin`.
-    pub(crate) fn make(wish: &Wish, origin: &str) -> Result<Self, SubscribeError> {
+    pub(crate) fn make(
+        wish: &Wish,
+        origin: &str,
+        dialect: &Dialect,
+    ) -> Result<Self, SubscribeError> {
         let private = PrivateKey::generate(&ECDH_P256)?;
         let scalar: EcPrivateKeyBin<'static> = private.as_be_bytes()?;
         let (mut token, mut auth) = ([0; 32], [0; 16]);
         rand::fill(&mut token)?;
         rand::fill(&mut auth)?;
-        if !wish.path.contains("{token}") {
-            return Err(SubscribeError::Path);
-        }
-        let path = wish.path.replace("{token}", &encode_base64url(&token));
+        let token = encode_base64url(&token);
+        let path = match &wish.path {
+            None => (dialect.path)(&token),
+            Some(path) if path.contains("{token}") => path.replace("{token}", &token),
+            Some(_) => return Err(SubscribeError::Path),
+        };
         let endpoint = format!("{origin}{path}");
         // What a browser would not hand out, no sender need accept.
         if !path.starts_with('/') || Endpoint::parse(&endpoint).is_err() {

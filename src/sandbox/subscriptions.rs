@@ -9,6 +9,7 @@ use aws_lc_rs::error::Unspecified;
 use serde::{Deserialize, Serialize};
 
 use super::decrypt::{POINT_LENGTH, ReceiverKeys};
+use super::dialect::{Dialect, UnknownAnswer};
 use super::script::{Answer, Playback, Script};
 use super::stored::{StateFile, Stored};
 use super::vapid::point;
@@ -18,29 +19,20 @@ use crate::subscription::encode_base64url;
 pub const SUBSCRIPTIONS_LIMIT: usize = 250_000;
 
 /// What a new subscription shall be; the control listener takes it as JSON.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Wish {
-    /// The application server key (base64url) whose holder alone may push; anyone's without.
+    /// The application server key (base64url) whose holder alone may push; anyone's without. As
+    /// JSON it may have the name it has in a page.
+    #[serde(alias = "applicationServerKey")]
     pub application_server_key: Option<String>,
     /// How its pushes are answered.
     pub answer: Script,
     /// Which of the origins it lives at, from 0.
     pub origin: usize,
     /// Path and query of the push resource, `{token}` standing for what cannot be guessed: the
-    /// shapes by which senders tell one service from another.
-    pub path: String,
-}
-
-impl Default for Wish {
-    fn default() -> Self {
-        Self {
-            application_server_key: None,
-            answer: Script::default(),
-            origin: 0,
-            path: "/push/{token}".to_owned(),
-        }
-    }
+    /// shapes by which senders tell one service from another. Those of the service without.
+    pub path: Option<String>,
 }
 
 impl From<Script> for Wish {
@@ -101,6 +93,16 @@ impl Subscription {
         self.playback().next()
     }
 
+    /// Returns the path and query of its push resource.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Returns which of the origins it lives at.
+    pub(crate) fn origin(&self) -> usize {
+        self.origin
+    }
+
     /// Begins another script.
     pub(crate) fn play(&self, script: Script) {
         *self.playback() = Playback::new(script);
@@ -146,13 +148,18 @@ impl Subscriptions {
         })
     }
 
-    /// Makes a subscription.
-    pub(crate) fn add(&self, wish: Wish) -> Result<SubscriptionJson, SubscribeError> {
+    /// Makes a subscription at a service that speaks so.
+    pub(crate) fn add(
+        &self,
+        wish: Wish,
+        dialect: &Dialect,
+    ) -> Result<SubscriptionJson, SubscribeError> {
         let origin = self
             .origins
             .get(wish.origin)
             .ok_or(SubscribeError::Origin)?;
-        let mut stored = Stored::make(&wish, origin)?;
+        dialect.check(&wish.answer)?;
+        let mut stored = Stored::make(&wish, origin, dialect)?;
         let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
         if book.by_id.len() >= SUBSCRIPTIONS_LIMIT {
             return Err(SubscribeError::Full);
@@ -262,6 +269,9 @@ pub enum SubscribeError {
         "application_server_key must be an uncompressed P-256 point in base64url without padding"
     )]
     ApplicationServerKey,
+    /// An answer that the service does not have.
+    #[error(transparent)]
+    Answer(#[from] UnknownAnswer),
     /// A path that would not survive.
     #[error(
         "path must start with a slash, contain {{token}} and be in the normal form browsers give it"
@@ -289,6 +299,7 @@ mod tests {
     use url::Url;
 
     use super::*;
+    use crate::origin::Service;
 
     fn origins() -> Arc<[String]> {
         [
@@ -296,6 +307,10 @@ mod tests {
             "https://b.example".to_owned(),
         ]
         .into()
+    }
+
+    fn plain() -> &'static Dialect {
+        Dialect::of(Service::Other)
     }
 
     fn book() -> Subscriptions {
@@ -308,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_subscription_looks_like_a_browsers() {
-        let made = book().add(Wish::default()).unwrap();
+        let made = book().add(Wish::default(), plain()).unwrap();
         let json = serde_json::to_value(&made).unwrap();
         assert!(made.endpoint.starts_with("https://a.example:1/push/"));
         assert!(json["expirationTime"].is_null());
@@ -322,10 +337,10 @@ mod tests {
         let book = book();
         let wish = Wish {
             origin: 1,
-            path: "/w/?token=BQ%2b{token}%3d".to_owned(),
+            path: Some("/w/?token=BQ%2b{token}%3d".to_owned()),
             ..Wish::default()
         };
-        let made = book.add(wish).unwrap();
+        let made = book.add(wish, plain()).unwrap();
         let path = path_of(&made.endpoint);
         assert_eq!(*book.at(1, &path).unwrap().id, *made.id);
         assert!(book.at(0, &path).is_none());
@@ -339,13 +354,14 @@ mod tests {
         for json in [
             r#"{ "application_server_key": "BBBB" }"#,
             r#"{ "origin": 2 }"#,
+            r#"{ "answer": { "answer": "dropped" } }"#,
             r#"{ "path": "/push" }"#,
             r#"{ "path": "push/{token}" }"#,
             r#"{ "path": "/a/../{token}" }"#,
             r#"{ "path": "/{token}#x" , "origin": 9 }"#,
         ] {
             let wish: Wish = serde_json::from_str(json).unwrap();
-            assert!(book().add(wish).is_err(), "{json}");
+            assert!(book().add(wish, plain()).is_err(), "{json}");
         }
         assert!(serde_json::from_str::<Wish>(r#"{ "answers": [] }"#).is_err());
     }
@@ -356,8 +372,8 @@ mod tests {
         let open = || Subscriptions::open(origins(), Some(state.path())).unwrap();
         let first = open();
         let made = [
-            first.add(Wish::default()).unwrap(),
-            first.add(Wish::default()).unwrap(),
+            first.add(Wish::default(), plain()).unwrap(),
+            first.add(Wish::default(), plain()).unwrap(),
         ];
         drop(first);
         let again = open();
@@ -366,7 +382,7 @@ mod tests {
             assert_eq!(*found.id, *one.id);
             assert_eq!(encode_base64url(found.keys.public()), one.keys.p256dh);
         }
-        assert_eq!(again.add(Wish::default()).unwrap().id, "s3");
+        assert_eq!(again.add(Wish::default(), plain()).unwrap().id, "s3");
         assert_eq!(open().count(), 3);
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::sender::Sender;
 use super::{Message, Running, Script, Settings, SubscriptionJson, Wish, start};
 use crate::clock::{Clock as _, SystemClock};
+use crate::origin::Service;
 
 /// A sandbox, an application server and its HTTP client.
 struct World {
@@ -202,6 +203,85 @@ async fn only_a_post_to_a_known_token_is_a_push() {
     let response = world.client.get(&to.endpoint).send().await.unwrap();
     assert_eq!(response.status(), 405);
     assert_eq!(header(&response, "allow"), "POST");
+}
+
+#[tokio::test]
+async fn each_origin_speaks_as_a_service_of_its_own() {
+    let settings = Settings {
+        listen: vec!["127.0.0.1:0".parse().unwrap(); 3],
+        services: vec![Service::Mozilla, Service::Apple],
+        ..Settings::default()
+    };
+    let world = world_of(settings).await;
+    let at = |origin| {
+        let wish = Wish {
+            origin,
+            ..Wish::default()
+        };
+        world.sandbox.subscribe(wish).unwrap()
+    };
+    let [mozilla, apple, last] = [at(0), at(1), at(2)];
+    assert!(mozilla.endpoint.contains("/wpush/v2/"));
+    let no_ttl = |headers: &mut HeaderMap| drop(headers.remove("ttl"));
+    let response = world.push_with(&mozilla, "hello", no_ttl).await.unwrap();
+    assert_eq!(response.status(), 400);
+    assert!(text(response).await.contains(r#""errno":111"#));
+    for one in [&apple, &last] {
+        let response = world.push(one, "hello").await.unwrap();
+        assert_eq!(response.status(), 201);
+        assert!(response.headers().contains_key("apns-id"));
+    }
+    // Taken as by the real one, and told as wrong to whoever asks here.
+    let crossed = SubscriptionJson {
+        keys: apple.keys.clone(),
+        ..mozilla.clone()
+    };
+    assert_eq!(world.push(&crossed, "hello").await.unwrap().status(), 201);
+    let message = world.last(&mozilla);
+    assert_eq!(message.status, Some(201));
+    assert!(message.error.unwrap().contains("another p256dh or auth"));
+    assert_eq!(world.sandbox.stats().decrypt_failures, 1);
+}
+
+#[tokio::test]
+async fn a_script_asks_for_the_services_own_words() {
+    let settings = Settings {
+        services: vec![Service::Mozilla],
+        ..Settings::default()
+    };
+    let world = world_of(settings).await;
+    let to = world.subscribe(json!([{ "answer": "gone" }, { "status": 503 }]));
+    let response = world.push(&to, "hello").await.unwrap();
+    assert_eq!(
+        (
+            response.status().as_u16(),
+            header(&response, "cache-control")
+        ),
+        (410, "max-age=86400")
+    );
+    let response = world.push(&to, "hello").await.unwrap();
+    assert_eq!(header(&response, "retry-after"), "120");
+    let apples = script(json!({ "answer": "idle_timeout" }));
+    assert!(!world.sandbox.play(&to.id, apples.clone()));
+    let refused = world.sandbox.subscribe(apples).unwrap_err().to_string();
+    assert!(refused.contains("\"idle_timeout\"") && refused.contains("constrained_device"));
+}
+
+#[tokio::test]
+async fn what_ntfy_cuts_off_is_taken_and_told() {
+    let settings = Settings {
+        services: vec![Service::Ntfy],
+        ..Settings::default()
+    };
+    let world = world_of(settings).await;
+    let to = world.sandbox.subscribe(Wish::default()).unwrap();
+    let response = world.push(&to, &"x".repeat(3994)).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(world.last(&to).error.unwrap().contains("longer than 4096"));
+    let response = world.push(&to, "hello").await.unwrap();
+    let message: Value = serde_json::from_str(&text(response).await).unwrap();
+    assert_eq!(message["topic"].as_str().unwrap().len(), 14);
+    assert_eq!(world.last(&to).text.as_deref(), Some("hello"));
 }
 
 #[tokio::test]
@@ -478,6 +558,12 @@ async fn what_the_control_listener_refuses_it_explains() {
             r#"{ "application_server_key": "x" }"#,
             400,
             "uncompressed P-256",
+        ),
+        (
+            "/subscriptions",
+            r#"{ "answer": { "answer": "dropped" } }"#,
+            400,
+            "it has accepted, gone, not_found",
         ),
         ("/subscriptions", "{", 400, "EOF"),
         ("/subscriptions/none/answer", "{}", 404, "no subscription"),

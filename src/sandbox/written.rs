@@ -6,8 +6,12 @@
 //!   { "status": 500, "body_bytes": 100000000 },
 //!   { "status": 200, "body": "dripping", "trickle": "1s" },
 //!   { "fault": "reset", "reason": "REFUSED_STREAM" },
+//!   { "answer": "gone" },
 //!   { "status": 201 } ]
 //! ```
+//!
+//! `answer` is one of the service's own answers by its name; a status without a body gets the body
+//! that the service has for it.
 //!
 //! The other faults are `hang`, `goaway`, `goaway_unprocessed` and `cut`.
 
@@ -20,7 +24,7 @@ use http::status::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::script::{Act, Answer, Response, ScriptError};
+use super::script::{Act, Answer, Choice, Response, ScriptError};
 
 /// An answer as it is written in JSON.
 #[derive(Deserialize)]
@@ -28,9 +32,10 @@ use super::script::{Act, Answer, Response, ScriptError};
 pub(crate) struct Written {
     times: u32,
     delay: Option<String>,
+    answer: Option<Box<str>>,
     status: Option<u16>,
     headers: BTreeMap<String, Values>,
-    body: String,
+    body: Option<String>,
     body_bytes: u64,
     trickle: Option<String>,
     fault: Option<Fault>,
@@ -42,9 +47,10 @@ impl Default for Written {
         Self {
             times: 1,
             delay: None,
+            answer: None,
             status: None,
             headers: BTreeMap::new(),
-            body: String::new(),
+            body: None,
             body_bytes: 0,
             trickle: None,
             fault: None,
@@ -107,27 +113,36 @@ impl Written {
     }
 
     fn has_response(&self) -> bool {
-        self.status.is_some()
+        self.answer.is_some()
+            || self.status.is_some()
             || !self.headers.is_empty()
-            || !self.body.is_empty()
+            || self.body.is_some()
             || self.body_bytes > 0
             || self.trickle.is_some()
     }
 
     fn response(self) -> Result<Response, ScriptError> {
-        let status = self.status.unwrap_or(201);
-        let status = StatusCode::from_u16(status)
-            .ok()
-            .filter(|status| !status.is_informational())
-            .ok_or(ScriptError::Status(status))?;
+        let choice = match (self.answer, self.status) {
+            (Some(_), Some(_)) => return Err(ScriptError::AnswerAndStatus),
+            (Some(name), None) => Choice::Named(name),
+            (None, Some(status)) => Choice::Status(final_status(status)?),
+            (None, None) => Choice::Accepted,
+        };
         Ok(Response {
-            status,
+            choice,
             headers: headers(&self.headers)?,
-            body: self.body.into(),
+            body: self.body.map(Into::into),
             filler: self.body_bytes,
             trickle: duration("trickle", self.trickle.as_deref())?,
         })
     }
+}
+
+fn final_status(status: u16) -> Result<StatusCode, ScriptError> {
+    StatusCode::from_u16(status)
+        .ok()
+        .filter(|status| !status.is_informational())
+        .ok_or(ScriptError::Status(status))
 }
 
 fn headers(written: &BTreeMap<String, Values>) -> Result<HeaderMap, ScriptError> {
@@ -203,11 +218,12 @@ mod tests {
         let Act::Respond(response) = answer.act else {
             panic!("{answer:?}");
         };
-        assert_eq!(response.status, 429);
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        assert_eq!(response.choice, Choice::Status(status));
         assert_eq!(response.headers.get_all("retry-after").iter().count(), 2);
         assert_eq!(
-            (&response.body[..], response.filler),
-            (&b"slow down"[..], 7)
+            (response.body.as_deref(), response.filler),
+            (Some(&b"slow down"[..]), 7)
         );
         assert_eq!(response.trickle, Some(Duration::from_secs(1)));
         for (code, reason) in [

@@ -6,19 +6,21 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use url::{Host, Url};
 
-use crate::origin::{Listed, Origin, Service};
+use crate::origin::{Listed, Origin, Service, Services};
 
 /// The URL of a push resource (RFC 8030 §4), kept byte for byte, and what is known from it alone.
 ///
 /// Whoever holds it can push to the user, so `Debug` and `Display` show the fingerprint.
 #[derive(Clone)]
-pub struct Endpoint(Arc<Parts>);
+pub struct Endpoint {
+    parts: Arc<Parts>,
+    service: Service,
+    listed: Listed,
+}
 
 struct Parts {
     url: Url,
     origin: Origin,
-    service: Service,
-    listed: Listed,
     fingerprint: Fingerprint,
 }
 
@@ -52,55 +54,70 @@ impl Endpoint {
             return Err(EndpointError::NotNormal);
         }
         let (service, listed) = Service::detect(&url);
-        Ok(Self(Arc::new(Parts {
-            origin: Origin::of(&url),
-            fingerprint: Fingerprint::of(text),
-            url,
+        Ok(Self {
+            parts: Arc::new(Parts {
+                origin: Origin::of(&url),
+                fingerprint: Fingerprint::of(text),
+                url,
+            }),
             service,
             listed,
-        })))
+        })
+    }
+
+    /// Takes the operator's word for the family of its push service, if there is one.
+    #[must_use]
+    pub fn known_to(self, services: &Services) -> Self {
+        match services.of(self.origin()) {
+            Some(service) => Self {
+                service,
+                listed: Listed(true),
+                ..self
+            },
+            None => self,
+        }
     }
 
     /// Returns the URL exactly as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        self.0.url.as_str()
+        self.parts.url.as_str()
     }
 
     /// Returns the parsed URL.
     #[must_use]
     pub fn url(&self) -> &Url {
-        &self.0.url
+        &self.parts.url
     }
 
     /// Returns the host, which is always there.
     #[must_use]
     pub fn host(&self) -> Host<&str> {
-        self.0.url.host().unwrap_or(Host::Domain(""))
+        self.parts.url.host().unwrap_or(Host::Domain(""))
     }
 
     /// Returns the origin: VAPID's audience and the key of the gates.
     #[must_use]
     pub fn origin(&self) -> &Origin {
-        &self.0.origin
+        &self.parts.origin
     }
 
     /// Returns the family of push service that answers here.
     #[must_use]
     pub fn service(&self) -> Service {
-        self.0.service
+        self.service
     }
 
-    /// Tells whether the host is one of the large push services.
+    /// Tells whether the host is one of the large push services, or the operator's.
     #[must_use]
     pub fn listed(&self) -> Listed {
-        self.0.listed
+        self.listed
     }
 
     /// Returns the name by which logs and results speak of this endpoint.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
-        self.0.fingerprint
+        self.parts.fingerprint
     }
 }
 
@@ -190,6 +207,19 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_operator_knows_an_origin_better_than_its_paths_do() {
+        let endpoint = Endpoint::parse("https://push.example.org/wpush/v2/x").unwrap();
+        let known = |endpoint: &Endpoint| (endpoint.service(), endpoint.listed());
+        assert_eq!(known(&endpoint), (Service::Mozilla, Listed(false)));
+        let named = [(endpoint.origin().clone(), Service::Ntfy)];
+        let named = endpoint.clone().known_to(&named.into_iter().collect());
+        assert_eq!(known(&named), (Service::Ntfy, Listed(true)));
+        let unnamed = endpoint.clone().known_to(&Services::default());
+        assert_eq!(known(&unnamed), known(&endpoint));
+        assert_eq!(named.fingerprint(), endpoint.fingerprint());
+    }
 
     #[test]
     fn an_endpoint_keeps_its_bytes_or_is_refused() {

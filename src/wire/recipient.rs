@@ -11,7 +11,7 @@ use super::json::Object;
 use super::member;
 use super::options::PushOptions;
 use super::push_subscription::PushSubscription;
-use crate::origin::Service;
+use crate::origin::{Service, Services};
 use crate::subscription::{ENDPOINT_LIMIT, Endpoint, Fingerprint, Keys};
 
 /// One recipient, still as text.
@@ -139,6 +139,14 @@ impl<'a> Recipient<'a> {
                 about: parts.about,
             })),
         }
+    }
+
+    /// Takes the operator's word for the family of its push service, if there is one.
+    #[must_use]
+    pub fn known_to(mut self, services: &Services) -> Self {
+        self.endpoint = self.endpoint.known_to(services);
+        self.about.service = Some(self.endpoint.service());
+        self
     }
 
     /// Decodes the keys that a payload is encrypted with.

@@ -25,6 +25,8 @@ mod requests;
 #[cfg(test)]
 mod rotation;
 #[cfg(test)]
+mod services;
+#[cfg(test)]
 mod starvation;
 #[cfg(test)]
 mod support;

@@ -25,7 +25,7 @@ fn mismatch() -> Value {
 fn subscribe(house: &House, answers: Value) -> SubscriptionJson {
     let wish = Wish {
         answer: Script::from_json(answers).unwrap(),
-        path: "/wpush/v2/{token}".to_owned(),
+        path: Some("/wpush/v2/{token}".to_owned()),
         ..Wish::default()
     };
     house.sandbox.subscribe(wish).unwrap()

@@ -17,7 +17,7 @@ mod sending;
 
 pub(super) use self::apps::{App, Endpoint, Key, MediaType, Mode, Padding, Results};
 pub(super) use self::broker::{Broker, Declare, Delay, Lane};
-pub(super) use self::sending::{Gate, Guard, Push, Retry};
+pub(super) use self::sending::{Gate, Guard, Push, Retry, Service};
 
 /// All sections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,7 @@ pub struct File {
     pub(in crate::config) apps: BTreeMap<String, App>,
     pub(in crate::config) keys: BTreeMap<String, Key>,
     pub(in crate::config) push: Push,
+    pub(in crate::config) services: BTreeMap<String, Service>,
     pub(in crate::config) gate: Gate,
     pub(in crate::config) retry: Retry,
     pub(in crate::config) events: Events,
@@ -47,6 +48,7 @@ impl Default for File {
             apps: BTreeMap::new(),
             keys: BTreeMap::new(),
             push: Push::default(),
+            services: BTreeMap::new(),
             gate: Gate::default(),
             retry: Retry::default(),
             events: Events::default(),

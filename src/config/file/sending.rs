@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::text::Network;
+use crate::config::hosts::{Allowed, Family, Hosts};
 use crate::config::units::{Count, DAY, HOUR, MILLISECOND, MINUTE, SECOND, Span};
 
 /// `[push]`
@@ -86,7 +86,8 @@ impl Default for Retry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Guard {
-    pub(in crate::config) allow: Vec<Network>,
+    pub(in crate::config) hosts: Hosts,
+    pub(in crate::config) allow: Vec<Allowed>,
     pub(in crate::config) ports: Vec<Count<65_535>>,
     pub(in crate::config) http: bool,
 }
@@ -94,9 +95,18 @@ pub(in crate::config) struct Guard {
 impl Default for Guard {
     fn default() -> Self {
         Self {
+            hosts: Hosts::Public,
             allow: Vec::new(),
             ports: vec![Count::of(443)],
             http: false,
         }
     }
+}
+
+/// `[services."ORIGIN"]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Service {
+    #[serde(rename = "as")]
+    pub(in crate::config) family: Option<Family>,
 }

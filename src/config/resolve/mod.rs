@@ -5,6 +5,7 @@
 
 mod apps;
 mod broker;
+mod guard;
 mod keys;
 mod secret;
 mod sending;

@@ -1,4 +1,4 @@
-//! Sending: deadlines, connections, permits, breakers, retries, the guard, and how they fit together.
+//! Sending: deadlines, connections, permits, breakers, retries, and how they fit together.
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -8,26 +8,26 @@ use std::time::Duration;
 use crate::config::file::File;
 use crate::config::request::STATE_VARIABLE;
 use crate::config::resolve::broker::certificates;
+use crate::config::resolve::guard;
 use crate::config::resolve::{Reported, Scope};
 use crate::config::secrets::locate;
 use crate::config::units::duration_text;
 use crate::gate;
-use crate::guard;
 use crate::push_service;
 use crate::retry;
 
-/// What `[push]`, `[gate]`, `[retry]` and `[guard]` come to.
+/// What `[push]`, `[gate]`, `[retry]`, `[guard]` and `[services]` come to.
 pub(super) struct Sending {
     pub(super) push_service: push_service::Settings,
     pub(super) gate: gate::Settings,
     pub(super) retry: retry::Policy,
 }
 
-/// Resolves `[push]`, `[gate]`, `[retry]` and `[guard]`.
+/// Resolves `[push]`, `[gate]`, `[retry]`, `[guard]` and `[services]`.
 pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Sending, Reported> {
     let push = &file.push;
     let ca = certificates(scope, "push.ca_file", push.ca_file.as_ref());
-    let guard = guard(file, scope);
+    let guard = guard::resolve(file, scope);
     let connect_timeout = connect_timeout(file, scope);
     let per_origin = per_origin(file, scope);
     check_grace(file, scope);
@@ -74,19 +74,6 @@ pub(super) fn state_dir(file: &File, scope: &mut Scope<'_>) -> Result<Option<Pat
         found.display()
     );
     Err(scope.problem(KEY, what))
-}
-
-fn guard(file: &File, scope: &mut Scope<'_>) -> Result<guard::Rules, Reported> {
-    let guard = &file.guard;
-    if guard.ports.is_empty() && scope.sound(&["guard.ports"]) {
-        let what = "must have at least one port, got none; push services answer on 443";
-        return Err(scope.problem("guard.ports", what));
-    }
-    Ok(guard::Rules {
-        allow: guard.allow.iter().map(|network| network.0).collect(),
-        ports: guard.ports.iter().map(|port| port.short()).collect(),
-        http: guard.http,
-    })
 }
 
 /// A whole exchange includes connecting. The default gives way to a shorter deadline.

@@ -6,6 +6,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pushrider::origin::Service;
 use pushrider::sandbox::Running;
 use pushrider::vapid::VapidKey;
 use tempfile::TempDir;
@@ -59,7 +60,15 @@ impl Daemon {
         );
         let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
         let theirs: Vec<_> = more.lines().map(key).collect();
+        let services: Vec<_> = sandbox
+            .origins()
+            .iter()
+            .zip(sandbox.services())
+            .filter(|(_, service)| *service != Service::Other)
+            .map(|(origin, service)| format!("services.{origin:?}.as = {:?}", service.name()))
+            .collect();
         let ours = defaults.lines().filter(|line| !theirs.contains(&key(line)));
+        let ours = ours.chain(services.iter().map(String::as_str));
         let lines: Vec<_> = ours.chain(more.lines()).map(str::trim).collect();
         write("pushrider.toml", &lines.join("\n"));
         Self {

@@ -1,0 +1,148 @@
+//! How each push service speaks: its paths, what it says to a right push and to a wrong one.
+//!
+//! Why: a developer should hear today what production will say. The sandbox judges every push in one
+//! way, whichever service it stands for; the room of a service puts the judgement in that service's
+//! words, and says where the real one would not mind (push-services.md §1; the answers of Mozilla
+//! are measured, §11). What a service takes although no browser can show it is recorded as wrong all
+//! the same.
+
+use std::time::SystemTime;
+
+use http::header::HeaderMap;
+
+use crate::origin::Service;
+
+use super::push::{Head, Refusal};
+use super::script::{Choice, Response, Script};
+
+mod apple;
+mod fcm;
+mod mozilla;
+mod nextpush;
+mod ntfy;
+mod plain;
+mod said;
+mod wns;
+
+pub(crate) use said::Said;
+
+/// The name of the answer to a right push.
+const ACCEPTED: &str = "accepted";
+
+/// How one service speaks.
+pub(crate) struct Dialect {
+    /// Makes the path and query of a push resource from what cannot be guessed.
+    pub(crate) path: fn(&str) -> String,
+    /// Answers a right push.
+    accept: fn(&Taken<'_>) -> Said,
+    /// Every other documented answer by its name; of several with one status, the usual one first.
+    answers: fn() -> Vec<(&'static str, Said)>,
+    /// Answers a wrong push; none where the service takes it all the same.
+    pub(crate) refuse: fn(&Refusal) -> Option<Said>,
+    /// Asks for what the RFCs do not, where the service does.
+    demand: Option<Demand>,
+}
+
+/// Judges a head that is right by the RFCs.
+type Demand = fn(&HeaderMap, &Head) -> Result<(), Refusal>;
+
+/// A script asks for what the service never says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this service has no answer {unknown:?}; it has {known}")]
+pub struct UnknownAnswer {
+    unknown: String,
+    known: String,
+}
+
+/// A push that is right, as far as answers speak of it.
+pub(crate) struct Taken<'a> {
+    pub(crate) origin: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) id: u64,
+    pub(crate) ttl: u64,
+    pub(crate) now: SystemTime,
+    pub(crate) body: &'a [u8],
+}
+
+impl Dialect {
+    /// Returns how a service speaks; one of no family as the RFCs and the sandbox's own sentences.
+    pub(crate) fn of(service: Service) -> &'static Self {
+        match service {
+            Service::Fcm => &fcm::DIALECT,
+            Service::Mozilla => &mozilla::DIALECT,
+            Service::Apple => &apple::DIALECT,
+            Service::Wns => &wns::DIALECT,
+            Service::Ntfy => &ntfy::DIALECT,
+            Service::NextPush => &nextpush::DIALECT,
+            Service::Other => &plain::DIALECT,
+        }
+    }
+
+    /// Holds a head that is right by the RFCs against what this service asks for besides.
+    pub(crate) fn demand(&self, headers: &HeaderMap, head: &Head) -> Result<(), Refusal> {
+        self.demand.map_or(Ok(()), |demand| demand(headers, head))
+    }
+
+    /// Checks that there is every answer that a script asks for by its name.
+    pub(crate) fn check(&self, script: &Script) -> Result<(), UnknownAnswer> {
+        match script.names().find(|name| !self.knows(name)) {
+            Some(unknown) => Err(UnknownAnswer {
+                unknown: unknown.chars().take(100).collect(),
+                known: self.names().join(", "),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells whether there is an answer of a name.
+    fn knows(&self, name: &str) -> bool {
+        name == ACCEPTED || (self.answers)().iter().any(|(known, _)| *known == name)
+    }
+
+    /// Returns the names of the answers.
+    pub(crate) fn names(&self) -> Vec<&'static str> {
+        let others = (self.answers)().into_iter().map(|(name, _)| name);
+        [ACCEPTED].into_iter().chain(others).collect()
+    }
+
+    /// Puts a scripted response in the service's words: what the script leaves open is said as the
+    /// service says it.
+    pub(crate) fn say(&self, scripted: &Response, taken: &Taken<'_>) -> Said {
+        let mut said = self.chosen(&scripted.choice, taken);
+        if let Some(body) = &scripted.body {
+            said.body = body.clone();
+        }
+        for name in scripted.headers.keys() {
+            said.headers.remove(name);
+        }
+        for (name, value) in &scripted.headers {
+            said.headers.append(name, value.clone());
+        }
+        said
+    }
+
+    fn chosen(&self, choice: &Choice, taken: &Taken<'_>) -> Said {
+        let accepted = (self.accept)(taken);
+        let others = || (self.answers)().into_iter();
+        match choice {
+            Choice::Accepted => accepted,
+            Choice::Named(name) => others()
+                .find(|(known, _)| *known == &**name)
+                .map_or(accepted, |(_, said)| said),
+            Choice::Status(status) if *status == accepted.status => accepted,
+            Choice::Status(status) => others()
+                .find(|(_, said)| said.status == *status)
+                .map_or_else(|| Said::new(status.as_u16()), |(_, said)| said),
+        }
+    }
+}
+
+/// Finds an answer of a room by its name.
+fn named(answers: Vec<(&'static str, Said)>, name: &str) -> Option<Said> {
+    answers
+        .into_iter()
+        .find_map(|(known, said)| (known == name).then_some(said))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! A service of no family: RFC 8030, and a sentence for whatever is wrong.
+
+use super::{Dialect, Said, Taken};
+use crate::sandbox::push::Refusal;
+
+pub(super) static DIALECT: Dialect = Dialect {
+    path: |token| format!("/push/{token}"),
+    accept,
+    answers,
+    refuse: |refusal| Some(refuse(refusal)),
+    demand: None,
+};
+
+/// Names the message and the TTL (RFC 8030 §5).
+fn accept(taken: &Taken<'_>) -> Said {
+    Said::new(201)
+        .header("location", format!("{}/message/{}", taken.origin, taken.id))
+        .header("ttl", taken.ttl.to_string())
+}
+
+fn answers() -> Vec<(&'static str, Said)> {
+    [
+        ("gone", 410),
+        ("not_found", 404),
+        ("vapid_rejected", 403),
+        ("payload_too_large", 413),
+        ("bad_request", 400),
+        ("throttled", 429),
+        ("unavailable", 503),
+        ("internal_error", 500),
+    ]
+    .map(|(name, status)| (name, Said::new(status)))
+    .into()
+}
+
+fn refuse(refusal: &Refusal) -> Said {
+    let said = Said::new(refusal.status().as_u16()).text(format!("{refusal}\n"));
+    if *refusal == Refusal::Method {
+        return said.header("allow", "POST");
+    }
+    said
+}

@@ -1,0 +1,409 @@
+use std::collections::BTreeSet;
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::status::StatusCode;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::origin::Listed;
+use crate::sandbox::decrypt::DecryptError;
+use crate::sandbox::vapid::{Claims, Credential, VapidError};
+use crate::subscription::Endpoint;
+
+const TAKEN: Taken<'static> = Taken {
+    origin: "https://push.example.net:8443",
+    path: "/upAbCdEfGhIjKl?up=1",
+    id: 7,
+    ttl: 9_999_999,
+    now: UNIX_EPOCH,
+    body: b"sealed",
+};
+
+fn header<'a>(said: &'a Said, name: &str) -> Option<&'a str> {
+    said.headers.get(name).map(|value| value.to_str().unwrap())
+}
+
+fn body(said: &Said) -> Value {
+    serde_json::from_slice(&said.body).unwrap()
+}
+
+fn said(service: Service, scripted: &Value) -> Said {
+    let script: crate::sandbox::Answer = serde_json::from_value(scripted.clone()).unwrap();
+    let crate::sandbox::Act::Respond(response) = script.act else {
+        panic!("{scripted}");
+    };
+    Dialect::of(service).say(&response, &TAKEN)
+}
+
+fn refused(service: Service, refusal: &Refusal) -> Option<(u16, String)> {
+    let said = (Dialect::of(service).refuse)(refusal)?;
+    let body = String::from_utf8(said.body.to_vec()).unwrap();
+    Some((said.status.as_u16(), body))
+}
+
+/// A head whose token names this contact.
+fn head(ttl: u64, sub: Option<&str>) -> Head {
+    let claims = Claims {
+        aud: String::new(),
+        exp: 0,
+        sub: sub.map(str::to_owned),
+    };
+    let credential = Credential {
+        claims,
+        key: String::new(),
+        point: [4; 65],
+    };
+    Head {
+        ttl,
+        credential: credential.into(),
+    }
+}
+
+#[test]
+fn every_path_is_one_by_which_senders_know_the_family() {
+    let token = "A".repeat(43);
+    for service in Service::ALL {
+        let path = (Dialect::of(service).path)(&token);
+        let endpoint = Endpoint::parse(&format!("https://push.example.net{path}")).unwrap();
+        let by_path = match service {
+            Service::Mozilla | Service::Ntfy | Service::NextPush => service,
+            // These are known by their hosts.
+            Service::Fcm | Service::Apple | Service::Wns | Service::Other => Service::Other,
+        };
+        assert_eq!(endpoint.service(), by_path, "{service:?}");
+        assert_eq!(endpoint.listed(), Listed(false));
+    }
+    let topic = (Dialect::of(Service::Ntfy).path)(&token);
+    assert_eq!(topic.len(), "/up".len() + 12 + "?up=1".len());
+}
+
+#[test]
+fn a_right_push_is_answered_as_by_each_service() {
+    let accepted = |service| said(service, &json!({}));
+    let fcm = accepted(Service::Fcm);
+    let location = header(&fcm, "location").unwrap();
+    assert!(location.starts_with("https://push.example.net:8443/0:0000000000000007%"));
+    assert_eq!((fcm.status.as_u16(), header(&fcm, "ttl")), (201, None));
+    let mozilla = accepted(Service::Mozilla);
+    assert_eq!(header(&mozilla, "ttl"), Some("2592000"));
+    let location = header(&mozilla, "location").unwrap();
+    assert!(location.starts_with("https://push.example.net:8443/m/"));
+    let apple = accepted(Service::Apple);
+    assert_eq!(apple.status.as_u16(), 201);
+    assert!(header(&apple, "location").is_none() && apple.body.is_empty());
+    assert_eq!(header(&apple, "apns-id").unwrap().len(), 36);
+    let wns = accepted(Service::Wns);
+    assert_eq!(header(&wns, "x-wns-status"), Some("received"));
+    let ntfy = accepted(Service::Ntfy);
+    assert_eq!(
+        (ntfy.status.as_u16(), &body(&ntfy)["event"]),
+        (200, &json!("message"))
+    );
+    assert_eq!(body(&ntfy)["topic"], "upAbCdEfGhIjKl");
+    assert_eq!(body(&ntfy)["message"], "c2VhbGVk");
+    assert_eq!(
+        body(&accepted(Service::NextPush)),
+        json!({ "success": true })
+    );
+    let plain = accepted(Service::Other);
+    assert_eq!(header(&plain, "ttl"), Some("9999999"));
+    assert_eq!(
+        header(&plain, "location").unwrap().rsplit('/').next(),
+        Some("7")
+    );
+}
+
+#[test]
+fn every_answer_has_one_name_and_a_body_that_can_be_read() {
+    for service in Service::ALL {
+        let dialect = Dialect::of(service);
+        let names = dialect.names();
+        let distinct: BTreeSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len(), "{service:?}");
+        for (name, said) in (dialect.answers)() {
+            assert!(dialect.knows(name));
+            let kind = header(&said, "content-type").unwrap_or_default().to_owned();
+            assert_eq!(kind.is_empty(), said.body.is_empty(), "{service:?} {name}");
+            if kind == "application/json" {
+                assert!(body(&said).is_object(), "{service:?} {name}");
+            }
+        }
+        for name in ["accepted", "throttled", "unavailable"] {
+            assert!(dialect.knows(name), "{service:?} {name}");
+        }
+        assert!(!dialect.knows("nothing"));
+    }
+}
+
+#[test]
+fn a_script_says_only_what_differs() {
+    let gone = said(Service::Mozilla, &json!({ "status": 410 }));
+    assert_eq!(body(&gone)["errno"], 106);
+    assert_eq!(header(&gone, "cache-control"), Some("max-age=86400"));
+    let same = said(Service::Mozilla, &json!({ "answer": "gone" }));
+    assert_eq!(gone.body, same.body);
+    let slow = json!({ "answer": "throttled", "headers": { "Retry-After": "17" } });
+    let slow = said(Service::Mozilla, &slow);
+    assert_eq!(
+        (header(&slow, "retry-after"), body(&slow)["errno"].as_u64()),
+        (Some("17"), Some(201))
+    );
+    let silent = said(Service::Mozilla, &json!({ "status": 410, "body": "" }));
+    assert!(silent.body.is_empty());
+    let unheard = said(Service::Apple, &json!({ "status": 599 }));
+    assert_eq!((unheard.status.as_u16(), unheard.body.len()), (599, 0));
+    let bare = said(Service::Other, &json!({ "status": 200 }));
+    assert!(bare.status == StatusCode::OK && bare.headers.is_empty());
+}
+
+#[test]
+fn mozilla_refuses_as_it_was_measured() {
+    let claims = "Invalid VAPID token: A value in the vapid claims is either missing or incorrectly \
+                  specified (e.g. \"exp\":\"12345\" or \"sub\":null). Please correct and retry.";
+    let audience = VapidError::Audience {
+        claimed: String::new(),
+        origin: String::new(),
+    };
+    for (refusal, status, errno, message) in [
+        (Refusal::Vapid(audience), 401, 109, "Invalid VAPID audience"),
+        (VapidError::Expired.into(), 401, 109, "ExpiredSignature"),
+        (
+            VapidError::TooLong.into(),
+            401,
+            109,
+            "The VAPID token expiration is too long",
+        ),
+        (VapidError::Claim("exp", "").into(), 401, 109, claims),
+        (
+            VapidError::KeyMismatch.into(),
+            401,
+            109,
+            "VAPID public key mismatch",
+        ),
+        (VapidError::Signature.into(), 401, 109, "InvalidSignature"),
+        (
+            VapidError::SignatureLength(70).into(),
+            401,
+            109,
+            "InvalidSignature",
+        ),
+        (VapidError::Algorithm.into(), 401, 109, "InvalidAlgorithm"),
+        (VapidError::Key.into(), 401, 109, "InvalidEcdsaKey"),
+        (
+            VapidError::Missing("k").into(),
+            401,
+            109,
+            "Missing VAPID public key",
+        ),
+        (VapidError::Token.into(), 401, 109, "InvalidToken"),
+        (
+            VapidError::Absent.into(),
+            401,
+            109,
+            "Missing VAPID public key",
+        ),
+        (VapidError::Scheme.into(), 401, 109, "Unknown auth scheme"),
+        (Refusal::TtlMissing, 400, 111, "Missing TTL value"),
+        (Refusal::Ttl(String::new()), 400, 111, "Missing TTL value"),
+        (
+            Refusal::Ttl("-1".to_owned()),
+            400,
+            114,
+            "ttl: TTL must be greater than 0",
+        ),
+        (
+            Refusal::Topic("x".repeat(33)),
+            400,
+            113,
+            "topic: Topic must be no greater than 32 characters",
+        ),
+        (
+            Refusal::Topic(String::new()),
+            400,
+            113,
+            "topic: Topic must be URL and Filename safe Base64 alphabet",
+        ),
+        (
+            Refusal::TooLarge(5631),
+            413,
+            104,
+            "payload reached size limit",
+        ),
+        (
+            Refusal::CodingMissing,
+            400,
+            110,
+            "Missing Content-Encoding header",
+        ),
+        (
+            Refusal::Coding("x".to_owned()),
+            400,
+            110,
+            "Unknown Content-Encoding header",
+        ),
+        (
+            Refusal::LegacyHeader("encryption"),
+            400,
+            110,
+            "Do not include 'salt' header in aes128gcm Encryption header",
+        ),
+        (
+            Refusal::LegacyHeader("crypto-key"),
+            400,
+            110,
+            "Do not include 'dh' header in aes128gcm Crypto-Key header",
+        ),
+    ] {
+        let (said, body) = refused(Service::Mozilla, &refusal).unwrap();
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(
+            (said, &body["code"]),
+            (status, &json!(status)),
+            "{refusal:?}"
+        );
+        assert_eq!(
+            (&body["errno"], &body["message"]),
+            (&json!(errno), &json!(message))
+        );
+        let reason = StatusCode::from_u16(status).unwrap().canonical_reason();
+        assert_eq!(body["error"].as_str(), reason);
+    }
+    for status in [(Refusal::NotFound, 404), (Refusal::Method, 405)] {
+        let empty = Some((status.1, String::new()));
+        assert_eq!(refused(Service::Mozilla, &status.0), empty);
+    }
+    for taken in [
+        Refusal::TooLarge(5630),
+        Refusal::Urgency("soon".to_owned()),
+        VapidError::Claim("sub", "").into(),
+        DecryptError::Authentication(0).into(),
+    ] {
+        assert_eq!(refused(Service::Mozilla, &taken), None, "{taken:?}");
+    }
+}
+
+#[test]
+fn no_real_service_notices_what_no_browser_can_read() {
+    let undecryptable = Refusal::Decrypt(DecryptError::Authentication(0));
+    for service in Service::ALL {
+        let notices = refused(service, &undecryptable).is_some();
+        assert_eq!(notices, service == Service::Other, "{service:?}");
+    }
+}
+
+#[test]
+fn a_push_by_another_key_is_refused_in_each_services_own_way() {
+    let mismatch = Refusal::Vapid(VapidError::KeyMismatch);
+    for (service, status, part) in [
+        (Service::Fcm, 403, "do not correspond to the credentials"),
+        (Service::Mozilla, 401, "VAPID public key mismatch"),
+        (Service::Apple, 400, "VapidPkHashMismatch"),
+        (Service::Wns, 403, ""),
+        (Service::Other, 403, "public key mismatch"),
+    ] {
+        let (said, body) = refused(service, &mismatch).unwrap();
+        assert!(said == status && body.contains(part), "{service:?} {body}");
+    }
+    for service in [Service::Ntfy, Service::NextPush] {
+        assert_eq!(refused(service, &mismatch), None, "they know no keys");
+    }
+}
+
+#[test]
+fn an_unknown_endpoint_is_refused_in_each_services_own_way() {
+    for (service, status, part) in [
+        (
+            Service::Fcm,
+            404,
+            "A valid push subscription endpoint should be specified",
+        ),
+        (Service::Mozilla, 404, ""),
+        (Service::Apple, 400, "BadDeviceToken"),
+        (Service::Wns, 404, ""),
+        (Service::Ntfy, 507, "50701"),
+        (Service::NextPush, 401, r#"{"success":false}"#),
+        (Service::Other, 404, "there is no such push resource"),
+    ] {
+        let (said, body) = refused(service, &Refusal::NotFound).unwrap();
+        assert!(said == status && body.contains(part), "{service:?} {body}");
+    }
+}
+
+#[test]
+fn what_is_too_long_is_refused_or_cut_off() {
+    let long = Refusal::TooLarge(4097);
+    for (service, status) in [
+        (Service::Fcm, Some(400)),
+        (Service::Mozilla, None),
+        (Service::Apple, Some(413)),
+        (Service::Wns, None),
+        (Service::Ntfy, None),
+        (Service::NextPush, None),
+        (Service::Other, Some(413)),
+    ] {
+        let said = refused(service, &long).map(|(status, _)| status);
+        assert_eq!(said, status, "{service:?}");
+    }
+}
+
+#[test]
+fn wns_keeps_nothing_for_no_time() {
+    let demand = |headers: &HeaderMap, head: &Head| Dialect::of(Service::Wns).demand(headers, head);
+    let mut headers = HeaderMap::new();
+    assert_eq!(demand(&headers, &head(1, None)), Ok(()));
+    let conflict = demand(&headers, &head(0, None)).unwrap_err();
+    let said = (Dialect::of(Service::Wns).refuse)(&conflict).unwrap();
+    assert_eq!(said.status, StatusCode::BAD_REQUEST);
+    let description = "Ttl value conflicts with X-WNS-Cache-Policy.";
+    assert_eq!(header(&said, "x-wns-error-description"), Some(description));
+    headers.insert("x-wns-cache-policy", "no-cache".parse().unwrap());
+    assert_eq!(demand(&headers, &head(0, None)), Ok(()));
+}
+
+#[test]
+fn apple_wants_topics_that_decode_and_contacts_that_can_be_reached() {
+    let demand =
+        |headers: &HeaderMap, head: &Head| Dialect::of(Service::Apple).demand(headers, head);
+    let contact = Some("mailto:ops@example.org");
+    for (topic, length) in [("abcde", 5), ("abcdefghijklm", 13), ("abcdefghijkl", 12)] {
+        let headers = [("topic".parse().unwrap(), topic.parse().unwrap())];
+        let judged = demand(&headers.into_iter().collect(), &head(1, contact));
+        assert_eq!(judged.is_err(), length % 4 == 1, "{topic}");
+        if let Err(refusal) = judged {
+            let (status, body) = refused(Service::Apple, &refusal).unwrap();
+            assert!(status == 400 && body.contains("BadWebPushTopic"), "{body}");
+        }
+    }
+    for (contact, right) in [
+        (contact, true),
+        (Some("https://example.org/contact"), true),
+        (Some("mailto:me@localhost"), false),
+        (Some("mailto:me@box.local"), false),
+        (Some("mailto:me@x.invalid"), false),
+        (Some("mailto: me@example.org"), false),
+        (Some("mailto:<me@example.org>"), false),
+        (Some("me@example.org"), false),
+        (None, false),
+    ] {
+        let judged = demand(&HeaderMap::new(), &head(1, contact));
+        assert_eq!(judged.is_ok(), right, "{contact:?}");
+        if let Err(refusal) = judged {
+            let (status, body) = refused(Service::Apple, &refusal).unwrap();
+            assert!(status == 403 && body.contains("BadJwtToken"), "{body}");
+        }
+    }
+}
+
+#[test]
+fn ntfy_forgets_after_twelve_hours() {
+    let later = Taken {
+        now: UNIX_EPOCH + Duration::from_secs(100),
+        ..TAKEN
+    };
+    let response = Response::default();
+    let said = body(&Dialect::of(Service::Ntfy).say(&response, &later));
+    assert_eq!(
+        (&said["time"], &said["expires"]),
+        (&json!(100), &json!(43_300))
+    );
+}

@@ -1,0 +1,115 @@
+//! Windows Notification Service: everything is said in headers (push-services.md §1.4).
+
+use http::header::HeaderMap;
+
+use super::{Dialect, Said, Taken, named};
+use crate::sandbox::push::{Head, Refusal, shown};
+use crate::sandbox::vapid::VapidError;
+
+pub(super) static DIALECT: Dialect = Dialect {
+    // The escapes are part of the token, in lower case.
+    path: |token| format!("/w/?token=BQYAAAB%2b{token}%3d"),
+    accept,
+    answers,
+    refuse,
+    demand: Some(demand),
+};
+
+fn accept(taken: &Taken<'_>) -> Said {
+    told(201, "received")
+        .header("x-wns-deviceconnectionstatus", "connected")
+        .header("x-wns-msg-id", format!("{:016X}", taken.id))
+}
+
+/// Says what became of the notification.
+fn told(status: u16, what: &'static str) -> Said {
+    Said::new(status)
+        .header("x-wns-status", what)
+        .header("x-wns-notificationstatus", what)
+        .header("x-wns-debug-trace", "SANDBOX00000001")
+        .header("ms-cv", "sandbox0000000000000.0")
+}
+
+const STATUSES: [(&str, u16); 10] = [
+    ("gone", 410),
+    ("not_found", 404),
+    ("key_mismatch", 403),
+    ("method", 405),
+    ("payload_too_large", 413),
+    ("throttled", 406),
+    ("too_many_requests", 429),
+    ("internal_error", 500),
+    ("unavailable", 503),
+    ("bad_gateway", 502),
+];
+
+/// Errors with a description.
+const DESCRIBED: [(&str, u16, &str); 4] = [
+    ("bad_request", 400, "The request was invalid"),
+    (
+        "ttl_conflict",
+        400,
+        "Ttl value conflicts with X-WNS-Cache-Policy.",
+    ),
+    ("vapid_rejected", 401, "JWT Authentication Failed"),
+    (
+        "channel_key",
+        401,
+        "The public key does not match the key of the channel",
+    ),
+];
+
+const NOT_DELIVERED: [(&str, u16, &str); 3] = [
+    ("dropped", 201, "dropped"),
+    ("channel_throttled", 200, "channelthrottled"),
+    ("app_throttled", 200, "appthrottled"),
+];
+
+fn answers() -> Vec<(&'static str, Said)> {
+    let bare = STATUSES.map(|(name, status)| (name, told(status, "dropped")));
+    let described = DESCRIBED.map(|(name, status, description)| {
+        let said = told(status, "dropped").header("x-wns-error-description", description);
+        let challenged = said.clone().header("www-authenticate", CHALLENGE);
+        (name, if status == 401 { challenged } else { said })
+    });
+    let told = NOT_DELIVERED.map(|(name, status, what)| (name, told(status, what)));
+    bare.into_iter().chain(described).chain(told).collect()
+}
+
+const CHALLENGE: &str = "Bearer error=\"invalid_token\"";
+
+/// A push that may be kept needs a time to be kept.
+fn demand(headers: &HeaderMap, head: &Head) -> Result<(), Refusal> {
+    let policy = shown(headers, "x-wns-cache-policy");
+    if head.ttl == 0 && policy.as_deref() != Some("no-cache") {
+        return Err(Refusal::TtlConflict);
+    }
+    Ok(())
+}
+
+fn refuse(refusal: &Refusal) -> Option<Said> {
+    let name = match refusal {
+        // Neither is documented to be looked at.
+        Refusal::Decrypt(_) | Refusal::SharedKey | Refusal::Topic(_) | Refusal::Urgency(_) => {
+            return None;
+        }
+        Refusal::NotFound => "not_found",
+        Refusal::Method => "method",
+        Refusal::TtlConflict => "ttl_conflict",
+        // 5000 bytes is Microsoft's limit.
+        Refusal::TooLarge(length) if *length <= 5000 => return None,
+        Refusal::TooLarge(_) => "payload_too_large",
+        Refusal::Vapid(VapidError::KeyMismatch) => "key_mismatch",
+        Refusal::Vapid(_) | Refusal::Subject(_) => "vapid_rejected",
+        Refusal::TtlMissing
+        | Refusal::Ttl(_)
+        | Refusal::LengthMissing
+        | Refusal::TopicUndecodable(_)
+        | Refusal::CodingMissing
+        | Refusal::Coding(_)
+        | Refusal::LegacyHeader(_)
+        | Refusal::Repeated(_)
+        | Refusal::NotText(_) => "bad_request",
+    };
+    named(answers(), name)
+}

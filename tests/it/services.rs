@@ -1,0 +1,249 @@
+//! Every documented answer of every push service, through the whole daemon.
+//!
+//! The sandbox speaks as each service does; what an answer must become is push-services.md §2, and
+//! whether the application hears of the subscription follows from it alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pushrider::message::Name;
+use pushrider::origin::Service;
+use pushrider::sandbox;
+use pushrider::sandbox::{Script, SubscriptionJson, Wish};
+use pushrider::vapid::VapidKey;
+use serde_json::{Value, json};
+
+use crate::support::house::{House, event, is_delivery};
+
+mod table;
+
+use self::table::{MISMATCH, Meets, TABLE};
+
+/// Endpoints that are never pushed to.
+const NO_REQUEST: &[(&str, &str)] = &[
+    (
+        "https://permanently-removed.invalid/fcm/send/x",
+        "gone removed_by_browser",
+    ),
+    (
+        "https://android.googleapis.com/gcm/send/x",
+        "gone removed_by_browser",
+    ),
+    ("https://10.0.0.5/x", "rejected endpoint_forbidden"),
+    (
+        "https://push.example.org:8/x",
+        "rejected endpoint_forbidden",
+    ),
+    ("http://push.example.org/x", "rejected endpoint_forbidden"),
+];
+
+#[test]
+fn the_table_has_every_answer_of_every_service() {
+    let tested: BTreeSet<_> = TABLE
+        .iter()
+        .filter_map(|(service, meets, ..)| match meets {
+            Meets::Answer(name) => Some((*service, *name)),
+            Meets::Says(..) | Meets::AnotherKey | Meets::Nobody => None,
+        })
+        .collect();
+    let documented: BTreeSet<_> = Service::ALL
+        .into_iter()
+        .flat_map(|service| {
+            let names = sandbox::answers(service).into_iter();
+            names.map(move |name| (service, name))
+        })
+        .collect();
+    assert_eq!(tested, documented);
+}
+
+/// Each row has an origin of its own, so that no pause and no breaker reaches another.
+#[tokio::test]
+async fn every_answer_of_every_service_is_understood() {
+    let settings = sandbox::Settings {
+        listen: vec!["127.0.0.1:0".parse().unwrap(); TABLE.len()],
+        services: TABLE.iter().map(|row| row.0).collect(),
+        ..sandbox::Settings::default()
+    };
+    let mut house = House::open_with(settings, "retry.max_attempts = 1").await;
+    let mut expected = prove_key(&house).await;
+    house.gather(expected.len(), is_delivery).await;
+    expected.extend(publish_rows(&house).await);
+    expected.extend(publish_without_request(&house).await);
+    house.gather(expected.len(), is_delivery).await;
+    house.settled().await;
+    // What is settled is in the queue.
+    house.gather(0, is_change).await;
+    let told = told(&house);
+    let wrong: Vec<_> = expected
+        .iter()
+        .map(|(id, ends)| (named(id), ends, told.get(id)))
+        .filter(|(_, ends, told)| Some(*ends) != *told)
+        .collect();
+    assert!(wrong.is_empty(), "expected, got: {wrong:#?}");
+    let changes = changes(&expected);
+    let heard: BTreeSet<_> = house
+        .results
+        .iter()
+        .filter(|it| is_change(it))
+        .map(change)
+        .collect();
+    assert_eq!(heard, changes);
+}
+
+/// Has a push accepted wherever a mismatch will be said: it is believed of a key that has proved
+/// itself there, for else the operator may have loaded a wrong one.
+async fn prove_key(house: &House) -> BTreeMap<String, String> {
+    let mut expected = BTreeMap::new();
+    for (number, (service, _, ends, _)) in TABLE.iter().enumerate() {
+        if *ends == MISMATCH {
+            let id = format!("proof-{number}");
+            let subscription = house.subscribe_at(number, json!({}));
+            house.publish(&event(&id, &subscription, json!({}))).await;
+            expected.insert(id, format!("accepted accepted 1 {}", service.name()));
+        }
+    }
+    expected
+}
+
+/// Publishes an event for each row, and returns what must become of it.
+async fn publish_rows(house: &House) -> BTreeMap<String, String> {
+    let mut expected = BTreeMap::new();
+    for (number, (service, meets, ends, requests)) in TABLE.iter().enumerate() {
+        let id = format!("{}-{number}", service.name());
+        let told = format!("{ends} {requests} {}", service.name());
+        expected.insert(id.clone(), told);
+        let subscription = subscribe(house, number, *meets);
+        let options = json!({ "topic": "orders", "ttl": 600 });
+        house.publish(&event(&id, &subscription, options)).await;
+    }
+    expected
+}
+
+/// Publishes events for endpoints that are never pushed to.
+async fn publish_without_request(house: &House) -> BTreeMap<String, String> {
+    let mut expected = BTreeMap::new();
+    let any = house.subscribe(json!({}));
+    for (number, (endpoint, ends)) in NO_REQUEST.iter().enumerate() {
+        let subscription = SubscriptionJson {
+            endpoint: (*endpoint).to_owned(),
+            ..any.clone()
+        };
+        let id = format!("none-{number}");
+        house.publish(&event(&id, &subscription, json!({}))).await;
+        let service = if endpoint.contains("googleapis") {
+            "fcm"
+        } else {
+            "other"
+        };
+        expected.insert(id, format!("{ends} 0 {service}"));
+    }
+    expected
+}
+
+#[tokio::test]
+async fn a_deployment_may_push_to_the_services_it_knows_alone() {
+    let settings = sandbox::Settings {
+        listen: vec!["127.0.0.1:0".parse().unwrap(); 2],
+        services: vec![Service::Ntfy, Service::Other],
+        ..sandbox::Settings::default()
+    };
+    let mut house = House::open_with(settings, "guard.hosts = 'known'").await;
+    for (id, origin) in [("named", 0), ("stranger", 1)] {
+        let subscription = house.subscribe_at(origin, json!({}));
+        house.publish(&event(id, &subscription, json!({}))).await;
+    }
+    let named = house.results_of("named", 1).await.remove(0);
+    assert_eq!(named["outcome"], "accepted");
+    let stranger = house.results_of("stranger", 1).await.remove(0);
+    assert_eq!(
+        (&stranger["reason"], &stranger["requests"]),
+        (&json!("endpoint_forbidden"), &json!(0))
+    );
+    let detail = stranger["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("guard.hosts") && detail.contains("[services]"),
+        "{detail}"
+    );
+    house.settled().await;
+    assert!(!house.results.iter().any(is_change));
+}
+
+/// Names what an event was for, for people.
+fn named(id: &str) -> String {
+    let number = id.rsplit('-').next().and_then(|number| number.parse().ok());
+    let row = number.and_then(|number: usize| TABLE.get(number));
+    match row {
+        Some((service, meets, ..)) if id.starts_with(service.name()) => {
+            format!("{} {meets:?}", service.name())
+        }
+        _ => id.to_owned(),
+    }
+}
+
+/// Makes the subscription of a row at its own origin.
+fn subscribe(house: &House, origin: usize, meets: Meets) -> SubscriptionJson {
+    let mut wish = Wish {
+        origin,
+        ..Wish::default()
+    };
+    match meets {
+        Meets::Answer(name) => wish.answer = script(json!({ "answer": name })),
+        Meets::Says(status, body) => {
+            wish.answer = script(json!({ "status": status, "body": body }));
+        }
+        Meets::AnotherKey => {
+            let other = VapidKey::generate(Name::parse("other").unwrap()).unwrap();
+            wish.application_server_key = Some(other.public_key_base64url().to_owned());
+        }
+        Meets::Nobody => {}
+    }
+    let mut subscription = house.sandbox.subscribe(wish).unwrap();
+    if let Meets::Nobody = meets {
+        let endpoint = &mut subscription.endpoint;
+        let end = endpoint.rfind(['%', '?']).unwrap_or(endpoint.len());
+        endpoint.insert(end, 'x');
+    }
+    subscription
+}
+
+fn script(json: Value) -> Script {
+    Script::from_json(json).unwrap()
+}
+
+/// What has become of each event: outcome, reason, requests, push service.
+fn told(house: &House) -> BTreeMap<String, String> {
+    let results = house.results.iter().filter(|result| is_delivery(result));
+    results
+        .map(|result| {
+            let word = |name: &str| result[name].as_str().unwrap_or_default().to_owned();
+            let (outcome, reason, service) =
+                (word("outcome"), word("reason"), word("push_service"));
+            let requests = &result["requests"];
+            (
+                word("event_id"),
+                format!("{outcome} {reason} {requests} {service}"),
+            )
+        })
+        .collect()
+}
+
+fn is_change(result: &Value) -> bool {
+    result.get("change").is_some()
+}
+
+fn change(result: &Value) -> (String, String) {
+    let word = |name: &str| result[name].as_str().unwrap_or_default().to_owned();
+    (word("event_id"), word("change"))
+}
+
+/// What the application must hear of its subscriptions: of those that are gone or belong to another
+/// key, and of no others.
+fn changes(expected: &BTreeMap<String, String>) -> BTreeSet<(String, String)> {
+    let change = |ends: &str| {
+        let gone = ends.starts_with("gone ").then_some("gone");
+        gone.or(ends.starts_with(MISMATCH).then_some("key_mismatch"))
+    };
+    expected
+        .iter()
+        .filter_map(|(id, ends)| Some((id.clone(), change(ends)?.to_owned())))
+        .collect()
+}
