@@ -168,6 +168,12 @@ mod tests {
                     "retryable throttled after 60s: x-wns-status: channelthrottled",
                 ),
                 (
+                    201,
+                    &[(STATUS, "channelthrottled"), ("Retry-After", "10")],
+                    "",
+                    "retryable throttled after 60s: x-wns-status: channelthrottled",
+                ),
+                (
                     200,
                     &[
                         (STATUS, "appthrottled"),
