@@ -18,7 +18,7 @@ use crate::plan::Apps;
 use crate::push_service::Transport;
 
 /// How often what was learned is written, while there is something new.
-const INTERVAL: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reads what an earlier daemon kept in a directory, and keeps it up to date until `end`.
 pub(super) fn start<T: Transport>(

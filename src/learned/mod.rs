@@ -70,7 +70,7 @@ impl LearnedKeys {
         let (bucket, tag) = self.place(beginning(subscription));
         let cells = table.cells.get(bucket..bucket + WAYS)?;
         let cell = cells.iter().find(|cell| is_of(**cell, tag))?;
-        table.name(*cell).cloned()
+        name(&table.keys, *cell).cloned()
     }
 
     /// Learns the key that a subscription was made with.
@@ -97,19 +97,14 @@ impl LearnedKeys {
         self.lock().changes
     }
 
-    /// Returns everything: the first 64 bits of each fingerprint, and its key; of one bucket the
-    /// oldest first.
-    fn entries(&self) -> Vec<(u64, Name)> {
+    /// Returns a copy of everything, so that who reads it keeps nobody waiting.
+    fn snapshot(&self) -> Snapshot {
         let table = self.lock();
-        let mut entries = Vec::new();
-        for (bucket, cells) in table.cells.chunks(WAYS).enumerate() {
-            let entry = |cell: &u64| {
-                let key = table.name(*cell)?.clone();
-                Some((self.beginning_of(bucket, *cell), key))
-            };
-            entries.extend(cells.iter().rev().filter_map(entry));
+        Snapshot {
+            cells: table.cells.clone(),
+            keys: table.keys.clone(),
+            bucket_bits: self.bucket_bits,
         }
-        entries
     }
 
     fn insert(&self, beginning: u64, key: &Name) {
@@ -141,22 +136,12 @@ impl LearnedKeys {
         (usize::try_from(bucket).unwrap_or_default() * WAYS, tag)
     }
 
-    fn beginning_of(&self, bucket: usize, cell: u64) -> u64 {
-        let bucket = u64::try_from(bucket).unwrap_or_default();
-        bucket << (64 - self.bucket_bits) | cell >> KEY_BITS
-    }
-
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Table {
-    fn name(&self, cell: u64) -> Option<&Name> {
-        let number = usize::try_from(cell & KEY_MASK).ok()?;
-        self.keys.get(number.checked_sub(1)?)
-    }
-
     /// Returns the number of a key; `None` if there are too many, which no configuration has.
     fn number(&mut self, key: &Name) -> Option<u64> {
         let known = self.keys.iter().position(|name| name == key);
@@ -170,6 +155,32 @@ impl Table {
         }
         Some(number)
     }
+}
+
+/// What was learned until some moment.
+struct Snapshot {
+    cells: Vec<u64>,
+    keys: Vec<Name>,
+    bucket_bits: u32,
+}
+
+impl Snapshot {
+    /// Walks through the first 64 bits of each fingerprint and its key; of one bucket the oldest
+    /// comes first.
+    fn entries(&self) -> impl Iterator<Item = (u64, &Name)> {
+        let buckets = (0u64..).zip(self.cells.chunks(WAYS));
+        buckets.flat_map(move |(bucket, cells)| {
+            let place = bucket << (64 - self.bucket_bits);
+            let entry =
+                move |cell: &u64| Some((place | *cell >> KEY_BITS, name(&self.keys, *cell)?));
+            cells.iter().rev().filter_map(entry)
+        })
+    }
+}
+
+fn name(keys: &[Name], cell: u64) -> Option<&Name> {
+    let number = usize::try_from(cell & KEY_MASK).ok()?;
+    keys.get(number.checked_sub(1)?)
 }
 
 fn beginning(subscription: Fingerprint) -> u64 {
@@ -215,7 +226,7 @@ mod tests {
         assert_eq!(learned.get(subscription(1)), Some(older));
         learned.forget(subscription(1));
         assert_eq!(learned.get(subscription(1)), None);
-        assert_eq!(learned.entries().len(), 1);
+        assert_eq!(learned.snapshot().entries().count(), 1);
     }
 
     #[test]
@@ -243,7 +254,7 @@ mod tests {
                 learned.insert(*beginning, &old);
             }
             let told: std::collections::HashSet<_> =
-                learned.entries().into_iter().map(|(beginning, _)| beginning).collect();
+                learned.snapshot().entries().map(|(beginning, _)| beginning).collect();
             prop_assert_eq!(told, beginnings);
         }
 
@@ -253,7 +264,7 @@ mod tests {
             for n in 0..count {
                 learned.insert(n, &old);
             }
-            let told: Vec<_> = learned.entries().into_iter().map(|(n, _)| n).collect();
+            let told: Vec<_> = learned.snapshot().entries().map(|(n, _)| n).collect();
             let oldest = count.saturating_sub(8);
             prop_assert_eq!(told, (oldest..count).collect::<Vec<_>>());
         }
