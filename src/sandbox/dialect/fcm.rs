@@ -19,7 +19,7 @@ fn accept(taken: &Taken<'_>) -> Said {
     Said::new(201).header("location", location)
 }
 
-const TEXTS: [(&str, u16, &str); 18] = [
+const TEXTS: [(&str, u16, &str); 19] = [
     (
         "gone",
         410,
@@ -84,6 +84,11 @@ const TEXTS: [(&str, u16, &str); 18] = [
         "vapid_header",
         403,
         "the authorization header has an invalid format.",
+    ),
+    (
+        "crypto_key_missing",
+        403,
+        "the crypto-key header is missing.",
     ),
     ("unauthenticated", 403, "sender is not authenticated."),
     (
@@ -161,6 +166,7 @@ fn of_vapid(error: &VapidError) -> &'static str {
         VapidError::Expired => "vapid_expired",
         VapidError::Claim("exp", _) => "vapid_no_expiry",
         VapidError::Key => "vapid_key",
+        VapidError::Missing("p256ecdsa") => "crypto_key_missing",
         VapidError::Several
         | VapidError::CredentialLength(_)
         | VapidError::Scheme

@@ -28,7 +28,7 @@ fn accept(taken: &Taken<'_>) -> Said {
 }
 
 /// Name, status, `errno` and message; of several with one status, the usual one first.
-const ERRORS: [(&str, u16, Option<u16>, &str); 44] = [
+const ERRORS: [(&str, u16, Option<u16>, &str); 45] = [
     ("gone", 410, Some(106), "No such subscription"),
     ("user_gone", 410, Some(103), "No such user"),
     ("user_deleted", 410, Some(105), "User was deleted"),
@@ -99,6 +99,12 @@ const ERRORS: [(&str, u16, Option<u16>, &str); 44] = [
         400,
         Some(110),
         "Do not include 'dh' header in aes128gcm Crypto-Key header",
+    ),
+    (
+        "crypto_key_missing",
+        400,
+        Some(110),
+        "Missing Crypto-Key header",
     ),
     (
         "encryption_missing",
@@ -210,6 +216,8 @@ fn refuse(refusal: &Refusal) -> Option<Said> {
         Refusal::Coding(_) => "coding_unknown",
         Refusal::LegacyHeader("encryption") => "salt_header",
         Refusal::LegacyHeader(_) => "dh_header",
+        // The key of a token in the form of before the RFC.
+        Refusal::Vapid(VapidError::Missing("p256ecdsa")) => "crypto_key_missing",
         Refusal::Vapid(error) => of_vapid(error),
         Refusal::Repeated(_) | Refusal::NotText(_) => "bad_request",
     };
