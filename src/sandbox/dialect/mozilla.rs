@@ -4,6 +4,7 @@ use http::status::StatusCode;
 use serde_json::json;
 
 use super::{Dialect, Said, Taken, named};
+use crate::sandbox::decrypt::DecryptError;
 use crate::sandbox::push::Refusal;
 use crate::sandbox::vapid::VapidError;
 
@@ -195,6 +196,8 @@ fn error(status: u16, errno: Option<u16>, message: &str) -> Said {
 
 fn refuse(refusal: &Refusal) -> Option<Said> {
     let name = match refusal {
+        Refusal::Decrypt(DecryptError::Parameter { name: "salt", .. }) => "salt_missing",
+        Refusal::Decrypt(DecryptError::Parameter { .. }) => "dh_missing",
         // The body is not looked into, Urgency is never read, any sub will do.
         Refusal::Decrypt(_)
         | Refusal::SharedKey
