@@ -30,13 +30,18 @@ const FIRST: Duration = Duration::from_secs(10);
 /// The longest suspension.
 const LONGEST: Duration = Duration::from_secs(900);
 
+/// How long a message that was taken speaks against a service that finds fault with its key. What
+/// makes a key wrong that was right is a restart with another one, after which nothing is remembered.
+const TRUST: Duration = Duration::from_secs(3600);
+
 /// How many origins are remembered; strangers choose them.
 const ORIGIN_LIMIT: u64 = 10_000;
 
 /// What is known of one key at one origin.
 #[derive(Clone, Debug, Default)]
 pub struct Standing {
-    proved: bool,
+    /// When a message that it signed was last taken.
+    proved: Option<Instant>,
     misfits: Vec<Fingerprint>,
     until: Option<Instant>,
     in_a_row: u32,
@@ -63,18 +68,28 @@ pub enum Belief {
 impl Standing {
     /// Takes a message that the key signed and the service took; tells whether the key was taken
     /// for wrong.
-    pub fn prove(&mut self) -> bool {
+    pub fn prove(&mut self, now: Instant) -> bool {
         let was_wrong = self.in_a_row > 0;
         *self = Self {
-            proved: true,
+            proved: Some(now),
             ..Self::default()
         };
         was_wrong
     }
 
+    /// Tells whether a message that the key signed was taken within the last hour.
+    ///
+    /// A service that refuses the key for one subscription then finds fault with the endpoint,
+    /// which a stranger chose, and not with the key.
+    #[must_use]
+    pub fn is_trusted(&self, now: Instant) -> bool {
+        let proved = self.proved;
+        proved.is_some_and(|at| now.saturating_duration_since(at) < TRUST)
+    }
+
     /// Takes a subscription that fits no key of the ring.
     pub fn misfit(&mut self, subscription: Fingerprint, now: Instant) -> Belief {
-        if self.proved {
+        if self.proved.is_some() {
             return Belief::Believed;
         }
         if let Some(left) = self.suspended(now) {
@@ -152,13 +167,23 @@ impl Mismatches {
         standing.suspended(now)
     }
 
+    /// Tells whether the origin has lately taken a message that the key signed.
+    #[must_use]
+    pub fn is_trusted(&self, origin: &Origin, key: &Name, now: Instant) -> bool {
+        let Some(keys) = self.origins.get(origin) else {
+            return false;
+        };
+        let keys = lock(&keys);
+        let mut standings = keys.iter().filter(|(name, _)| name == key);
+        standings.any(|(_, standing)| standing.is_trusted(now))
+    }
+
     /// Notes that the origin took a message that the key signed; tells whether the key was taken
     /// for wrong.
-    pub fn prove(&self, origin: &Origin, key: &Name) -> bool {
+    pub fn prove(&self, origin: &Origin, key: &Name, now: Instant) -> bool {
         let keys = self.keys(origin);
         let mut keys = lock(&keys);
-        let standing = standing(&mut keys, key);
-        !standing.proved && standing.prove()
+        standing(&mut keys, key).prove(now)
     }
 
     /// Judges a subscription that fits none of `ring`, which is every key there is for it.
@@ -261,7 +286,7 @@ mod tests {
     fn a_key_that_was_proved_is_believed_for_ever() {
         let now = SystemClock.now().mono;
         let mut standing = Standing::default();
-        assert!(!standing.prove());
+        assert!(!standing.prove(now));
         for n in 1..20 {
             let belief = standing.misfit(subscription(n), now);
             assert_eq!(belief, Belief::Believed, "{n}");
@@ -284,7 +309,7 @@ mod tests {
             now += Duration::from_secs(seconds);
             assert_eq!(standing.suspended(now), None);
         }
-        assert!(standing.prove());
+        assert!(standing.prove(now));
         assert_eq!(standing.misfit(subscription(1), now), Belief::Believed);
     }
 
@@ -303,7 +328,7 @@ mod tests {
         let ring = [name("new"), name("old")];
         let judge = |n| mismatches.judge(&origin("a"), &ring, subscription(n), now);
         let waits = |suspended, alarms| Judgement::Wait { suspended, alarms };
-        assert!(!mismatches.prove(&origin("a"), &ring[1]));
+        assert!(!mismatches.prove(&origin("a"), &ring[1], now));
         for n in 1..5 {
             assert_eq!(judge(n), waits(None, Vec::new()));
         }
@@ -313,9 +338,30 @@ mod tests {
         assert_eq!(mismatches.suspended(&origin("a"), &ring[0], now), ten);
         assert_eq!(mismatches.suspended(&origin("a"), &ring[1], now), None);
         assert_eq!(mismatches.suspended(&origin("b"), &ring[0], now), None);
-        assert!(mismatches.prove(&origin("a"), &ring[0]));
+        assert!(mismatches.prove(&origin("a"), &ring[0], now));
         assert_eq!(judge(7), Judgement::Believed);
         assert_eq!(mismatches.suspended(&origin("a"), &ring[0], now), None);
+    }
+
+    #[test]
+    fn a_message_that_was_taken_speaks_for_its_key_at_its_origin_for_an_hour() {
+        let (here, there) = (origin("push.example.net"), origin("push.example.org"));
+        let (mine, other) = (name("2026"), name("2019"));
+        let start = SystemClock.now().mono;
+        let mismatches = Mismatches::default();
+        mismatches.judge(&here, [&mine], subscription(1), start);
+        assert!(!mismatches.is_trusted(&here, &mine, start));
+        mismatches.prove(&here, &mine, start);
+        assert!(!mismatches.is_trusted(&there, &mine, start));
+        assert!(!mismatches.is_trusted(&here, &other, start));
+        for (seconds, trusted) in [(0, true), (3599, true), (3600, false)] {
+            let now = start + Duration::from_secs(seconds);
+            assert_eq!(
+                mismatches.is_trusted(&here, &mine, now),
+                trusted,
+                "{seconds}"
+            );
+        }
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -344,7 +390,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Proof => {
-                        standing.prove();
+                        standing.prove(now);
                         is_proved = true;
                     }
                     Step::Seconds(seconds) => now += Duration::from_secs(seconds),

@@ -63,12 +63,11 @@ impl<T: Transport> Pipeline<T> {
             last_status: passage.last_status,
             tried: again,
             token_age: authorization.age,
-            key_proved: self.taken.lately(origin, key.name(), now),
+            key_proved: self.mismatches.is_trusted(origin, key.name(), now),
             body_len,
             retry_after_cap: self.retry(endpoint.service()).retry_after_cap,
         };
         let exchange = self.understand(endpoint, &attempt, context, sent, authorization.token);
-        self.taken.note(origin, key.name(), &exchange.verdict, now);
         Ok(exchange)
     }
 

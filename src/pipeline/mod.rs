@@ -13,7 +13,6 @@ mod recipients;
 mod record;
 mod request;
 mod settlement;
-mod taken;
 #[cfg(test)]
 mod tests;
 mod trial;
@@ -50,7 +49,6 @@ use crate::wire::recipient::RecipientRef;
 
 use self::fault::{foreign_type, given_up, internal_error, refusal_of};
 use self::settlement::Settlement;
-use self::taken::Taken;
 use self::unfamiliar::Unfamiliar;
 
 /// What an operator decides about processing.
@@ -84,7 +82,6 @@ pub struct Pipeline<T> {
     gone_shares: GoneShares,
     memory: Memory<Arc<[Publication]>>,
     tombstones: Tombstones,
-    taken: Taken,
     unfamiliar: Unfamiliar,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
@@ -115,7 +112,6 @@ impl<T: Transport> Pipeline<T> {
             gone_shares: GoneShares::default(),
             memory: Memory::new(MEMORY),
             tombstones: Tombstones::default(),
-            taken: Taken::default(),
             unfamiliar: Unfamiliar::default(),
             metrics,
             clock,

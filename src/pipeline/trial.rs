@@ -49,9 +49,10 @@ impl<T: Transport> Pipeline<T> {
         if app.mode == Mode::DryRun {
             return;
         }
-        if self.mismatches.prove(endpoint.origin(), key.name()) {
+        let (origin, now) = (endpoint.origin(), self.clock.now().mono);
+        if self.mismatches.prove(origin, key.name(), now) {
             info!(
-                origin = %endpoint.origin(),
+                %origin,
                 key = %key.name(),
                 "a push service takes what this key signs; who fits no key is believed again"
             );

@@ -156,6 +156,10 @@ fn a_script_says_only_what_differs() {
     assert!(bare.status == StatusCode::OK && bare.headers.is_empty());
 }
 
+fn lacking(header: &'static str, name: &'static str) -> Refusal {
+    Refusal::Decrypt(DecryptError::Parameter { header, name })
+}
+
 #[test]
 fn mozilla_refuses_as_it_was_measured() {
     let claims = "Invalid VAPID token: A value in the vapid claims is either missing or incorrectly \
@@ -252,6 +256,18 @@ fn mozilla_refuses_as_it_was_measured() {
             400,
             110,
             "Do not include 'dh' header in aes128gcm Crypto-Key header",
+        ),
+        (
+            lacking("Encryption", "salt"),
+            400,
+            110,
+            "Missing salt value in Encryption header",
+        ),
+        (
+            lacking("Crypto-Key", "dh"),
+            400,
+            110,
+            "Missing dh value in Crypto-Key header",
         ),
     ] {
         let (said, body) = refused(Service::Mozilla, &refusal).unwrap();
