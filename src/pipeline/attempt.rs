@@ -8,7 +8,7 @@ use http::header::LOCATION;
 
 use crate::classify;
 use crate::classify::Context;
-use crate::message::PushMessage;
+use crate::message::{Name, PushMessage};
 use crate::outcome::{Again, Attempt, Meaning, Reason, Record, Verdict};
 use crate::plan::{App, Mode, Push, Terms};
 use crate::push_service::Transport;
@@ -37,20 +37,28 @@ impl<T: Transport> Pipeline<T> {
         &self,
         app: &App,
         push: Push,
+        lane: &Name,
         terms: &Terms,
         passage: &Passage,
     ) -> Fate {
-        let attempt = AssertUnwindSafe(self.attempt(app, push, terms, passage));
+        let attempt = AssertUnwindSafe(self.attempt(app, push, lane, terms, passage));
         attempt.catch_unwind().await.unwrap_or_else(|_panic| {
             self.metrics.panicked();
             Fate::Broken
         })
     }
 
-    async fn attempt(&self, app: &App, push: Push, terms: &Terms, passage: &Passage) -> Fate {
+    async fn attempt(
+        &self,
+        app: &App,
+        push: Push,
+        lane: &Name,
+        terms: &Terms,
+        passage: &Passage,
+    ) -> Fate {
         let endpoint = &push.message.subscription.endpoint;
         let key = push.key.as_deref().unwrap_or(&app.ring.primary);
-        let permit = match self.admit(endpoint, key.name(), terms, passage).await {
+        let permit = match self.admit(endpoint, key.name(), lane, terms, passage).await {
             Ok(permit) => permit,
             Err(fate) => return fate,
         };

@@ -29,6 +29,7 @@ impl<T: Transport> Pipeline<T> {
         terms: &Terms,
         passage: &Passage,
     ) {
+        let lane = settlement.lane();
         let mut seen = Seen::default();
         let mut turns = Vec::with_capacity(event.recipient_count());
         for raw in event.recipients() {
@@ -44,7 +45,7 @@ impl<T: Transport> Pipeline<T> {
             }
             turns.push(async move {
                 let fate = match planned {
-                    Ok(push) => self.attempt_safely(app, push, terms, passage).await,
+                    Ok(push) => self.attempt_safely(app, push, lane, terms, passage).await,
                     Err(fate) => fate,
                 };
                 (raw.index, about, fate)

@@ -17,6 +17,8 @@ mod faults;
 #[cfg(test)]
 mod interop;
 #[cfg(test)]
+mod lanes;
+#[cfg(test)]
 mod main_job;
 #[cfg(test)]
 mod starvation;
