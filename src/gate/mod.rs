@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use crate::message::Name;
@@ -63,14 +64,25 @@ const ORIGIN_LIMIT: usize = 10_000;
 /// How many requests a stranger gets at once before it has answered any.
 const STRANGER_START: usize = 50;
 
+/// How many recipients may be in hand for each that may be sent to: enough to keep every place taken,
+/// and few enough that they all get one before they would be deferred.
+const SEATS_PER_PLACE: usize = 2;
+
 /// All permits of the daemon.
 #[derive(Debug)]
 pub struct Gates {
+    seats: Arc<Semaphore>,
     all: Arc<Places>,
     strangers: Arc<Places>,
     origins: Table,
     tripped: Arc<AtomicUsize>,
     settings: Settings,
+}
+
+/// The right to have one more recipient of a message in hand, whether or not it has a permit.
+#[derive(Debug)]
+pub struct Seat {
+    _seat: OwnedSemaphorePermit,
 }
 
 /// The answer to asking for a permit.
@@ -106,12 +118,22 @@ impl Gates {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
+            seats: Arc::new(Semaphore::new(
+                settings.in_flight.saturating_mul(SEATS_PER_PLACE),
+            )),
             all: Places::new(settings.in_flight),
             strangers: Places::new(settings.in_flight.div_ceil(2)),
             origins: Table::new(ORIGIN_LIMIT),
             tripped: Arc::default(),
             settings,
         }
+    }
+
+    /// Takes a seat for one more recipient of a message, if there is one.
+    #[must_use]
+    pub fn seat(&self) -> Option<Seat> {
+        let seat = Arc::clone(&self.seats).try_acquire_owned().ok()?;
+        Some(Seat { _seat: seat })
     }
 
     /// Asks for a permit to send to an origin with a key, waiting for at most `max_wait` in the line

@@ -40,6 +40,7 @@ pub struct Metrics {
     breaker_transitions: IntCounterVec,
     tokens_signed: IntCounter,
     token_hits: IntCounter,
+    tombstone_hits: IntCounter,
     publishes: IntCounterVec,
     publish_duration: Histogram,
     broker_connected: IntGaugeVec,
@@ -131,6 +132,11 @@ impl Metrics {
                 &registry,
                 "vapid_tokens_cache_hits_total",
                 "VAPID tokens found in the cache.",
+            )?,
+            tombstone_hits: counter(
+                &registry,
+                "tombstone_hits_total",
+                "Recipients settled without a request: their subscription was just found gone.",
             )?,
             publishes: counters(
                 &registry,
@@ -296,6 +302,11 @@ impl Metrics {
         } else {
             self.token_hits.inc()
         }
+    }
+
+    /// Counts a recipient whose subscription was called gone before, and who costs no request.
+    pub fn tombstone_hit(&self) {
+        self.tombstone_hits.inc();
     }
 
     /// Counts the broker's answer to a publication, `elapsed` after it was published.

@@ -13,8 +13,10 @@ use pushrider::sandbox::SubscriptionJson;
 use serde_json::{Value, json};
 use tokio::time::interval;
 
+use crate::support::broker::RUNNER;
+use crate::support::daemon::Daemon;
 use crate::support::eventually;
-use crate::support::house::{House, event};
+use crate::support::house::{House, event, is_delivery};
 use crate::support::vhost::open;
 
 /// How many urgent events are measured, and how far apart they are published.
@@ -164,4 +166,40 @@ async fn campaigns_in_the_bulk_lane_do_not_delay_the_urgent_one() {
     compare(&busy, &quiet, bulk).await;
     let left = busy.house.vhost.depth("webpush.due.bulk").await;
     assert!(left > 0, "the bulk lane was full to the end");
+}
+
+#[tokio::test]
+async fn one_lane_is_spread_over_several_queues_by_its_producers() {
+    const EVENTS: usize = 400;
+    let shards = ["bulk-1", "bulk-2", "bulk-3", "bulk-4"];
+    let sections = shards.map(|shard| format!("lanes.{shard} = {{}}"));
+    let more = format!("delay.bands = ['50ms', '1s']\n{}", sections.join("\n"));
+    let mut house = House::open(&more).await;
+    house.daemon.stop().await;
+    let fine = house.subscribe(json!({}));
+    let again = json!([{ "status": 503, "times": 5 }, { "status": 201 }]);
+    let shaky = house.subscribe(again);
+    for n in 0..EVENTS {
+        let to = if n < 40 { &shaky } else { &fine };
+        let key = format!("shop.{}", shards[n % shards.len()]);
+        let body = event(&format!("e{n}"), to, json!({})).to_string();
+        let vhost = &house.vhost;
+        vhost.publish("webpush.events", &key, body.as_bytes()).await;
+    }
+    for shard in shards {
+        let depth = house.vhost.depth(&format!("webpush.lane.{shard}")).await;
+        assert_eq!(depth, 100, "{shard}");
+    }
+    assert_eq!(house.vhost.depth("webpush.lane.default").await, 0);
+
+    // The permissions of a user who declares nothing need no change for new lanes.
+    let url = house.vhost.url_of(RUNNER, house.vhost.port());
+    let passive = format!("{more}\nbroker.declare = 'passive'");
+    house.daemon = Daemon::new(&url, &house.sandbox, &passive);
+    house.daemon.start().await;
+    let results = house.gather(EVENTS, is_delivery).await;
+    assert!(results.iter().all(|it| it["outcome"] == "accepted"));
+    house.settled().await;
+    assert_eq!(house.outcomes().len(), EVENTS);
+    assert_eq!(house.results.len(), EVENTS, "each once");
 }

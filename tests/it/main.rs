@@ -13,6 +13,10 @@ mod cli_keys;
 #[cfg(test)]
 mod cli_topology;
 #[cfg(test)]
+mod daemons;
+#[cfg(test)]
+mod fanout;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod interop;
@@ -20,6 +24,8 @@ mod interop;
 mod lanes;
 #[cfg(test)]
 mod main_job;
+#[cfg(test)]
+mod skew;
 #[cfg(test)]
 mod starvation;
 #[cfg(test)]

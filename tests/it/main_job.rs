@@ -304,7 +304,7 @@ async fn hostile_answers_do_no_harm() {
             (&json!(outcome), &json!(reason))
         );
     }
-    let rss = resident_kib(house.daemon.pid());
+    let rss = peak_kib(house.daemon.pid());
     assert!(rss < 100 * 1024, "{rss} KiB resident");
 }
 
@@ -439,7 +439,8 @@ async fn what_happens_is_seen_from_outside() {
     wanted(house.outcomes(), |outcomes| outcomes.len() == 1).unwrap();
 }
 
-fn resident_kib(pid: u32) -> u64 {
+/// Returns the most memory that a process has ever held.
+pub(crate) fn peak_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status
         .lines()
