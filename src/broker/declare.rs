@@ -2,7 +2,8 @@
 //!
 //! What can go wrong here: every refusal closes the channel, so each gets a new one. Where a queue
 //! exists with other arguments (406), an operator has decided; it is used as it is, and a warning
-//! says so.
+//! says so. RabbitMQ gives the same code where the virtual host may have no more queues; only a look
+//! tells the two apart.
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
@@ -27,19 +28,22 @@ pub(super) async fn declare(
     };
     let mut channel = open_channel(connection).await?;
     for object in objects {
-        let mut declared = one(&channel, object, passive).await;
-        if let Err(error) = &declared
-            && is_mismatch(error)
-            && !passive
-        {
-            tracing::warn!(
+        let Err(error) = one(&channel, object, passive).await else {
+            continue;
+        };
+        if passive || !is_mismatch(&error) {
+            return Err(Trouble::declare(object, error));
+        }
+        channel = open_channel(connection).await?;
+        match one(&channel, object, true).await {
+            Ok(()) => tracing::warn!(
                 object = object.to_string(),
                 "it exists with other arguments than configured, and is used as it is"
-            );
-            channel = open_channel(connection).await?;
-            declared = one(&channel, object, true).await;
+            ),
+            // Nothing exists that could differ: the broker objects to making it.
+            Err(other) if is_missing(&other) => return Err(Trouble::declare(object, error)),
+            Err(other) => return Err(Trouble::declare(object, other)),
         }
-        declared.map_err(|error| Trouble::declare(object, error))?;
     }
     Ok(())
 }

@@ -65,6 +65,18 @@ pub enum OperatorMustAct {
         /// The exchange, queue or binding.
         object: String,
     },
+    /// 406 for an object that does not exist, which is how RabbitMQ keeps a virtual host's limits.
+    #[error(
+        "the broker does not let {object} be made (406): {reason}; raise the limit \
+         (`rabbitmqctl list_vhost_limits`, `rabbitmqctl set_vhost_limits`), or configure fewer lanes \
+         and delay bands"
+    )]
+    OverLimit {
+        /// The exchange or queue.
+        object: String,
+        /// The broker's words.
+        reason: String,
+    },
     /// `topology declare`: any other refusal of one object.
     #[error("the broker refuses to declare {object}: {reason}")]
     Refused {
@@ -170,6 +182,10 @@ impl Trouble {
                     object: object.clone(),
                 }),
                 NOT_FOUND => Some(missing(object, declare)),
+                PRECONDITION_FAILED => Some(OperatorMustAct::OverLimit {
+                    object: object.clone(),
+                    reason: words(error)?,
+                }),
                 _ => None,
             },
             Self::Consume { object, error } => match reply_code(error)? {
@@ -192,10 +208,8 @@ impl Trouble {
         }
     }
 
-    /// Tells whether the broker, which is there and well, will not have one object.
-    ///
-    /// A daemon tries again and again, for a limit of the virtual host may be raised meanwhile; an
-    /// operator who declares wants to know.
+    /// Tells whether the broker, which is there and well, will not have one object, which an operator
+    /// who declares wants to know.
     pub(super) fn refusal(&self) -> Option<OperatorMustAct> {
         let Self::Declare { object, error } = self else {
             return None;
@@ -203,9 +217,9 @@ impl Trouble {
         let ErrorKind::ProtocolError(refused) = error.kind() else {
             return None;
         };
-        matches!(refused.kind(), AMQPErrorKind::Soft(_)).then(|| OperatorMustAct::Refused {
+        matches!(refused.kind(), AMQPErrorKind::Soft(_)).then_some(OperatorMustAct::Refused {
             object: object.clone(),
-            reason: refused.get_message().to_string(),
+            reason: words(error)?,
         })
     }
 
@@ -243,6 +257,14 @@ fn reply_code(error: &lapin::Error) -> Option<u16> {
         return None;
     };
     Some(error.get_id())
+}
+
+/// Returns the words the broker closed a channel or connection with.
+fn words(error: &lapin::Error) -> Option<String> {
+    let ErrorKind::ProtocolError(error) = error.kind() else {
+        return None;
+    };
+    Some(error.get_message().to_string())
 }
 
 fn missing(object: &str, declare: Declare) -> OperatorMustAct {
@@ -326,8 +348,12 @@ mod tests {
         assert_eq!(consume(404), gone);
         for code in [320, 405, 406, 501, 506, 541] {
             assert_eq!(connect(code), None, "{code}");
-            assert_eq!(declare(code), None, "{code}");
             assert_eq!(consume(code), None, "{code}");
+            let over_limit = OperatorMustAct::OverLimit {
+                object: object(),
+                reason: "because".to_owned(),
+            };
+            assert_eq!(declare(code), (code == 406).then_some(over_limit), "{code}");
         }
         assert_eq!(
             verdict(Trouble::Publish(closed_with(403))),

@@ -7,7 +7,8 @@
 //! are chosen by strangers: they start small and share at most half of the whole.
 //!
 //! Who finds the gate shut, or gets no permit within about a second, does not wait here but in the
-//! broker (`deferral`): what waits in memory fills the prefetch window and starves the rest.
+//! broker (`deferral`): what waits in memory fills the prefetch window and starves the rest. Nor do
+//! lanes wait for each other: each has its turn (`places`).
 //!
 //! A [`Permit`] frees its places when it is dropped: on success, panic and cancellation alike. One
 //! that is dropped without a report is an abandoned request: had it been a breaker's probe, the
@@ -19,6 +20,7 @@ mod limiter;
 mod origin_gate;
 mod pause;
 mod permit;
+mod places;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -40,6 +42,7 @@ pub use self::permit::Permit;
 
 use self::limiter::Limiter;
 use self::origin_gate::OriginGate;
+use self::places::{Place, Places};
 use self::table::Table;
 
 /// What an operator decides about permits.
@@ -61,14 +64,25 @@ const ORIGIN_LIMIT: usize = 10_000;
 /// How many requests a stranger gets at once before it has answered any.
 const STRANGER_START: usize = 50;
 
+/// How many recipients may be in hand for each that may be sent to: enough to keep every place taken,
+/// and few enough that they all get one before they would be deferred.
+const SEATS_PER_PLACE: usize = 2;
+
 /// All permits of the daemon.
 #[derive(Debug)]
 pub struct Gates {
-    all: Arc<Semaphore>,
-    strangers: Arc<Semaphore>,
+    seats: Arc<Semaphore>,
+    all: Arc<Places>,
+    strangers: Arc<Places>,
     origins: Table,
     tripped: Arc<AtomicUsize>,
     settings: Settings,
+}
+
+/// The right to have one more recipient of a message in hand, whether or not it has a permit.
+#[derive(Debug)]
+pub struct Seat {
+    _seat: OwnedSemaphorePermit,
 }
 
 /// The answer to asking for a permit.
@@ -93,10 +107,10 @@ pub enum Change {
     Paused(Scope, Duration),
 }
 
-/// The semaphores besides the origin's own.
+/// The places besides the origin's own.
 struct Rest {
-    _shared: Option<OwnedSemaphorePermit>,
-    _whole: OwnedSemaphorePermit,
+    _shared: Option<Place>,
+    _whole: Place,
 }
 
 impl Gates {
@@ -104,15 +118,26 @@ impl Gates {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
-            all: Arc::new(Semaphore::new(settings.in_flight)),
-            strangers: Arc::new(Semaphore::new(settings.in_flight.div_ceil(2))),
+            seats: Arc::new(Semaphore::new(
+                settings.in_flight.saturating_mul(SEATS_PER_PLACE),
+            )),
+            all: Places::new(settings.in_flight),
+            strangers: Places::new(settings.in_flight.div_ceil(2)),
             origins: Table::new(ORIGIN_LIMIT),
             tripped: Arc::default(),
             settings,
         }
     }
 
-    /// Asks for a permit to send to an origin with a key, waiting for at most `max_wait`.
+    /// Takes a seat for one more recipient of a message, if there is one.
+    #[must_use]
+    pub fn seat(&self) -> Option<Seat> {
+        let seat = Arc::clone(&self.seats).try_acquire_owned().ok()?;
+        Some(Seat { _seat: seat })
+    }
+
+    /// Asks for a permit to send to an origin with a key, waiting for at most `max_wait` in the line
+    /// of a lane.
     ///
     /// A shut gate defers at once.
     pub async fn admit(
@@ -120,6 +145,7 @@ impl Gates {
         origin: &Origin,
         listed: Listed,
         key: &Name,
+        lane: &Name,
         now: Instant,
     ) -> Admission {
         let gate = self.gate(origin, listed, now);
@@ -130,11 +156,11 @@ impl Gates {
         if let Some(deferral) = gate.shut(key, now) {
             return Admission::Deferred(deferral);
         }
-        match timeout(self.settings.max_wait, self.take(&gate, strangers)).await {
+        match timeout(self.settings.max_wait, self.take(&gate, strangers, lane)).await {
             // The gate may have been shut meanwhile. That `now` is a little old does no harm: it
             // makes a pause seem longer by what was waited, never shorter.
-            Ok(Some((place, rest))) => enter(gate, place, rest, key, now),
-            Ok(None) | Err(_) => Admission::Deferred(Deferral {
+            Ok((place, rest)) => enter(gate, place, rest, key, now),
+            Err(_elapsed) => Admission::Deferred(Deferral {
                 why: Why::Busy,
                 left: Duration::ZERO,
             }),
@@ -157,15 +183,14 @@ impl Gates {
     fn take_at_once(
         &self,
         gate: &OriginGate,
-        strangers: Option<&Arc<Semaphore>>,
-    ) -> Option<(OwnedSemaphorePermit, Rest)> {
-        let take = |semaphore: &Arc<Semaphore>| Arc::clone(semaphore).try_acquire_owned().ok();
-        let place = take(&gate.places)?;
+        strangers: Option<&Arc<Places>>,
+    ) -> Option<(Place, Rest)> {
+        let place = gate.places.try_take()?;
         let shared = match strangers {
-            Some(strangers) => Some(take(strangers)?),
+            Some(strangers) => Some(strangers.try_take()?),
             None => None,
         };
-        let whole = take(&self.all)?;
+        let whole = self.all.try_take()?;
         Some((place, Rest::new(shared, whole)))
     }
 
@@ -173,15 +198,16 @@ impl Gates {
     async fn take(
         &self,
         gate: &OriginGate,
-        strangers: Option<&Arc<Semaphore>>,
-    ) -> Option<(OwnedSemaphorePermit, Rest)> {
-        let place = Arc::clone(&gate.places).acquire_owned().await.ok()?;
+        strangers: Option<&Arc<Places>>,
+        lane: &Name,
+    ) -> (Place, Rest) {
+        let place = gate.places.take(lane).await;
         let shared = match strangers {
-            Some(strangers) => Some(Arc::clone(strangers).acquire_owned().await.ok()?),
+            Some(strangers) => Some(strangers.take(lane).await),
             None => None,
         };
-        let whole = Arc::clone(&self.all).acquire_owned().await.ok()?;
-        Some((place, Rest::new(shared, whole)))
+        let whole = self.all.take(lane).await;
+        (place, Rest::new(shared, whole))
     }
 
     fn gate(&self, origin: &Origin, listed: Listed, now: Instant) -> Arc<OriginGate> {
@@ -200,7 +226,7 @@ impl Gates {
 }
 
 impl Rest {
-    fn new(shared: Option<OwnedSemaphorePermit>, whole: OwnedSemaphorePermit) -> Self {
+    fn new(shared: Option<Place>, whole: Place) -> Self {
         Self {
             _shared: shared,
             _whole: whole,
@@ -208,18 +234,9 @@ impl Rest {
     }
 }
 
-fn enter(
-    gate: Arc<OriginGate>,
-    place: OwnedSemaphorePermit,
-    rest: Rest,
-    key: &Name,
-    now: Instant,
-) -> Admission {
+fn enter(gate: Arc<OriginGate>, place: Place, rest: Rest, key: &Name, now: Instant) -> Admission {
     match gate.enter(key, now) {
         Ok(ticket) => Admission::Granted(Permit::new(gate, place, rest, ticket, key, now)),
-        Err(deferral) => {
-            gate.take_back(place);
-            Admission::Deferred(deferral)
-        }
+        Err(deferral) => Admission::Deferred(deferral),
     }
 }

@@ -1,14 +1,12 @@
 //! The gate of one origin: its places, its breaker and its pauses.
 //!
-//! One short lock guards what is decided; the places are a semaphore, so that who waits for one
-//! holds no lock. A limit that shrinks takes free places away at once and the others as they come
-//! back: until then they are owed.
+//! One short lock guards what is decided; the places have a lock of their own, so that who waits for
+//! one holds none.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::message::Name;
@@ -20,11 +18,12 @@ use super::breaker::{Breaker, Ticket, Turn};
 use super::deferral::{Deferral, Why};
 use super::limiter::Limiter;
 use super::pause::Pause;
+use super::places::Places;
 
 /// The gate of one origin.
 #[derive(Debug)]
 pub(super) struct OriginGate {
-    pub(super) places: Arc<Semaphore>,
+    pub(super) places: Arc<Places>,
     state: Mutex<State>,
     /// How many breakers are not closed, over all origins.
     tripped: Arc<AtomicUsize>,
@@ -33,10 +32,6 @@ pub(super) struct OriginGate {
 #[derive(Debug)]
 struct State {
     limiter: Limiter,
-    /// Places that exist, those that are owed left out.
-    places: usize,
-    /// Places to take away when they come back.
-    owed: usize,
     in_flight: usize,
     breaker: Breaker,
     pause: Pause,
@@ -52,13 +47,10 @@ impl OriginGate {
         tripped: Arc<AtomicUsize>,
         now: Instant,
     ) -> Self {
-        let places = limiter.limit();
         Self {
-            places: Arc::new(Semaphore::new(places)),
+            places: Places::new(limiter.limit()),
             state: Mutex::new(State {
                 limiter,
-                places,
-                owed: 0,
                 in_flight: 0,
                 breaker: Breaker::new(breaker),
                 pause: Pause::default(),
@@ -107,7 +99,7 @@ impl OriginGate {
         if matches!(turn, Some(Turn::Opened(_))) {
             state.limiter.restart(now);
         }
-        self.resize(&mut state);
+        self.places.resize(state.limiter.limit());
         match turn {
             Some(Turn::Opened(wait)) => {
                 if !ticket.probe {
@@ -123,20 +115,13 @@ impl OriginGate {
         }
     }
 
-    /// Takes back the place of a request that is over; `unreported` is its ticket if nothing was
-    /// said about it.
-    pub(super) fn leave(&self, place: OwnedSemaphorePermit, unreported: Option<Ticket>) {
+    /// Takes that a request is over; `unreported` is its ticket if nothing was said about it.
+    pub(super) fn leave(&self, unreported: Option<Ticket>) {
         let mut state = self.lock();
         state.in_flight = state.in_flight.saturating_sub(1);
         if let Some(ticket) = unreported {
             state.breaker.abandon(ticket);
         }
-        state.take_back(place);
-    }
-
-    /// Takes back a place that nobody entered with.
-    pub(super) fn take_back(&self, place: OwnedSemaphorePermit) {
-        self.lock().take_back(place);
     }
 
     /// Tells whether forgetting it would forget nothing that protects the origin: it was not used
@@ -155,21 +140,6 @@ impl OriginGate {
             && pauses
                 .chain([&state.pause])
                 .all(|it| it.left(then).is_none())
-    }
-
-    /// Makes as many places as the limit says.
-    fn resize(&self, state: &mut State) {
-        let limit = state.limiter.limit();
-        if limit > state.places {
-            let more = limit - state.places;
-            let settled = more.min(state.owed);
-            state.owed -= settled;
-            self.places.add_permits(more - settled);
-        } else {
-            let fewer = state.places - limit;
-            state.owed += fewer - self.places.forget_permits(fewer);
-        }
-        state.places = limit;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -231,13 +201,6 @@ impl State {
             self.keys.len() - 1
         });
         &mut self.keys[index].1
-    }
-
-    fn take_back(&mut self, place: OwnedSemaphorePermit) {
-        if self.owed > 0 {
-            self.owed -= 1;
-            place.forget();
-        }
     }
 }
 

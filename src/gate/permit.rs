@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::message::Name;
@@ -11,12 +10,13 @@ use crate::outcome::Verdict;
 
 use super::breaker::Ticket;
 use super::origin_gate::OriginGate;
+use super::places::Place;
 use super::{Change, Rest};
 
 /// The right to have one request under way; dropped without a report, it was abandoned.
 pub struct Permit {
     gate: Arc<OriginGate>,
-    place: Option<OwnedSemaphorePermit>,
+    _place: Place,
     _rest: Rest,
     ticket: Ticket,
     reported: bool,
@@ -27,7 +27,7 @@ pub struct Permit {
 impl Permit {
     pub(super) fn new(
         gate: Arc<OriginGate>,
-        place: OwnedSemaphorePermit,
+        place: Place,
         rest: Rest,
         ticket: Ticket,
         key: &Name,
@@ -35,7 +35,7 @@ impl Permit {
     ) -> Self {
         Self {
             gate,
-            place: Some(place),
+            _place: place,
             _rest: rest,
             ticket,
             reported: false,
@@ -68,9 +68,7 @@ impl fmt::Debug for Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            self.gate
-                .leave(place, (!self.reported).then_some(self.ticket));
-        }
+        let unreported = (!self.reported).then_some(self.ticket);
+        self.gate.leave(unreported);
     }
 }

@@ -27,6 +27,10 @@ fn key(name: &str) -> Name {
     Name::parse(name).unwrap()
 }
 
+fn lane() -> Name {
+    key("default")
+}
+
 fn now() -> Instant {
     SystemClock.now().mono
 }
@@ -56,7 +60,7 @@ fn throttled(pause: Option<Scope>, seconds: u64) -> Verdict {
 
 async fn asked(gates: &Gates, host: &str, name: &str, at: Instant) -> Result<Permit, Deferral> {
     let (origin, key) = (origin(host), key(name));
-    match gates.admit(&origin, Listed(true), &key, at).await {
+    match gates.admit(&origin, Listed(true), &key, &lane(), at).await {
         Admission::Granted(permit) => Ok(permit),
         Admission::Deferred(deferral) => Err(deferral),
     }
@@ -64,7 +68,10 @@ async fn asked(gates: &Gates, host: &str, name: &str, at: Instant) -> Result<Per
 
 async fn granted(gates: &Gates, host: &str, listed: bool) -> Option<Permit> {
     let (origin, key) = (origin(host), key("main"));
-    match gates.admit(&origin, Listed(listed), &key, now()).await {
+    match gates
+        .admit(&origin, Listed(listed), &key, &lane(), now())
+        .await
+    {
         Admission::Granted(permit) => Some(permit),
         Admission::Deferred(_) => None,
     }
@@ -131,10 +138,10 @@ async fn who_is_deferred_leaves_nothing_behind() {
 }
 
 fn assert_at_rest(gates: &Gates, host: &str, places: usize) {
-    assert_eq!(gates.all.available_permits(), SETTINGS.in_flight);
-    assert_eq!(gates.strangers.available_permits(), 2);
+    assert_eq!(gates.all.free(), SETTINGS.in_flight);
+    assert_eq!(gates.strangers.free(), 2);
     let gate = gates.gate(&origin(host), Listed(true), now());
-    assert_eq!(gate.places.available_permits(), places);
+    assert_eq!(gate.places.free(), places);
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,6 +44,7 @@ pub struct Metrics {
     key_alarms: IntCounterVec,
     clock_drift: IntGaugeVec,
     gone_unusual: IntGaugeVec,
+    tombstone_hits: IntCounter,
     publishes: IntCounterVec,
     publish_duration: Histogram,
     broker_connected: IntGaugeVec,
@@ -159,6 +160,11 @@ impl Metrics {
                 "gone_unusual",
                 "Whether most of the last subscriptions were called gone.",
                 &["push_service"],
+            )?,
+            tombstone_hits: counter(
+                &registry,
+                "tombstone_hits_total",
+                "Recipients settled without a request: their subscription was just found gone.",
             )?,
             publishes: counters(
                 &registry,
@@ -360,6 +366,11 @@ impl Metrics {
         self.gone_unusual
             .with_label_values(&[service.name()])
             .set(i64::from(is_unusual));
+    }
+
+    /// Counts a recipient whose subscription was called gone before, and who costs no request.
+    pub fn tombstone_hit(&self) {
+        self.tombstone_hits.inc();
     }
 
     /// Counts the broker's answer to a publication, `elapsed` after it was published.

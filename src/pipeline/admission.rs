@@ -13,7 +13,7 @@ use super::Pipeline;
 use super::fate::{Effort, Fate};
 
 impl<T: Transport> Pipeline<T> {
-    /// Asks for a permit; an error is the fate of who is not admitted.
+    /// Asks for a permit in the line of a lane; an error is the fate of who is not admitted.
     pub(super) async fn admit(
         &self,
         endpoint: &Endpoint,
@@ -22,7 +22,10 @@ impl<T: Transport> Pipeline<T> {
     ) -> Result<Permit, Fate> {
         let asked_at = self.clock.now().mono;
         let (origin, listed) = (endpoint.origin(), endpoint.listed());
-        let admission = self.gates.admit(origin, listed, key, asked_at).await;
+        let admission = self
+            .gates
+            .admit(origin, listed, key, effort.lane, asked_at)
+            .await;
         let now = self.clock.now();
         let waited = now.mono.saturating_duration_since(asked_at);
         self.metrics.admission_waited(endpoint.service(), waited);

@@ -28,10 +28,13 @@ impl<T: Transport> Pipeline<T> {
         &self,
         app: &App,
         push: Push,
+        lane: &Name,
         terms: &Terms,
         passage: &Passage,
     ) -> Fate {
-        let attempt = AssertUnwindSafe(self.attempt(app, push, terms, passage));
+        let service = push.message.subscription.endpoint.service();
+        let effort = Effort::new(service, lane, terms, passage);
+        let attempt = AssertUnwindSafe(self.attempt(app, push, effort));
         attempt.catch_unwind().await.unwrap_or_else(|_panic| {
             self.metrics.panicked();
             Fate::Broken
@@ -39,11 +42,10 @@ impl<T: Transport> Pipeline<T> {
     }
 
     /// Tries one key after the other until one fits.
-    async fn attempt(&self, app: &App, mut push: Push, terms: &Terms, passage: &Passage) -> Fate {
+    async fn attempt(&self, app: &App, mut push: Push, mut effort: Effort<'_>) -> Fate {
         let endpoint = push.message.subscription.endpoint.clone();
-        let mut effort = Effort::new(endpoint.service(), terms, passage);
         let (mut misfit, mut suspended) = (None, None);
-        for key in self.keys_to_try(app, &push, passage) {
+        for key in self.keys_to_try(app, &push, effort.passage) {
             let now = self.clock.now().mono;
             if let Some(left) = self
                 .mismatches

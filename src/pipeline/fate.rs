@@ -59,6 +59,8 @@ pub(super) enum Hold {
 /// What was done for a recipient so far, in this pass and before.
 pub(super) struct Effort<'a> {
     pub(super) service: Service,
+    /// The lane that it came by.
+    pub(super) lane: &'a Name,
     pub(super) terms: &'a Terms,
     pub(super) passage: &'a Passage,
     pub(super) requests: u32,
@@ -67,9 +69,15 @@ pub(super) struct Effort<'a> {
 }
 
 impl<'a> Effort<'a> {
-    pub(super) fn new(service: Service, terms: &'a Terms, passage: &'a Passage) -> Self {
+    pub(super) fn new(
+        service: Service,
+        lane: &'a Name,
+        terms: &'a Terms,
+        passage: &'a Passage,
+    ) -> Self {
         Self {
             service,
+            lane,
             terms,
             passage,
             requests: passage.requests,

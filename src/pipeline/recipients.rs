@@ -2,7 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 
 use crate::outcome::Record;
 use crate::plan;
@@ -20,7 +21,11 @@ use super::record;
 use super::settlement::Settlement;
 
 impl<T: Transport> Pipeline<T> {
-    /// Pushes to every recipient at once; each fares by itself.
+    /// Pushes to as many recipients at once as there are seats for; each fares by itself.
+    ///
+    /// Who has no seat is not even looked at, so that large events take little memory and nobody
+    /// is deferred to the broker who would only have waited for his own event. One of every message
+    /// goes on without a seat: messages never wait for each other.
     pub(super) async fn push_all<'a>(
         &self,
         settlement: &mut Settlement<'a>,
@@ -29,28 +34,69 @@ impl<T: Transport> Pipeline<T> {
         terms: &Terms,
         passage: &Passage,
     ) {
+        let lane = settlement.lane();
         let mut seen = Seen::default();
-        let mut turns = Vec::with_capacity(event.recipient_count());
-        for raw in event.recipients() {
-            let (about, mut planned) = self.plan_one(raw, event, app, terms, passage, &mut seen);
-            if let Ok(push) = &mut planned {
-                if let Some(stone) = self.tombstone_of(push, settlement, app, terms) {
-                    self.end_buried(settlement, &about, &stone);
-                    continue;
+        let mut recipients = event.recipients();
+        let mut turns = FuturesUnordered::new();
+        let mut fates = Vec::with_capacity(event.recipient_count());
+        loop {
+            let seat = self.gates.seat();
+            if (seat.is_some() || turns.is_empty())
+                && let Some(raw) = recipients.next()
+            {
+                let (about, planned) = self.plan_one(raw, event, app, terms, passage, &mut seen);
+                match planned {
+                    Ok(push) => {
+                        if let Some(push) = self.unburied(push, settlement, &about, app, terms) {
+                            turns.push(async move {
+                                let _seat = seat;
+                                let attempt = self.attempt_safely(app, push, lane, terms, passage);
+                                (raw.index, about, attempt.await)
+                            });
+                        }
+                    }
+                    Err(fate) => fates.push((raw.index, about, fate)),
                 }
-                if self.settings.replace_duplicates {
-                    push.replace_duplicates(settlement.event_id());
-                }
+                continue;
             }
-            turns.push(async move {
-                let fate = match planned {
-                    Ok(push) => self.attempt_safely(app, push, terms, passage).await,
-                    Err(fate) => fate,
-                };
-                (raw.index, about, fate)
-            });
+            drop(seat);
+            let Some(fate) = turns.next().await else {
+                break;
+            };
+            fates.push(fate);
         }
-        for (index, about, fate) in join_all(turns).await {
+        fates.sort_unstable_by_key(|(index, ..)| *index);
+        self.take_all(settlement, event, app, fates);
+    }
+
+    /// Returns who is to be pushed to; a recipient whose subscription was called gone is ended.
+    fn unburied(
+        &self,
+        mut push: Push,
+        settlement: &mut Settlement<'_>,
+        about: &RecipientRef<'_>,
+        app: &App,
+        terms: &Terms,
+    ) -> Option<Push> {
+        if let Some(stone) = self.tombstone_of(&push, settlement, app, terms) {
+            self.end_buried(settlement, about, &stone);
+            return None;
+        }
+        if self.settings.replace_duplicates {
+            push.replace_duplicates(settlement.event_id());
+        }
+        Some(push)
+    }
+
+    /// Takes what one pass brought every recipient, in their order.
+    fn take_all<'a>(
+        &self,
+        settlement: &mut Settlement<'a>,
+        event: &Event<'a>,
+        app: &App,
+        fates: Vec<(usize, RecipientRef<'a>, Fate)>,
+    ) {
+        for (index, about, fate) in fates {
             if let (Fate::Settled(record), Some(subscription)) = (&fate, about.fingerprint) {
                 self.tombstones.note(&app.name, subscription, record);
             }
@@ -170,6 +216,7 @@ impl<T: Transport> Pipeline<T> {
         about: &RecipientRef<'_>,
         stone: &Tombstone,
     ) {
+        self.metrics.tombstone_hit();
         let record = counted(stone.record(self.clock.now().wall), settlement.passage());
         record::settled(&self.metrics, settlement, about, &record);
         settlement.end_buried(about, &record);

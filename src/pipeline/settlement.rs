@@ -119,6 +119,11 @@ impl<'a> Settlement<'a> {
         &self.passage
     }
 
+    /// Returns the lane that the message travels in.
+    pub(super) fn lane(&self) -> &'a Name {
+        &self.inbound.lane
+    }
+
     pub(super) fn redelivered(&self) -> bool {
         self.inbound.redelivered
     }

@@ -1,5 +1,6 @@
 //! What flows through the rooms: nothing lost, nothing acknowledged early, waits that end.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -52,6 +53,16 @@ async fn five_thousand_events_come_out_once_each_and_are_acknowledged() {
     assert_eq!(vhost.depth("webpush.lane.default").await, 0);
 }
 
+/// Removes the header by which a quorum queue counts; RabbitMQ 4 leaves it out at first.
+fn without_the_queues_own(properties: BasicProperties) -> BasicProperties {
+    let headers = properties.headers().as_ref().map(|headers| {
+        let ours = headers.inner().clone().into_iter();
+        let ours = ours.filter(|(name, _)| name.as_str() != "x-delivery-count");
+        FieldTable::from(ours.collect::<BTreeMap<_, _>>())
+    });
+    properties.with_headers(headers.unwrap_or_default())
+}
+
 #[tokio::test]
 async fn a_publication_carries_its_properties_and_nothing_dangerous() {
     let vhost = Broker::shared().vhost();
@@ -87,11 +98,9 @@ async fn a_publication_carries_its_properties_and_nothing_dangerous() {
         .with_headers({
             let mut headers = FieldTable::default();
             headers.insert("x-pushrider-attempt".into(), AMQPValue::LongInt(3));
-            // A quorum queue's own.
-            headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(0));
             headers
         });
-    assert_eq!(taken.delivery.properties, expected);
+    assert_eq!(without_the_queues_own(taken.delivery.properties), expected);
     let parked = eventually(PATIENCE, async || {
         vhost.take("webpush.quarantine").await.ok_or(())
     })

@@ -144,6 +144,25 @@ async fn an_operator_is_called_where_trying_again_cannot_help() {
 }
 
 #[tokio::test]
+async fn a_limit_of_the_virtual_host_is_not_taken_for_a_missing_queue() {
+    let broker = Broker::shared();
+    let vhost = broker.vhost();
+    let limit = |limits| broker.control(&["set_vhost_limits", "-p", vhost.name(), limits]);
+    limit(r#"{"max-queues": 3}"#);
+    let ended = Echo::start(settings(vhost.url()), result).ended().await;
+    let said = ended.unwrap_err().to_string();
+    for part in [
+        "queue webpush.dead-subscriptions",
+        "queue limit in vhost",
+        "set_vhost_limits",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    limit(r#"{"max-queues": -1}"#);
+    passes_an_event(&vhost, &Echo::start(settings(vhost.url()), result)).await;
+}
+
+#[tokio::test]
 async fn a_user_who_may_not_publish_costs_no_event_its_attempts() {
     let vhost = Broker::shared().vhost();
     declared(&vhost).await;

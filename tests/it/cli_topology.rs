@@ -170,7 +170,7 @@ async fn what_the_broker_refuses_is_the_operators_and_what_differs_is_left() {
     let limited = operator.declares(&vhost.url());
     refused(
         &limited,
-        "refuses to declare queue webpush.dead-subscriptions: ",
+        "does not let queue webpush.dead-subscriptions be made (406): ",
     );
     let made: Vec<_> = text(&limited.stdout).lines().collect();
     assert_eq!(made.first(), Some(&"made queue webpush.undeliverable"));

@@ -13,9 +13,15 @@ mod cli_keys;
 #[cfg(test)]
 mod cli_topology;
 #[cfg(test)]
+mod daemons;
+#[cfg(test)]
+mod fanout;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod interop;
+#[cfg(test)]
+mod lanes;
 #[cfg(test)]
 mod main_job;
 #[cfg(test)]
@@ -26,6 +32,8 @@ mod requests;
 mod rotation;
 #[cfg(test)]
 mod services;
+#[cfg(test)]
+mod skew;
 #[cfg(test)]
 mod starvation;
 #[cfg(test)]

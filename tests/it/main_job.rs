@@ -85,7 +85,8 @@ async fn what_is_no_event_costs_one_message() {
     for body in bodies {
         house.publish_bytes(body).await;
     }
-    house.publish_bytes(&vec![b' '; 20 << 20]).await;
+    // RabbitMQ 4 takes up to 16 MiB.
+    house.publish_bytes(&vec![b' '; 15 << 20]).await;
     house.publish(&event("e1", &alice, json!({}))).await;
     assert_eq!(house.results_of("e1", 1).await[0]["outcome"], "accepted");
     let bad = house
@@ -304,7 +305,7 @@ async fn hostile_answers_do_no_harm() {
             (&json!(outcome), &json!(reason))
         );
     }
-    let rss = resident_kib(house.daemon.pid());
+    let rss = peak_kib(house.daemon.pid());
     assert!(rss < 100 * 1024, "{rss} KiB resident");
 }
 
@@ -439,7 +440,8 @@ async fn what_happens_is_seen_from_outside() {
     wanted(house.outcomes(), |outcomes| outcomes.len() == 1).unwrap();
 }
 
-fn resident_kib(pid: u32) -> u64 {
+/// Returns the most memory that a process has ever held.
+pub(crate) fn peak_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status
         .lines()

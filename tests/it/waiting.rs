@@ -45,7 +45,7 @@ fn written(moment: SystemTime) -> String {
 }
 
 /// Publishes events without waiting for the confirm of one before the next.
-async fn publish_all(house: &House, events: impl Iterator<Item = Value>) {
+pub(crate) async fn publish_all(house: &House, events: impl Iterator<Item = Value>) {
     let (connection, channel) = open(&house.vhost.url()).await;
     let mut confirms = Vec::new();
     for event in events {
@@ -74,7 +74,7 @@ async fn depth(house: &House, queues: &[&str]) -> usize {
 }
 
 /// Waits until as many messages are in some queues as wanted.
-async fn until_depth(house: &House, queues: &[&str], is_wanted: impl Fn(usize) -> bool) {
+pub(crate) async fn until_depth(house: &House, queues: &[&str], is_wanted: impl Fn(usize) -> bool) {
     eventually(Duration::from_secs(30), async || {
         wanted(depth(house, queues).await, |depth| is_wanted(*depth))
     })
@@ -96,7 +96,7 @@ fn outcomes(house: &House) -> BTreeMap<String, BTreeSet<String>> {
 
 /// Waits until every event has its outcome, the same each time it is told, and no other event has
 /// one; returns how many results came twice.
-async fn repeats_of(house: &mut House, events: usize) -> usize {
+pub(crate) async fn repeats_of(house: &mut House, events: usize) -> usize {
     let expected: BTreeSet<_> = (0..events).map(|n| format!("e{n}")).collect();
     eventually(Duration::from_secs(60), async || {
         house.gather(0, |_| false).await;
@@ -238,6 +238,8 @@ async fn what_is_scheduled_for_a_subscription_that_ends_meanwhile_is_not_sent() 
     let all = house.gather(21, |_| true).await;
     assert_eq!(all.len(), 21, "20 results and one subscription event");
     assert_eq!(house.sandbox.stats().requests, 1);
+    let spared = house.daemon.metric("pushrider_tombstone_hits_total", "");
+    assert_eq!(spared.await, 19.0);
     for result in results {
         assert_eq!(result["reason"], "unsubscribed", "{result:#}");
         let requests = u32::from(result["event_id"] == "e0");

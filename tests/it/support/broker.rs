@@ -13,6 +13,8 @@ use std::sync::{Mutex, OnceLock};
 use std::thread::sleep;
 use std::time::Duration;
 
+use pushrider::broker::Permissions;
+use pushrider::message::Name;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::json;
 
@@ -21,6 +23,9 @@ use super::vhost::Vhost;
 use super::{eventually, wanted};
 
 const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
+
+/// Names the folder of another Debian whose RabbitMQ is run instead: `tests/rabbitmq-4.sh` sets it.
+const ANOTHER_ROOT: &str = "TEST_RABBITMQ_ROOT";
 
 /// Ready-made virtual hosts of the shared node; beyond them each costs a second.
 const VHOSTS: usize = 40;
@@ -80,9 +85,9 @@ impl Broker {
                 "-p",
                 &name,
                 RUNNER,
-                configure,
-                write,
-                read,
+                &configure,
+                &write,
+                &read,
             ]);
             self.control(&["set_permissions", "-p", &name, READER, "^$", "^$", ".*"]);
         }
@@ -149,9 +154,12 @@ impl Broker {
 
     /// Runs `rabbitmqctl`, which takes a second of CPU.
     pub(crate) fn control(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(format!("{PROGRAMS}/rabbitmqctl"));
+        let [program, rest @ ..] = &program("rabbitmqctl")[..] else {
+            unreachable!("a program has a name");
+        };
+        let mut command = Command::new(program);
         environment(&mut command, &self.dir, self.ports);
-        let output = command.args(arguments).output().unwrap();
+        let output = command.args(rest).args(arguments).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(
             output.status.success(),
@@ -232,8 +240,17 @@ fn answers(port: u16) -> std::io::Result<bool> {
     Ok(frame_type == [1])
 }
 
+/// The command line of a program of RabbitMQ's.
+fn program(name: &str) -> Vec<String> {
+    let program = format!("{PROGRAMS}/{name}");
+    match std::env::var(ANOTHER_ROOT) {
+        Ok(root) => vec!["chroot".to_owned(), root, program],
+        Err(_) => vec![program],
+    }
+}
+
 fn start_epmd(ports: Ports) -> Child {
-    spawn("epmd", |command| {
+    spawn(&["epmd".to_owned()], |command| {
         command
             .args(["-port", &ports.epmd.to_string(), "-address", "127.0.0.1"])
             .env_remove("ERL_EPMD_PORT")
@@ -245,7 +262,7 @@ fn start_epmd(ports: Ports) -> Child {
 
 fn start_node(dir: &Path, ports: Ports) -> Child {
     let log = |name: &str| fs::File::create(dir.join("log").join(name)).unwrap();
-    spawn(&format!("{PROGRAMS}/rabbitmq-server"), |command| {
+    spawn(&program("rabbitmq-server"), |command| {
         environment(command, dir, ports);
         command
             .arg("-noinput")
@@ -309,7 +326,7 @@ fn write_configuration(dir: &Path, ports: Ports, vhosts: usize) -> String {
 fn definitions(vhosts: usize) -> String {
     let names: Vec<_> = (0..vhosts).map(|number| format!("t{number:02}")).collect();
     let vhosts: Vec<_> = names.iter().map(|name| json!({ "name": name })).collect();
-    let allow = |user: &str, vhost: &str, [configure, write, read]: [&str; 3]| {
+    let allow = |user: &str, vhost: &str, [configure, write, read]: [String; 3]| {
         json!({ "user": user, "vhost": vhost,
                 "configure": configure, "write": write, "read": read })
     };
@@ -317,9 +334,9 @@ fn definitions(vhosts: usize) -> String {
         .iter()
         .flat_map(|vhost| {
             [
-                allow("guest", vhost, [".*", ".*", ".*"]),
+                allow("guest", vhost, [".*"; 3].map(str::to_owned)),
                 allow(RUNNER, vhost, runner_permissions()),
-                allow(READER, vhost, ["^$", "^$", ".*"]),
+                allow(READER, vhost, ["^$", "^$", ".*"].map(str::to_owned)),
             ]
         })
         .collect();
@@ -336,12 +353,10 @@ fn definitions(vhosts: usize) -> String {
 }
 
 /// What a daemon needs that declares nothing: configure, write, read.
-fn runner_permissions() -> [&'static str; 3] {
-    [
-        "^$",
-        r"^(webpush\.(results|delay\..*)|amq\.default)$",
-        r"^webpush\.(lane\..*|due\..*|undeliverable)$",
-    ]
+fn runner_permissions() -> [String; 3] {
+    let prefix = Name::parse("webpush").unwrap();
+    let permissions = Permissions::new(&prefix);
+    [permissions.configure, permissions.write, permissions.read]
 }
 
 /// Makes a CA, and a certificate for `localhost` with its key, in PEM.

@@ -96,7 +96,7 @@ impl Daemon {
     pub(crate) async fn start(&mut self) {
         self.launch().await;
         eventually(PATIENCE, async || {
-            let (status, body) = self.get("/readyz").await?;
+            let (status, body) = self.get("/readyz").await.map_err(|_| self.log())?;
             wanted((status, body), |(status, _)| *status == 200).map_err(|seen| format!("{seen:?}"))
         })
         .await;

@@ -12,8 +12,8 @@ use std::thread;
 
 type Job = (Command, Sender<Child>);
 
-/// Spawns a process that ends with this one.
-pub(super) fn spawn(program: &str, setup: impl FnOnce(&mut Command)) -> Child {
+/// Spawns a process that ends with this one, from the start of its command line.
+pub(super) fn spawn(program: &[String], setup: impl FnOnce(&mut Command)) -> Child {
     static SPAWNER: OnceLock<Sender<Job>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
         let (jobs, todo) = channel::<Job>();
@@ -26,7 +26,7 @@ pub(super) fn spawn(program: &str, setup: impl FnOnce(&mut Command)) -> Child {
         jobs
     });
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--", program]);
+    command.args(["--pdeathsig", "KILL", "--"]).args(program);
     setup(&mut command);
     let (reply, spawned) = channel();
     spawner

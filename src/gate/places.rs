@@ -1,0 +1,321 @@
+//! Places of which every lane gets its turn.
+//!
+//! A campaign keeps hundreds of recipients waiting for room; in one line with them all, a login
+//! code would stand at its end and be deferred. So each lane has a line of its own, and a place that
+//! becomes free goes to the lines in turn: who is first in its lane lets at most one of each other
+//! lane go before it. No lane is preferred, so none can be starved.
+//!
+//! A place is handed over rather than offered: who arrives when it becomes free cannot snatch it
+//! from who waits.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::message::Name;
+
+/// A number of places, and the lines of those who wait for one.
+#[derive(Debug)]
+pub(super) struct Places {
+    state: Mutex<State>,
+}
+
+/// A place, free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place(Arc<Places>);
+
+#[derive(Debug)]
+struct State {
+    limit: usize,
+    /// May be above the limit for a while, when that was lowered.
+    taken: usize,
+    /// The lanes in which somebody waits; the first of them is served next.
+    lines: VecDeque<Line>,
+    arrivals: u64,
+}
+
+/// Those of one lane who wait, in the order in which they came.
+#[derive(Debug)]
+struct Line {
+    lane: Name,
+    waiting: BTreeMap<u64, oneshot::Sender<Place>>,
+}
+
+impl Places {
+    pub(super) fn new(limit: usize) -> Arc<Self> {
+        let state = State {
+            limit,
+            taken: 0,
+            lines: VecDeque::new(),
+            arrivals: 0,
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Takes a place if there is one; then nobody waits.
+    pub(super) fn try_take(self: &Arc<Self>) -> Option<Place> {
+        let taken = self.lock().try_take();
+        taken.then(|| Place(Arc::clone(self)))
+    }
+
+    /// Waits for a place; given up, it leaves the line.
+    pub(super) async fn take(self: &Arc<Self>, lane: &Name) -> Place {
+        loop {
+            let Some(mut waiting) = self.queue_up(lane) else {
+                return Place(Arc::clone(self));
+            };
+            if let Ok(place) = (&mut waiting.place).await {
+                return place;
+            }
+        }
+    }
+
+    /// Makes as many places as `limit`; where fewer are wanted than are taken, those who leave take
+    /// theirs away.
+    pub(super) fn resize(self: &Arc<Self>, limit: usize) {
+        self.change(|state| state.limit = limit);
+    }
+
+    /// Returns how many places are free.
+    #[cfg(test)]
+    pub(super) fn free(&self) -> usize {
+        let state = self.lock();
+        state.limit.saturating_sub(state.taken)
+    }
+
+    /// Takes a place, or stands in the line of a lane if there is none.
+    fn queue_up(self: &Arc<Self>, lane: &Name) -> Option<Waiting> {
+        let mut state = self.lock();
+        if state.try_take() {
+            return None;
+        }
+        let (sender, place) = oneshot::channel();
+        Some(Waiting {
+            number: state.queue_up(lane, sender),
+            lane: lane.clone(),
+            places: Arc::clone(self),
+            place,
+        })
+    }
+
+    fn change(self: &Arc<Self>, change: impl FnOnce(&mut State)) {
+        let served = {
+            let mut state = self.lock();
+            change(&mut state);
+            state.serve()
+        };
+        for next in served {
+            // Who gave up in this very moment frees it again.
+            let _gone = next.send(Place(Arc::clone(self)));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.change(|state| state.taken -= 1);
+    }
+}
+
+impl State {
+    fn try_take(&mut self) -> bool {
+        let free = self.taken < self.limit;
+        self.taken += usize::from(free);
+        free
+    }
+
+    fn queue_up(&mut self, lane: &Name, sender: oneshot::Sender<Place>) -> u64 {
+        self.arrivals += 1;
+        if let Some(line) = self.lines.iter_mut().find(|line| line.lane == *lane) {
+            line.waiting.insert(self.arrivals, sender);
+        } else {
+            self.lines.push_back(Line {
+                lane: lane.clone(),
+                waiting: BTreeMap::from([(self.arrivals, sender)]),
+            });
+        }
+        self.arrivals
+    }
+
+    /// Takes every free place for those whose turn it is.
+    fn serve(&mut self) -> Vec<oneshot::Sender<Place>> {
+        let mut served = Vec::new();
+        while self.taken < self.limit {
+            let Some(next) = self.next() else { break };
+            self.taken += 1;
+            served.push(next);
+        }
+        served
+    }
+
+    fn next(&mut self) -> Option<oneshot::Sender<Place>> {
+        let mut line = self.lines.pop_front()?;
+        let (_, next) = line.waiting.pop_first()?;
+        if !line.waiting.is_empty() {
+            self.lines.push_back(line);
+        }
+        Some(next)
+    }
+
+    fn leave(&mut self, lane: &Name, number: u64) {
+        for line in self.lines.iter_mut().filter(|line| line.lane == *lane) {
+            line.waiting.remove(&number);
+        }
+        self.lines.retain(|line| !line.waiting.is_empty());
+    }
+}
+
+/// Somebody in a line.
+struct Waiting {
+    places: Arc<Places>,
+    lane: Name,
+    number: u64,
+    place: oneshot::Receiver<Place>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.places.lock().leave(&self.lane, self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use futures_util::future::{BoxFuture, FutureExt};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Stands in the line of a lane.
+    fn wait(places: &Arc<Places>, lane: &str) -> BoxFuture<'static, Place> {
+        let (places, lane) = (Arc::clone(places), Name::parse(lane).unwrap());
+        let mut waiting = async move { places.take(&lane).await }.boxed();
+        assert!(taken(&mut waiting).is_none(), "there is a place");
+        waiting
+    }
+
+    fn taken(waiting: &mut BoxFuture<'static, Place>) -> Option<Place> {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match waiting.poll_unpin(&mut context) {
+            Poll::Ready(place) => Some(place),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn at_most_one_of_each_other_lane_goes_first() {
+        let places = Places::new(1);
+        let mut held = places.try_take().unwrap();
+        let lanes = ["bulk", "bulk", "bulk", "due", "high", "bulk", "high"];
+        let mut line: Vec<_> = lanes.map(|lane| (lane, wait(&places, lane))).into();
+        let mut order = Vec::new();
+        while !line.is_empty() {
+            drop(held);
+            let mut served = line
+                .iter_mut()
+                .enumerate()
+                .filter_map(|(n, (lane, it))| Some((n, *lane, taken(it)?)));
+            let (n, lane, place) = served.next().unwrap();
+            assert!(served.next().is_none(), "one place, one is served");
+            drop(served);
+            (held, _) = (place, line.remove(n));
+            order.push(lane);
+        }
+        assert_eq!(
+            order,
+            ["bulk", "due", "high", "bulk", "high", "bulk", "bulk"]
+        );
+    }
+
+    #[test]
+    fn who_gives_up_leaves_the_line_and_what_he_was_given() {
+        let places = Places::new(1);
+        let held = places.try_take().unwrap();
+        let (first, second) = (wait(&places, "bulk"), wait(&places, "bulk"));
+        let mut third = wait(&places, "bulk");
+        drop(first);
+        drop(held);
+        // The place is the second one's, who has not looked yet.
+        assert!(places.try_take().is_none());
+        drop(second);
+        assert!(taken(&mut third).is_some());
+        assert_eq!(places.free(), 1);
+        assert!(places.lock().lines.is_empty());
+    }
+
+    #[test]
+    fn who_waits_is_served_when_there_is_more_room() {
+        let places = Places::new(0);
+        let mut waiting: Vec<_> = (0..3).map(|_| wait(&places, "bulk")).collect();
+        places.resize(2);
+        let served: Vec<_> = waiting.iter_mut().filter_map(taken).collect();
+        assert_eq!(served.len(), 2);
+        places.resize(1);
+        drop(served);
+        assert!(taken(&mut waiting[2]).is_some());
+        assert_eq!(places.free(), 1);
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Wait(usize),
+        Free(usize),
+        GiveUp(usize),
+        Resize(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..3usize).prop_map(Step::Wait),
+            4 => (0..9usize).prop_map(Step::Free),
+            1 => (0..9usize).prop_map(Step::GiveUp),
+            1 => (0..5usize).prop_map(Step::Resize),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_place_is_lost_and_none_is_idle_while_somebody_waits(
+            steps in prop::collection::vec(step(), 0..100),
+        ) {
+            let places = Places::new(2);
+            let (mut held, mut line): (Vec<Place>, Vec<_>) = (Vec::new(), Vec::new());
+            let mut limit = 2;
+            for step in steps {
+                match step {
+                    Step::Wait(lane) => {
+                        let lane = Name::parse(["a", "b", "c"][lane]).unwrap();
+                        let places = Arc::clone(&places);
+                        line.push(async move { places.take(&lane).await }.boxed());
+                    }
+                    Step::Free(n) if n < held.len() => drop(held.swap_remove(n)),
+                    Step::GiveUp(n) if n < line.len() => drop(line.swap_remove(n)),
+                    Step::Resize(to) => {
+                        limit = to;
+                        places.resize(to);
+                    }
+                    Step::Free(_) | Step::GiveUp(_) => {}
+                }
+                let before = held.len();
+                line.retain_mut(|it| {
+                    let place = taken(it);
+                    let waits = place.is_none();
+                    held.extend(place);
+                    waits
+                });
+                prop_assert!(held.len() <= limit.max(before));
+                prop_assert!(line.is_empty() || held.len() >= limit);
+                prop_assert_eq!(places.free(), limit.saturating_sub(held.len()));
+            }
+        }
+    }
+}

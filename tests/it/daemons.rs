@@ -1,0 +1,106 @@
+//! Many daemons on the same queues: they come and are killed under load, and nothing is lost.
+
+use std::time::Duration;
+
+use pushrider::sandbox;
+use serde_json::json;
+
+use crate::support::daemon::Daemon;
+use crate::support::eventually;
+use crate::support::house::{House, event};
+use crate::support::wanted;
+use crate::waiting::{publish_all, repeats_of, until_depth};
+
+/// How many deliveries one daemon has in hand at most, from both queues of its lane.
+const IN_HAND: usize = 60;
+
+const MORE: &str = "delay.bands = ['250ms', '500ms', '1s', '2s', '4s']
+    lanes.default.prefetch = 30
+    lanes.default.due_prefetch = 30
+    gate.failures = 1000
+    retry.base = '500ms'";
+
+/// The daemons on the queues of a house; the first is its own.
+struct Herd {
+    house: House,
+    others: Vec<Daemon>,
+    kills: usize,
+}
+
+impl Herd {
+    /// Adds a daemon when so many results are there.
+    async fn joined_at(&mut self, results: usize) {
+        self.told(results).await;
+        let mut daemon = Daemon::new(&self.house.vhost.url(), &self.house.sandbox, MORE);
+        daemon.start().await;
+        self.others.push(daemon);
+    }
+
+    /// Kills the daemon that joined first when so many results are there.
+    async fn killed_at(&mut self, results: usize) {
+        self.told(results).await;
+        self.others.remove(0).kill().await;
+        self.kills += 1;
+    }
+
+    async fn told(&self, results: usize) {
+        until_depth(&self.house, &["test.results"], |depth| depth >= results).await;
+    }
+
+    /// Waits until none of them has anything in hand.
+    async fn rest(&self) {
+        for daemon in &self.others {
+            eventually(Duration::from_secs(30), async || {
+                let open = daemon.metric("pushrider_deliveries_in_flight", "").await;
+                wanted(open, |open| *open == 0.0)
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn daemons_that_come_and_are_killed_under_load_lose_nothing() {
+    const EVENTS: usize = 3000;
+    let settings = sandbox::Settings {
+        decrypt: false,
+        keep: 0,
+        latency: Duration::from_millis(50),
+        ..Default::default()
+    };
+    let house = House::open_with(settings, MORE).await;
+    let down = json!([{ "status": 503, "times": EVENTS / 10 }, { "status": 201 }]);
+    let (shaky, fine) = (house.subscribe(down), house.subscribe(json!({})));
+    let events = (0..EVENTS).map(|n| {
+        let to = if n % 10 == 0 { &shaky } else { &fine };
+        event(&format!("e{n}"), to, json!({}))
+    });
+    publish_all(&house, events).await;
+
+    let (others, kills) = (Vec::new(), 0);
+    let mut herd = Herd {
+        house,
+        others,
+        kills,
+    };
+    herd.joined_at(100).await;
+    herd.joined_at(200).await;
+    herd.killed_at(700).await;
+    herd.joined_at(1000).await;
+    herd.killed_at(1400).await;
+    herd.house.daemon.kill().await;
+    herd.joined_at(1600).await;
+    herd.house.daemon.start().await;
+    herd.killed_at(2200).await;
+    let kills = herd.kills + 1;
+    let repeats = repeats_of(&mut herd.house, EVENTS).await;
+    herd.rest().await;
+
+    let stats = herd.house.sandbox.stats();
+    let accepted = usize::try_from(stats.statuses[&201]).unwrap();
+    println!("{EVENTS} sent, {accepted} accepted, {repeats} results twice, {kills} kills");
+    let bound = kills * IN_HAND;
+    assert!(repeats <= bound, "{repeats} results came twice");
+    let pushes = EVENTS..=EVENTS + bound;
+    assert!(pushes.contains(&accepted), "{accepted} pushes accepted");
+}

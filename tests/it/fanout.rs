@@ -1,0 +1,188 @@
+//! Events of many recipients: in parts, within bounds, and each recipient by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use pushrider::sandbox;
+use pushrider::sandbox::SubscriptionJson;
+use serde_json::{Value, json};
+
+use crate::main_job::peak_kib;
+use crate::support::house::{House, event, is_delivery};
+use crate::support::{eventually, wanted};
+
+/// The most recipients of one event.
+const MOST: usize = 10_000;
+
+/// How many recipients are in one part.
+const CHUNK: usize = 50;
+
+/// What the largest event may add to the memory of a daemon, which is not optimised here: the event,
+/// its parts on their way out and in again, and a thousand recipients in hand. With all of them in
+/// hand it would be twice as much.
+const PEAK_KIB: u64 = 40 * 1024;
+
+fn quick() -> sandbox::Settings {
+    sandbox::Settings {
+        decrypt: false,
+        keep: 0,
+        ..Default::default()
+    }
+}
+
+fn campaign(id: &str, recipients: &[Value], more: Value) -> Value {
+    let mut event = json!({ "id": id, "recipients": recipients });
+    let members = event.as_object_mut().unwrap();
+    members.extend(more.as_object().unwrap().clone());
+    event
+}
+
+fn recipient(subscription: &SubscriptionJson) -> Value {
+    json!({ "subscription": subscription })
+}
+
+fn is_summary(result: &Value) -> bool {
+    result.get("chunk").is_some()
+}
+
+/// Waits until the summaries of an event add up to `count` recipients, and returns how many had
+/// which outcome. What comes twice after a crash is told by the chunk, the pass and who was in it.
+async fn summed_up(house: &mut House, id: &str, count: u64) -> BTreeMap<String, u64> {
+    eventually(Duration::from_secs(120), async || {
+        let of_event = |it: &Value| is_summary(it) && it["event_id"] == id;
+        let summaries = house.gather(0, of_event).await;
+        let mut outcomes = BTreeMap::new();
+        for summary in &summaries {
+            for (outcome, count) in summary["outcomes"].as_object().unwrap() {
+                *outcomes.entry(outcome.clone()).or_default() += count.as_u64().unwrap();
+            }
+        }
+        outcomes.retain(|_, count| *count > 0);
+        wanted(outcomes, |it: &BTreeMap<String, u64>| {
+            it.values().sum::<u64>() >= count
+        })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn ten_thousand_recipients_cost_little_memory() {
+    let mut house = House::open_with(quick(), "log.filter = 'info'").await;
+    let all: Vec<_> = (0..MOST)
+        .map(|_| recipient(&house.subscribe(json!({}))))
+        .collect();
+    let warm = house.subscribe(json!({}));
+    for n in 0..100 {
+        house
+            .publish(&event(&format!("w{n}"), &warm, json!({})))
+            .await;
+    }
+    house.gather(100, is_delivery).await;
+    let before = peak_kib(house.daemon.pid());
+
+    let more = json!({ "payload": "hello", "results": "failures" });
+    let body = campaign("c1", &all, more).to_string();
+    house.publish_bytes(body.as_bytes()).await;
+    let outcomes = summed_up(&mut house, "c1", MOST as u64).await;
+    assert_eq!(
+        outcomes,
+        BTreeMap::from([("accepted".to_owned(), MOST as u64)])
+    );
+    assert_eq!(house.sandbox.stats().statuses[&201], (MOST + 100) as u64);
+    house.settled().await;
+
+    let grown = peak_kib(house.daemon.pid()) - before;
+    let size = body.len() / 1024;
+    println!("an event of {size} KiB: {before} KiB before, {grown} KiB more at the peak");
+    assert!(grown < PEAK_KIB, "{grown} KiB more for {size} KiB");
+}
+
+#[tokio::test]
+async fn killed_amid_a_campaign_it_repeats_at_most_the_chunks_in_flight() {
+    const RECIPIENTS: usize = 2000;
+    const IN_HAND: usize = 4;
+    let settings = sandbox::Settings {
+        latency: Duration::from_millis(50),
+        ..quick()
+    };
+    let more = format!("lanes.default.due_prefetch = {IN_HAND}\nlog.filter = 'info'");
+    let mut house = House::open_with(settings, &more).await;
+    let all: Vec<_> = (0..RECIPIENTS)
+        .map(|_| recipient(&house.subscribe(json!({}))))
+        .collect();
+    house.publish(&campaign("c1", &all, json!({}))).await;
+    let accepted = |house: &House| {
+        let stats = house.sandbox.stats();
+        usize::try_from(stats.statuses.get(&201).copied().unwrap_or_default()).unwrap()
+    };
+    for at in [400, 1200] {
+        eventually(Duration::from_secs(60), async || {
+            wanted(accepted(&house), |accepted| *accepted >= at)
+        })
+        .await;
+        house.daemon.kill().await;
+        house.daemon.start().await;
+    }
+    let endpoint = |it: &Value| it["recipient"]["endpoint"].as_str().unwrap().to_owned();
+    eventually(Duration::from_secs(120), async || {
+        let results = house.gather(0, is_delivery).await;
+        let told: BTreeSet<_> = results.iter().map(endpoint).collect();
+        wanted(told.len(), |told| *told == RECIPIENTS)
+    })
+    .await;
+    house.settled().await;
+    let repeats = accepted(&house) - RECIPIENTS;
+    println!("{repeats} of {RECIPIENTS} pushed twice");
+    assert!(
+        repeats <= 2 * IN_HAND * CHUNK,
+        "{repeats} were pushed twice"
+    );
+}
+
+#[tokio::test]
+async fn only_who_is_not_done_is_tried_again_and_results_are_narrowed() {
+    let mut house = House::open("gate.failures = 1000").await;
+    let fine: Vec<_> = (0..40).map(|_| house.subscribe(json!({}))).collect();
+    let again = json!([{ "status": 503 }, { "status": 201 }]);
+    let shaky: Vec<_> = (0..40).map(|_| house.subscribe(again.clone())).collect();
+    let gone: Vec<_> = (0..40)
+        .map(|_| house.subscribe(json!({ "status": 410 })))
+        .collect();
+    // Mixed, so that each chunk has some of each.
+    let mut all = Vec::new();
+    for n in 0..40 {
+        for (kind, one) in [("fine", &fine[n]), ("shaky", &shaky[n]), ("gone", &gone[n])] {
+            let own = json!({ "subscription": one, "payload": format!("{kind} {n}") });
+            all.push(own);
+        }
+    }
+    let event = campaign(
+        "c1",
+        &all,
+        json!({ "payload": "for all", "results": "failures" }),
+    );
+    house.publish(&event).await;
+
+    let outcomes = summed_up(&mut house, "c1", 120).await;
+    house.settled().await;
+    let expected = [("accepted", 80), ("gone", 40)].map(|(name, count)| (name.to_owned(), count));
+    assert_eq!(outcomes, BTreeMap::from(expected));
+    let summaries = house.gather(0, is_summary).await;
+    let chunks: BTreeSet<_> = summaries.iter().map(|it| it["chunk"].to_string()).collect();
+    assert_eq!(chunks.len(), 3, "{summaries:#?}");
+    let results = house.gather(0, is_delivery).await;
+    assert_eq!(results.len(), 40, "failures alone are told");
+    assert!(
+        results.iter().all(|it| it["outcome"] == "gone"),
+        "{results:#?}"
+    );
+
+    for (kind, subscriptions, requests) in
+        [("fine", fine, 1), ("shaky", shaky, 2), ("gone", gone, 1)]
+    {
+        for (n, one) in subscriptions.iter().enumerate() {
+            let texts = house.arrived(&one.id, requests).await;
+            assert_eq!(texts, vec![format!("{kind} {n}"); requests]);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Lanes: what one of them carries never delays another.
+//!
+//! Urgent events go to two daemons in turn, of which only one has a full bulk lane besides. So the
+//! speed of the machine, which both and all their company share, drops out of the comparison.
+
+use std::time::{Duration, SystemTime};
+
+use lapin::BasicProperties;
+use lapin::options::BasicPublishOptions;
+use pushrider::clock::{Clock, SystemClock};
+use pushrider::sandbox;
+use pushrider::sandbox::SubscriptionJson;
+use serde_json::{Value, json};
+use tokio::time::interval;
+
+use crate::support::broker::RUNNER;
+use crate::support::daemon::Daemon;
+use crate::support::eventually;
+use crate::support::house::{House, event, is_delivery};
+use crate::support::vhost::open;
+
+/// How many urgent events are measured, and how far apart they are published.
+const URGENT: usize = 200;
+const PACE: Duration = Duration::from_millis(20);
+
+/// How many subscriptions the bulk lane's events are for.
+const CROWD: usize = 100;
+
+/// Twenty places for requests that take a tenth of a second are 200 a second: in one line, those of
+/// the bulk lane that a daemon has in hand would keep an urgent event waiting for 2.5 s at the
+/// least. The waits are long enough to see that.
+const NARROW: &str = "push.per_origin = 20
+    push.max_wait = '10s'
+    shutdown.grace = '40s'
+    lanes.bulk.prefetch = 500
+    lanes.bulk.due_prefetch = 10
+    lanes.high.prefetch = 100
+    log.filter = 'info'";
+
+/// An urgent event waits for the first of twenty places to become free, and finds a broker and a
+/// daemon at work.
+const SLACK: Duration = Duration::from_millis(150);
+
+/// A daemon with two lanes, and the crowd of its bulk lane.
+struct Road {
+    house: House,
+    crowd: Vec<SubscriptionJson>,
+}
+
+impl Road {
+    async fn open() -> Self {
+        let settings = sandbox::Settings {
+            decrypt: false,
+            keep: 20_000,
+            ..Default::default()
+        };
+        let house = House::open_with(settings, NARROW).await;
+        // Each takes another time to answer, or all places would become free at once.
+        let slow = |n| json!({ "status": 201, "delay": format!("{}ms", 50 + n) });
+        let crowd = (0..CROWD).map(|n| house.subscribe(slow(n))).collect();
+        Self { house, crowd }
+    }
+
+    /// Publishes to the bulk lane without waiting for the confirm of one before the next.
+    async fn fill(&self, events: impl Iterator<Item = Value>) {
+        let (connection, channel) = open(&self.house.vhost.url()).await;
+        let mut confirms = Vec::new();
+        for event in events {
+            let body = event.to_string();
+            let published = channel.basic_publish(
+                "webpush.events".into(),
+                "shop.bulk".into(),
+                BasicPublishOptions::default(),
+                body.as_bytes(),
+                BasicProperties::default().with_delivery_mode(2),
+            );
+            confirms.push(published.await.unwrap());
+        }
+        for confirm in confirms {
+            assert!(confirm.await.unwrap().is_ack());
+        }
+        connection.close(200, "done".into()).await.unwrap();
+    }
+
+    /// Publishes an urgent event; returns for whom, and when that was.
+    async fn send(&self, id: &str) -> (SubscriptionJson, SystemTime) {
+        let one = self.house.subscribe(json!({}));
+        let body = event(id, &one, json!({})).to_string();
+        let at = SystemClock.now().wall;
+        let vhost = &self.house.vhost;
+        vhost
+            .publish("webpush.events", "shop.high", body.as_bytes())
+            .await;
+        (one, at)
+    }
+
+    /// Waits until the push service has a message for `one`, and returns since when.
+    async fn arrival(&self, one: &SubscriptionJson) -> SystemTime {
+        eventually(Duration::from_secs(30), async || {
+            let messages = self.house.sandbox.messages(Some(&one.id));
+            messages.first().map(|it| it.received_at).ok_or("not there")
+        })
+        .await
+    }
+}
+
+/// Sends urgent events to both in turn and returns how long 99 of 100 took at most to arrive.
+async fn p99(roads: [&Road; 2], name: &str) -> [Duration; 2] {
+    let mut sent = [Vec::new(), Vec::new()];
+    let mut pace = interval(PACE);
+    for n in 0..URGENT {
+        pace.tick().await;
+        for (road, sent) in roads.iter().zip(&mut sent) {
+            sent.push(road.send(&format!("{name}{n}")).await);
+        }
+    }
+    let mut worst = [Duration::ZERO; 2];
+    for ((road, sent), worst) in roads.iter().zip(sent).zip(&mut worst) {
+        let mut took = Vec::new();
+        for (one, at) in sent {
+            took.push(road.arrival(&one).await.duration_since(at).unwrap());
+        }
+        took.sort();
+        let percentile = |p: usize| took[(took.len() - 1) * p / 100];
+        let [p50, p99, max] = [50, 99, 100].map(percentile);
+        println!("{name}: p50 {p50:?}, p99 {p99:?}, max {max:?}");
+        *worst = p99;
+    }
+    worst
+}
+
+/// Fills the bulk lane of one of two daemons and compares their urgent lanes.
+async fn compare(busy: &Road, quiet: &Road, bulk: impl Iterator<Item = Value>) {
+    let [idle, _] = p99([busy, quiet], "idle").await;
+    busy.fill(bulk).await;
+    let before = busy.house.sandbox.stats().requests;
+    let [beside, alone] = p99([busy, quiet], "under load").await;
+    let bulk = busy.house.sandbox.stats().requests - before - URGENT as u64;
+    println!("{bulk} of the bulk lane meanwhile");
+    assert!(bulk > 100, "{bulk} of the bulk lane meanwhile: no load");
+    let bound = idle.max(alone) * 2 + SLACK;
+    assert!(
+        beside < bound,
+        "{beside:?} under load; {idle:?} before, {alone:?} at the other daemon"
+    );
+}
+
+#[tokio::test]
+async fn a_full_bulk_lane_of_events_does_not_delay_the_urgent_one() {
+    let (busy, quiet) = (Road::open().await, Road::open().await);
+    let bulk = (0..3000).map(|n| event(&format!("b{n}"), &busy.crowd[n % CROWD], json!({})));
+    compare(&busy, &quiet, bulk).await;
+    let left = busy.house.vhost.depth("webpush.lane.bulk").await;
+    assert!(left > 0, "the bulk lane was full to the end");
+}
+
+#[tokio::test]
+async fn campaigns_in_the_bulk_lane_do_not_delay_the_urgent_one() {
+    let (busy, quiet) = (Road::open().await, Road::open().await);
+    let recipients: Vec<_> = busy
+        .crowd
+        .iter()
+        .map(|it| json!({ "subscription": it }))
+        .collect();
+    let bulk = (0..30).map(|n| json!({ "id": format!("c{n}"), "recipients": recipients }));
+    compare(&busy, &quiet, bulk).await;
+    let left = busy.house.vhost.depth("webpush.due.bulk").await;
+    assert!(left > 0, "the bulk lane was full to the end");
+}
+
+#[tokio::test]
+async fn one_lane_is_spread_over_several_queues_by_its_producers() {
+    const EVENTS: usize = 400;
+    let shards = ["bulk-1", "bulk-2", "bulk-3", "bulk-4"];
+    let sections = shards.map(|shard| format!("lanes.{shard} = {{}}"));
+    let more = format!("delay.bands = ['50ms', '1s']\n{}", sections.join("\n"));
+    let mut house = House::open(&more).await;
+    house.daemon.stop().await;
+    let fine = house.subscribe(json!({}));
+    let again = json!([{ "status": 503, "times": 5 }, { "status": 201 }]);
+    let shaky = house.subscribe(again);
+    for n in 0..EVENTS {
+        let to = if n < 40 { &shaky } else { &fine };
+        let key = format!("shop.{}", shards[n % shards.len()]);
+        let body = event(&format!("e{n}"), to, json!({})).to_string();
+        let vhost = &house.vhost;
+        vhost.publish("webpush.events", &key, body.as_bytes()).await;
+    }
+    for shard in shards {
+        let depth = house.vhost.depth(&format!("webpush.lane.{shard}")).await;
+        assert_eq!(depth, 100, "{shard}");
+    }
+    assert_eq!(house.vhost.depth("webpush.lane.default").await, 0);
+
+    // The permissions of a user who declares nothing need no change for new lanes.
+    let url = house.vhost.url_of(RUNNER, house.vhost.port());
+    let passive = format!("{more}\nbroker.declare = 'passive'");
+    house.daemon = Daemon::new(&url, &house.sandbox, &passive);
+    house.daemon.start().await;
+    let results = house.gather(EVENTS, is_delivery).await;
+    assert!(results.iter().all(|it| it["outcome"] == "accepted"));
+    house.settled().await;
+    assert_eq!(house.outcomes().len(), EVENTS);
+    assert_eq!(house.results.len(), EVENTS, "each once");
+}

@@ -1,0 +1,150 @@
+//! Clocks that disagree: a producer hours ahead or behind costs no message its life or its delay.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use jiff::Timestamp;
+use lapin::BasicProperties;
+use pushrider::clock::{Clock, SystemClock};
+use serde_json::{Value, json};
+
+use crate::support::house::{House, event};
+
+const HOUR: i64 = 3600;
+
+/// Writes the time that is so many seconds from now.
+fn at(seconds: i64) -> String {
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    let now = SystemClock.now().wall;
+    let moment = if seconds < 0 {
+        now - distance
+    } else {
+        now + distance
+    };
+    format!("{:.3}", Timestamp::try_from(moment).unwrap())
+}
+
+/// The AMQP timestamp of so many seconds from now.
+fn stamp(seconds: i64) -> u64 {
+    let now = SystemClock.now().wall;
+    let now = now.duration_since(UNIX_EPOCH).unwrap();
+    now.as_secs().checked_add_signed(seconds).unwrap()
+}
+
+/// What becomes of an event: its reason, the TTL that is sent, and a part of its warnings.
+type Fate = (
+    &'static str,
+    Option<std::ops::RangeInclusive<u64>>,
+    &'static str,
+);
+
+#[tokio::test]
+async fn a_producer_whose_clock_is_wrong_by_hours_is_served() {
+    let mut house = House::open("").await;
+    let sent = |ttl: u64| Some(ttl - 30..=ttl);
+    let ahead = "created_at_in_future";
+    let rows: [(&str, Value, Option<u64>, Fate); 12] = [
+        (
+            "created ahead",
+            json!({ "created_at": at(5 * HOUR) }),
+            None,
+            ("accepted", sent(86_400), ahead),
+        ),
+        (
+            "created ahead, now or never",
+            json!({ "created_at": at(5 * HOUR), "ttl": 0 }),
+            None,
+            ("accepted", Some(0..=0), ahead),
+        ),
+        (
+            "stamped ahead",
+            json!({ "ttl": 600 }),
+            Some(stamp(5 * HOUR)),
+            ("accepted", sent(600), ahead),
+        ),
+        (
+            "stamped in milliseconds",
+            json!({ "ttl": 600 }),
+            Some(stamp(0) * 1000),
+            ("accepted", sent(600), ahead),
+        ),
+        (
+            "stamped with nothing",
+            json!({ "ttl": 600 }),
+            Some(0),
+            ("accepted", sent(600), ""),
+        ),
+        (
+            "created behind",
+            json!({ "created_at": at(-5 * HOUR) }),
+            None,
+            ("accepted", sent(19 * 3600), ""),
+        ),
+        (
+            "created behind, short-lived",
+            json!({ "created_at": at(-5 * HOUR), "ttl": 600 }),
+            None,
+            ("ttl_elapsed", None, ""),
+        ),
+        (
+            "stamped behind, short-lived",
+            json!({ "ttl": 600 }),
+            Some(stamp(-5 * HOUR)),
+            ("ttl_elapsed", None, ""),
+        ),
+        (
+            "due hours ago",
+            json!({ "created_at": at(-6 * HOUR), "deliver_at": at(-HOUR), "ttl": 7200 }),
+            None,
+            ("accepted", sent(3600), ""),
+        ),
+        (
+            "due hours ago, of tomorrow",
+            json!({ "created_at": at(24 * HOUR), "deliver_at": at(-HOUR), "ttl": 600 }),
+            None,
+            ("accepted", sent(600), ahead),
+        ),
+        (
+            "expired hours ago",
+            json!({ "expires_at": at(-HOUR) }),
+            None,
+            ("expires_at_passed", None, ""),
+        ),
+        (
+            "expiring before it was created",
+            json!({ "created_at": at(5 * HOUR), "expires_at": at(HOUR) }),
+            None,
+            ("accepted", sent(3600), ahead),
+        ),
+    ];
+    for (id, more, timestamp, (reason, ttl, warning)) in rows {
+        let one = house.subscribe(json!({}));
+        let mut properties = BasicProperties::default();
+        if let Some(timestamp) = timestamp {
+            properties = properties.with_timestamp(timestamp);
+        }
+        let body = event(id, &one, more).to_string();
+        house
+            .vhost
+            .publish_with(
+                "webpush.events",
+                "shop.default",
+                body.as_bytes(),
+                properties,
+            )
+            .await;
+        let result = house.results_of(id, 1).await.remove(0);
+        assert_eq!(result["reason"], reason, "{id}: {result:#}");
+        let warnings = result["warnings"].to_string();
+        assert!(warnings.contains(warning), "{id}: {warnings}");
+        assert_eq!(warnings == "[]", warning.is_empty(), "{id}: {warnings}");
+        let messages = house.sandbox.messages(Some(&one.id));
+        let told = messages.first().map(|it| it.ttl.clone().unwrap());
+        let told: Option<u64> = told.map(|ttl| ttl.parse().unwrap());
+        let as_expected = match (told, &ttl) {
+            (Some(told), Some(ttl)) => ttl.contains(&told),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        assert!(as_expected, "{id}: TTL {told:?}, expected {ttl:?}");
+    }
+}
