@@ -13,6 +13,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use crate::gate::Why;
 use crate::origin::Service;
 use crate::outcome::{Meaning, Outcome, Reason, Waiting};
 use crate::wire::Kind;
@@ -35,6 +36,7 @@ pub struct Metrics {
     admission_wait: HistogramVec,
     requests_in_flight: IntGaugeVec,
     retries: IntCounterVec,
+    deferrals: IntCounterVec,
     gate_origins: IntGauge,
     breakers_open: IntGauge,
     breaker_transitions: IntCounterVec,
@@ -105,6 +107,12 @@ impl Metrics {
                 "retries_total",
                 "Recipients sent to wait in the broker.",
                 &["reason"],
+            )?,
+            deferrals: counters(
+                &registry,
+                "deferrals_total",
+                "Recipients that were not admitted, by why; no attempt was used up.",
+                &["push_service", "why"],
             )?,
             gate_origins: gauge(
                 &registry,
@@ -186,6 +194,9 @@ impl Metrics {
             }
             self.admission_wait.with_label_values(&[service]);
             self.requests_in_flight.with_label_values(&[service]);
+            for why in Why::ALL {
+                self.deferrals.with_label_values(&[service, why.name()]);
+            }
             for to in BreakerState::ALL {
                 self.breaker_transitions
                     .with_label_values(&[service, to.name()]);
@@ -245,6 +256,13 @@ impl Metrics {
     /// Counts a recipient that is sent to wait.
     pub fn recipient_waits(&self, waiting: Waiting) {
         self.retries.with_label_values(&[waiting.name()]).inc();
+    }
+
+    /// Counts a recipient that is not admitted.
+    pub fn deferred(&self, service: Service, why: Why) {
+        self.deferrals
+            .with_label_values(&[service.name(), why.name()])
+            .inc();
     }
 
     /// Records one exchange with a push service.
@@ -354,6 +372,7 @@ mod tests {
         metrics.recipient_waits(Waiting::Retry(Reason::Throttled));
         metrics.exchange(Service::Other, Meaning::Retryable, Duration::from_secs(1));
         metrics.published(Kind::Chunk, Confirmed::Lost, Duration::ZERO);
+        metrics.deferred(Service::Fcm, Why::Rate);
         metrics.breaker_turned(Service::Apple, BreakerState::HalfOpen);
         let after = metrics.render().unwrap();
         assert_eq!(after.lines().count(), before.lines().count());

@@ -35,7 +35,10 @@ impl<T: Transport> Pipeline<T> {
                 self.gate_changed(endpoint, permit.change());
                 Ok(permit)
             }
-            Admission::Deferred(deferral) => Err(self.defer(deferral, terms, passage, now.wall)),
+            Admission::Deferred(deferral) => {
+                self.metrics.deferred(endpoint.service(), deferral.why);
+                Err(self.defer(deferral, terms, passage, now.wall))
+            }
         }
     }
 

@@ -68,10 +68,12 @@ impl<T: Transport> Pipeline<T> {
             self.report(endpoint, permit, &exchange.verdict);
         }
         let mut record = match exchange {
-            Ok(exchange) => match self.decide(exchange, requests, terms, passage) {
-                Fate::Settled(record) => record,
-                other @ (Fate::Waits(_) | Fate::Broken) => return other,
-            },
+            Ok(exchange) => {
+                match self.decide(endpoint.service(), exchange, requests, terms, passage) {
+                    Fate::Settled(record) => record,
+                    other @ (Fate::Waits(_) | Fate::Broken) => return other,
+                }
+            }
             Err(fault) => {
                 let now = self.clock.now().wall;
                 Box::new(Record::unsent(
@@ -111,7 +113,7 @@ impl<T: Transport> Pipeline<T> {
             service: endpoint.service(),
             listed: endpoint.listed(),
             last_status: passage.last_status,
-            retry_after_cap: self.settings.retry.retry_after_cap,
+            retry_after_cap: self.settings.retry.of(endpoint.service()).retry_after_cap,
         };
         let verdict = classify::classify(&attempt, context, now.wall);
         let elapsed = now.mono.saturating_duration_since(sent.mono);

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::gate::{Deferral, Why};
+use crate::gate::Deferral;
+use crate::origin::Service;
 use crate::outcome::{Reason, Record, Verdict, Waiting};
 use crate::plan::Terms;
 use crate::push_service::Transport;
@@ -47,6 +48,7 @@ impl<T: Transport> Pipeline<T> {
     /// Turns an exchange into the recipient's end, or into a wait.
     pub(super) fn decide(
         &self,
+        service: Service,
         exchange: Exchange,
         requests: u32,
         terms: &Terms,
@@ -62,11 +64,12 @@ impl<T: Transport> Pipeline<T> {
         let attempts = passage.attempts + 1;
         let settled_at = self.clock.now().wall;
         let lifetime = lifetime(terms, settled_at);
-        match self
-            .settings
-            .retry
-            .decide(&verdict, attempts, lifetime, self.jitter.draw())
-        {
+        match self.settings.retry.of(service).decide(
+            &verdict,
+            attempts,
+            lifetime,
+            self.jitter.draw(),
+        ) {
             Decision::Again(after) => Fate::Waits(Wait {
                 waiting: Waiting::Retry(verdict.reason),
                 after,
@@ -101,13 +104,7 @@ impl<T: Transport> Pipeline<T> {
         let lifetime = lifetime(terms, now);
         let after = deferral.delay(passage.pass, lifetime.left, self.jitter.draw());
         if after >= lifetime.left {
-            let detail = match deferral.why {
-                Why::Busy => "its time ran out while it waited for room to send",
-                Why::BreakerOpen => {
-                    "its time runs out before the push service, which is down, is tried again"
-                }
-                Why::Paused => "its time runs out in the pause that the push service asked for",
-            };
+            let detail = deferral.why.outlasts();
             return Fate::settled(Record::unsent(lifetime.ends_as, now, detail));
         }
         Fate::Waits(Wait {

@@ -65,8 +65,8 @@ fn the_sample_uncommented_is_the_default() {
 #[test]
 fn the_sample_shows_every_key() {
     // Serialising to JSON shows keys without a value too, which TOML cannot.
-    let sections =
-        json!({ "lanes": { "default": {} }, "apps": { "shop": {} }, "keys": { "main": {} } });
+    let sections = json!({ "lanes": { "default": {} }, "apps": { "shop": {} }, "keys": { "main": {} },
+        "retry": { "services": { "other": {} } } });
     let file: File = serde_json::from_value(sections).unwrap();
     let expected = keys_of(&serde_json::to_value(file).unwrap());
     let sample: Value = toml::from_str(&uncommented(true)).unwrap();

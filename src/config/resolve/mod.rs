@@ -6,6 +6,7 @@
 mod apps;
 mod broker;
 mod keys;
+mod retry;
 mod secret;
 mod sending;
 
