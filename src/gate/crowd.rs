@@ -2,8 +2,10 @@
 //!
 //! Each of them keeps a part of the prefetch window from the other origins. While places come back
 //! quickly that is cheaper than the broker; when they do not, it is how one service's trouble becomes
-//! everybody's. So how many may wait is felt out as the places are: who waits in vain halves it, who
-//! waits and gets a place raises it by a little. Who finds the crowd full goes to the broker at once.
+//! everybody's. So few may wait at first, and more as they get places: an origin that is always busy
+//! has its crowd, one that stalls out of the blue has none. Who waits in vain leaves room for half as many as got a place meanwhile, which
+//! is how many would have waited for half as long; who waits and gets one adds a little. Who finds
+//! the crowd full goes to the broker at once.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +21,8 @@ pub(super) struct Crowd(Mutex<Size>);
 struct Size {
     waiting: usize,
     limiter: Limiter,
+    /// How many have got a place so far.
+    served: usize,
 }
 
 /// One who waits, until it is dropped.
@@ -26,14 +30,16 @@ struct Size {
 pub(super) struct Waiting<'a> {
     crowd: &'a Crowd,
     since: Instant,
+    served_before: usize,
 }
 
 impl Crowd {
-    /// Lets so many wait until somebody does so in vain.
-    pub(super) fn new(most: usize) -> Self {
+    /// Lets `start` wait at first, and never more than `most`.
+    pub(super) fn new(start: usize, most: usize) -> Self {
         Self(Mutex::new(Size {
             waiting: 0,
-            limiter: Limiter::new(most, most),
+            limiter: Limiter::new(start, most),
+            served: 0,
         }))
     }
 
@@ -44,7 +50,11 @@ impl Crowd {
             return None;
         }
         size.waiting += 1;
-        Some(Waiting { crowd: self, since })
+        Some(Waiting {
+            crowd: self,
+            since,
+            served_before: size.served,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Size> {
@@ -57,12 +67,15 @@ impl Waiting<'_> {
     pub(super) fn succeeded(self) {
         let mut size = self.crowd.lock();
         let waiting = size.waiting;
+        size.served += 1;
         size.limiter.succeeded(waiting);
     }
 
     /// Says that it waited in vain, until `now`.
     pub(super) fn gave_up(self, now: Instant) {
-        self.crowd.lock().limiter.overloaded(self.since, now);
+        let mut size = self.crowd.lock();
+        let served = size.served - self.served_before;
+        size.limiter.bears(served / 2, self.since, now);
     }
 }
 
@@ -89,22 +102,23 @@ mod tests {
     }
 
     #[test]
-    fn waiting_in_vain_halves_the_crowd_once_for_all_who_did_so_together() {
-        let (crowd, mut now) = (Crowd::new(100), SystemClock.now().mono);
-        for size in [100, 50, 25, 12, 6, 3, 1, 1] {
-            let waiting: Vec<_> = std::iter::from_fn(|| crowd.join(now)).collect();
-            assert_eq!(waiting.len(), size);
-            now += SECOND;
-            waiting.into_iter().for_each(|one| one.gave_up(now));
-            now += SECOND;
+    fn who_waits_in_vain_leaves_room_for_half_of_those_who_did_not() {
+        for (served, left) in [(0, 1), (1, 1), (9, 4), (60, 30), (600, 100)] {
+            let (crowd, now) = (Crowd::new(100, 100), SystemClock.now().mono);
+            let in_vain: Vec<_> = (0..50).map(|_| crowd.join(now).unwrap()).collect();
+            (0..served).for_each(|_| crowd.join(now).unwrap().succeeded());
+            let later = now + SECOND;
+            in_vain.into_iter().for_each(|one| one.gave_up(later));
+            assert_eq!(room(&crowd, later), left, "{served} served");
         }
     }
 
     #[test]
     fn the_crowd_grows_again_with_those_who_get_a_place() {
-        let (crowd, now) = (Crowd::new(100), SystemClock.now().mono);
+        let (crowd, now) = (Crowd::new(100, 100), SystemClock.now().mono);
         crowd.join(now).unwrap().gave_up(now + SECOND);
-        for _ in 0..20 {
+        assert_eq!(room(&crowd, now), 1);
+        for _ in 0..100 {
             let waiting: Vec<_> = std::iter::from_fn(|| crowd.join(now)).collect();
             waiting.into_iter().for_each(Waiting::succeeded);
         }
@@ -113,7 +127,7 @@ mod tests {
 
     #[test]
     fn who_is_gone_has_told_nothing() {
-        let (crowd, now) = (Crowd::new(2), SystemClock.now().mono);
+        let (crowd, now) = (Crowd::new(2, 2), SystemClock.now().mono);
         drop((crowd.join(now), crowd.join(now)));
         assert_eq!(room(&crowd, now), 2);
     }

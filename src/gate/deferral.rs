@@ -31,20 +31,6 @@ pub enum Why {
 }
 
 impl Why {
-    /// Every cause, in the order of the metrics.
-    pub const ALL: [Self; 4] = [Self::Busy, Self::BreakerOpen, Self::Paused, Self::Rate];
-
-    /// Returns the word of logs and metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Busy => "busy",
-            Self::BreakerOpen => "breaker_open",
-            Self::Paused => "paused",
-            Self::Rate => "rate",
-        }
-    }
-
     /// Says what became of a recipient whose time does not last until it is admitted.
     #[must_use]
     pub fn outlasts(self) -> &'static str {

@@ -64,11 +64,20 @@ impl Limiter {
 
     /// Takes a throttle or time-out of a request that began at `since`.
     pub(super) fn overloaded(&mut self, since: Instant, now: Instant) {
+        self.cut(self.limit / 2.0, since, now);
+    }
+
+    /// Takes that no more than `borne` were borne at once, as was seen from `since` on.
+    pub(super) fn bears(&mut self, borne: usize, since: Instant, now: Instant) {
+        self.cut(as_limit(borne).min(self.limit), since, now);
+    }
+
+    fn cut(&mut self, to: f64, since: Instant, now: Instant) {
         if self.cut_at.is_some_and(|cut_at| since <= cut_at) {
             return;
         }
         self.cut_at = Some(now);
-        self.limit = (self.limit / 2.0).max(1.0);
+        self.limit = to.max(1.0);
         self.known_good = self.limit;
     }
 

@@ -255,7 +255,7 @@ impl Gates {
             let start = if listed.0 { most } else { STRANGER_START };
             let begins = Beginning {
                 limiter: Limiter::new(start, most),
-                crowd: self.settings.in_flight,
+                crowd: (most.div_ceil(2), self.settings.in_flight),
                 breaker: self.settings.breaker,
             };
             OriginGate::new(begins, Arc::clone(&self.tripped), now)

@@ -53,8 +53,8 @@ struct State {
 pub(super) struct Beginning {
     /// How many requests may be under way.
     pub(super) limiter: Limiter,
-    /// How many may wait for a place.
-    pub(super) crowd: usize,
+    /// How many may wait for a place at first, and at most.
+    pub(super) crowd: (usize, usize),
     pub(super) breaker: breaker::Settings,
 }
 
@@ -63,7 +63,7 @@ impl OriginGate {
         let places = begins.limiter.limit();
         Self {
             places: Arc::new(Semaphore::new(places)),
-            crowd: Crowd::new(begins.crowd),
+            crowd: Crowd::new(begins.crowd.0, begins.crowd.1),
             state: Mutex::new(State {
                 limiter: begins.limiter,
                 places,

@@ -13,12 +13,11 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::gate::Why;
 use crate::origin::Service;
 use crate::outcome::{Meaning, Outcome, Reason, Waiting};
 use crate::wire::Kind;
 
-pub use self::labels::{BreakerState, Confirmed, Role};
+pub use self::labels::{BreakerState, Confirmed, Deferred, Role};
 
 use self::register::{
     AGE_BUCKETS, EXCHANGE_BUCKETS, counter, counters, gauge, gauges, histogram, histograms,
@@ -194,7 +193,7 @@ impl Metrics {
             }
             self.admission_wait.with_label_values(&[service]);
             self.requests_in_flight.with_label_values(&[service]);
-            for why in Why::ALL {
+            for why in Deferred::ALL {
                 self.deferrals.with_label_values(&[service, why.name()]);
             }
             for to in BreakerState::ALL {
@@ -259,7 +258,7 @@ impl Metrics {
     }
 
     /// Counts a recipient that is not admitted.
-    pub fn deferred(&self, service: Service, why: Why) {
+    pub fn deferred(&self, service: Service, why: Deferred) {
         self.deferrals
             .with_label_values(&[service.name(), why.name()])
             .inc();
@@ -372,7 +371,7 @@ mod tests {
         metrics.recipient_waits(Waiting::Retry(Reason::Throttled));
         metrics.exchange(Service::Other, Meaning::Retryable, Duration::from_secs(1));
         metrics.published(Kind::Chunk, Confirmed::Lost, Duration::ZERO);
-        metrics.deferred(Service::Fcm, Why::Rate);
+        metrics.deferred(Service::Fcm, Deferred::Rate);
         metrics.breaker_turned(Service::Apple, BreakerState::HalfOpen);
         let after = metrics.render().unwrap();
         assert_eq!(after.lines().count(), before.lines().count());

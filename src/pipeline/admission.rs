@@ -2,9 +2,9 @@
 
 use tracing::info;
 
-use crate::gate::{Admission, Change, Permit};
+use crate::gate::{Admission, Change, Permit, Why};
 use crate::message::Name;
-use crate::metrics::BreakerState;
+use crate::metrics::{BreakerState, Deferred};
 use crate::outcome::Verdict;
 use crate::plan::Terms;
 use crate::push_service::Transport;
@@ -36,7 +36,8 @@ impl<T: Transport> Pipeline<T> {
                 Ok(permit)
             }
             Admission::Deferred(deferral) => {
-                self.metrics.deferred(endpoint.service(), deferral.why);
+                self.metrics
+                    .deferred(endpoint.service(), deferred(deferral.why));
                 Err(self.defer(deferral, terms, passage, now.wall))
             }
         }
@@ -71,5 +72,14 @@ impl<T: Transport> Pipeline<T> {
                 info!(%origin, push_service, scope = scope.name(), ?wait, "paused");
             }
         }
+    }
+}
+
+fn deferred(why: Why) -> Deferred {
+    match why {
+        Why::Busy => Deferred::Busy,
+        Why::BreakerOpen => Deferred::BreakerOpen,
+        Why::Paused => Deferred::Paused,
+        Why::Rate => Deferred::Rate,
     }
 }

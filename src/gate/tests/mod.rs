@@ -10,6 +10,7 @@ mod leaving_alone;
 mod places;
 mod rates;
 mod remembering;
+mod starving;
 
 const SECOND: Duration = Duration::from_secs(1);
 
