@@ -4,7 +4,7 @@
 //! quickly that is cheaper than the broker; when they do not, it is how one service's trouble becomes
 //! everybody's. So few may wait at first, and more as they get places: an origin that is always busy
 //! has its crowd, one that stalls out of the blue has none. Who waits in vain leaves room for half as many as got a place meanwhile, which
-//! is how many would have waited for half as long; who waits and gets one adds a little. Who finds
+//! is how many would have waited for half as long; who waits and gets one adds one. Who finds
 //! the crowd full goes to the broker at once.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -41,6 +41,12 @@ impl Crowd {
             limiter: Limiter::new(start, most),
             served: 0,
         }))
+    }
+
+    /// Lets everybody wait: the origin was down and is well again, so what waited for it comes, and
+    /// places come back quickly.
+    pub(super) fn let_go(&self) {
+        self.lock().limiter.let_go();
     }
 
     /// Joins at `since`, unless the crowd is full.
@@ -118,11 +124,17 @@ mod tests {
         let (crowd, now) = (Crowd::new(100, 100), SystemClock.now().mono);
         crowd.join(now).unwrap().gave_up(now + SECOND);
         assert_eq!(room(&crowd, now), 1);
-        for _ in 0..100 {
+        for _ in 0..20 {
             let waiting: Vec<_> = std::iter::from_fn(|| crowd.join(now)).collect();
             waiting.into_iter().for_each(Waiting::succeeded);
         }
-        assert!(room(&crowd, now) > 80);
+        assert_eq!(room(&crowd, now), 100);
+        crowd
+            .join(now + SECOND * 2)
+            .unwrap()
+            .gave_up(now + SECOND * 3);
+        crowd.let_go();
+        assert_eq!(room(&crowd, now), 100, "it is well again");
     }
 
     #[test]

@@ -64,21 +64,29 @@ impl Limiter {
 
     /// Takes a throttle or time-out of a request that began at `since`.
     pub(super) fn overloaded(&mut self, since: Instant, now: Instant) {
-        self.cut(self.limit / 2.0, since, now);
+        if self.cut(self.limit / 2.0, since, now) {
+            self.known_good = self.limit;
+        }
     }
 
-    /// Takes that no more than `borne` were borne at once, as was seen from `since` on.
+    /// Takes that no more than `borne` were borne at once, as was seen from `since` on. That may
+    /// change soon, so growth stays quick.
     pub(super) fn bears(&mut self, borne: usize, since: Instant, now: Instant) {
         self.cut(as_limit(borne).min(self.limit), since, now);
     }
 
-    fn cut(&mut self, to: f64, since: Instant, now: Instant) {
+    /// Takes that nothing stands in the way any more.
+    pub(super) fn let_go(&mut self) {
+        self.limit = self.most;
+    }
+
+    fn cut(&mut self, to: f64, since: Instant, now: Instant) -> bool {
         if self.cut_at.is_some_and(|cut_at| since <= cut_at) {
-            return;
+            return false;
         }
         self.cut_at = Some(now);
         self.limit = to.max(1.0);
-        self.known_good = self.limit;
+        true
     }
 
     /// Takes that the origin is down: it will be met with a few requests first, and half of what it

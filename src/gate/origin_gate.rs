@@ -149,6 +149,7 @@ impl OriginGate {
                 Some(Change::Opened(wait))
             }
             Some(Turn::Closed) => {
+                self.crowd.let_go();
                 self.tripped.fetch_sub(1, Ordering::Relaxed);
                 Some(Change::Closed)
             }

@@ -180,7 +180,10 @@ impl Street {
         took
     }
 
-    /// Asserts that what waited came spread: no tenth of a second brought half of it.
+    /// Asserts that what waited came spread: no tenth of a second brought three quarters of it.
+    ///
+    /// Few bands make lumps of what is spread; how few requests are under way at first is tested in
+    /// virtual time.
     fn assert_no_storm(&self) {
         let messages = self.house.sandbox.messages(None);
         let of_sick = |it: &&Arc<Message>| *it.subscription != *self.well.id;
@@ -194,7 +197,7 @@ impl Street {
             *tenths.entry(at.unwrap().as_millis() / 100).or_default() += 1;
         }
         println!("by tenths of a second: {:?}", tenths.values());
-        assert!(tenths.values().all(|&n| n <= BACKLOG / 2), "{tenths:?}");
+        assert!(tenths.values().all(|&n| n <= BACKLOG * 3 / 4), "{tenths:?}");
     }
 
     /// Publishes the events of the sick service and waits until the daemon has met them.
