@@ -4,12 +4,17 @@
 //! upper half so that what failed together does not come back together; never sooner than the push
 //! service asked for. The wait happens in the broker. There is an end: a number of attempts, and
 //! the message's own lifetime, which no wait may outlast: a message that could only be sent after
-//! its deadline is given up now, while somebody may still care.
+//! its deadline is given up now, while somebody may still care. How often and how long is the same
+//! for all push services, unless an operator says otherwise for a family of them.
+//!
+//! What was told the same `Retry-After` comes back at the same time. The origin is paused for that
+//! long as well, and is met with a few requests first: the gate spreads what the wait does not.
 //!
 //! A message with `ttl: 0` means now or never: it gets one quick second attempt.
 
 use std::time::Duration;
 
+use crate::origin::Service;
 use crate::outcome::{Meaning, Reason, Verdict};
 
 /// How often and how late a failed attempt is repeated.
@@ -23,6 +28,13 @@ pub struct Policy {
     pub cap: Duration,
     /// The longest wait that a push service may ask for.
     pub retry_after_cap: Duration,
+}
+
+/// A policy for every family of push services.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policies {
+    general: Policy,
+    own: Vec<(Service, Policy)>,
 }
 
 /// What follows an attempt.
@@ -47,6 +59,27 @@ pub struct Lifetime {
 
 /// The wait before the one quick attempt that `ttl: 0` allows.
 const QUICK: Duration = Duration::from_secs(1);
+
+impl Policies {
+    /// Has a general policy, and those of the families that have their own.
+    #[must_use]
+    pub fn new(general: Policy, own: Vec<(Service, Policy)>) -> Self {
+        Self { general, own }
+    }
+
+    /// Returns the policy of a family.
+    #[must_use]
+    pub fn of(&self, service: Service) -> &Policy {
+        let own = self.own.iter().find(|(family, _)| *family == service);
+        own.map_or(&self.general, |(_, policy)| policy)
+    }
+}
+
+impl From<Policy> for Policies {
+    fn from(general: Policy) -> Self {
+        Self::new(general, Vec::new())
+    }
+}
 
 impl Policy {
     /// Decides what follows the `attempt`th attempt (the first is 1).
@@ -140,6 +173,38 @@ mod tests {
         assert_eq!(
             POLICY.decide(&trouble(None), 10, left(1 << 30), 1.0),
             Decision::Final(Reason::ServiceUnavailable)
+        );
+    }
+
+    #[test]
+    fn a_family_has_its_own_policy_or_the_general_one() {
+        let own = Policy {
+            max_attempts: 3,
+            base: seconds(60),
+            ..POLICY
+        };
+        let policies = Policies::new(POLICY, vec![(Service::Apple, own)]);
+        for service in Service::ALL {
+            let policy = policies.of(service);
+            let (wait, last) = match service {
+                Service::Apple => (60, 3),
+                Service::Fcm
+                | Service::Mozilla
+                | Service::Wns
+                | Service::Ntfy
+                | Service::NextPush
+                | Service::Other => (5, 10),
+            };
+            let decide = |attempt| policy.decide(&trouble(None), attempt, left(1 << 30), 1.0);
+            assert_eq!(decide(1), Decision::Again(seconds(wait)), "{service:?}");
+            let end = Decision::Final(Reason::ServiceUnavailable);
+            assert_eq!(decide(last), end, "{service:?}");
+            assert_ne!(decide(last - 1), end, "{service:?}");
+        }
+        assert!(
+            Service::ALL
+                .iter()
+                .all(|it| *Policies::from(POLICY).of(*it) == POLICY)
         );
     }
 

@@ -489,7 +489,7 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
     let config = place
         .load(&text, &variables, &[("retry.cap", "4m")])
         .unwrap();
-    let retry = config.daemon.retry;
+    let retry = config.daemon.retry.of(Service::Fcm);
     assert_eq!(retry.max_attempts, 2);
     assert_eq!([retry.base, retry.cap], [3, 240].map(Duration::from_secs));
     let printed = place.shorten(&config.effective.to_string());
@@ -503,6 +503,44 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
             printed.lines().any(|printed| printed == line),
             "{line}\n{printed}"
         );
+    }
+}
+
+#[test]
+fn a_family_of_push_services_has_what_it_says_and_else_what_all_have() {
+    let place = Place::new();
+    let text = good("[retry]\nbase = \"2s\"\n[retry.services.ntfy]\nmax_attempts = 3");
+    let variables = [("PUSHRIDER_RETRY__SERVICES__NTFY__CAP", "1h")];
+    let config = place.load(&text, &variables, &[]).unwrap();
+    let retry = config.daemon.retry;
+    for (service, attempts, cap) in [(Service::Ntfy, 3, 3600), (Service::Other, 10, 600)] {
+        let policy = retry.of(service);
+        assert_eq!(policy.max_attempts, attempts);
+        assert_eq!([policy.base, policy.cap], [2, cap].map(Duration::from_secs));
+    }
+    for (text, expected) in [
+        (
+            "[retry.services.ntfi]\ncap = \"1h\"",
+            "retry.services.ntfi: no such family of push services; did you mean ntfy? (FILE)",
+        ),
+        (
+            "[retry.services.fcm]\nbase = \"1h\"",
+            "retry.services.fcm.base: must be at most retry.cap (\"10m\"), got \"1h\" (FILE)",
+        ),
+        (
+            "[retry.services.fcm]\nbase = \"1h\"\ncap = \"1m\"",
+            "retry.services.fcm.base: must be at most retry.services.fcm.cap (\"1m\"), got \"1h\" (FILE)",
+        ),
+        (
+            "[retry.services.fcm]\ncap = \"1s\"",
+            "retry.services.fcm.cap: must be at least retry.base (\"5s\"), got \"1s\" (FILE)",
+        ),
+        (
+            "[retry.services.fcm]\ntries = 3",
+            "retry.services.fcm.tries: no such key; there are max_attempts, base, cap, retry_after_cap (FILE)",
+        ),
+    ] {
+        assert_eq!(place.problems(&good(text), &[], &[]), [expected]);
     }
 }
 

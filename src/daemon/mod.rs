@@ -51,8 +51,8 @@ pub struct Settings {
     pub replace_duplicates: bool,
     /// Permits.
     pub gate: gate::Settings,
-    /// Retries.
-    pub retry: retry::Policy,
+    /// Retries, by the family of the push service.
+    pub retry: retry::Policies,
     /// The applications and their keys.
     pub apps: Apps,
     /// The largest event, in bytes.
@@ -181,7 +181,7 @@ fn pipeline_of(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Pipeline<C
             horizon: settings.schedule_limit,
         },
         guard: Arc::clone(&settings.push_service.guard),
-        retry: settings.retry,
+        retry: settings.retry.clone(),
         push_timeout: settings.push_timeout,
         replace_duplicates: settings.replace_duplicates,
     };

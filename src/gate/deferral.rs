@@ -3,6 +3,7 @@
 //! Who is deferred comes back no earlier than the gate may open, and not all at once: the wait is
 //! spread over as long again, and over twice as much with every pass, so that a service that
 //! recovers meets a stream and the broker no storm of copies. Spreading alone ends nobody's life.
+//! Who waits for a turn at a rate has a place in a line: that is spread enough.
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use std::time::Duration;
 pub struct Deferral {
     /// Why.
     pub why: Why,
-    /// How long nobody will be admitted; nothing where only room is wanting.
+    /// How long nobody will be admitted, or until this one's turn; nothing where only room is
+    /// wanting.
     pub left: Duration,
 }
 
@@ -22,8 +24,25 @@ pub enum Why {
     Busy,
     /// The origin's breaker is open.
     BreakerOpen,
-    /// The origin, or the key at the origin, is paused.
+    /// The push service asked the origin, or the key at the origin, to pause.
     Paused,
+    /// The rate of the key at the origin is used up.
+    Rate,
+}
+
+impl Why {
+    /// Says what became of a recipient whose time does not last until it is admitted.
+    #[must_use]
+    pub fn outlasts(self) -> &'static str {
+        match self {
+            Self::Busy => "its time ran out while it waited for room to send",
+            Self::BreakerOpen => {
+                "its time runs out before the push service, which is down, is tried again"
+            }
+            Self::Paused => "its time runs out in the pause that the push service asked for",
+            Self::Rate => "its time runs out before its turn at the rate that is configured",
+        }
+    }
 }
 
 /// The shortest wait of a recipient that found no room, and the shortest spread.
@@ -43,6 +62,9 @@ impl Deferral {
         let step = STEP.saturating_mul(1 << passes.min(DOUBLINGS));
         if self.left.is_zero() {
             return step.mul_f64(0.5 + jitter);
+        }
+        if self.why == Why::Rate {
+            return self.left;
         }
         let bearable = life.saturating_sub(self.left) / 2;
         let spread = self.left.min(SPREAD_CAP).max(step).min(bearable);
@@ -73,6 +95,18 @@ mod tests {
             let delay = |jitter| deferral.delay(passes, Duration::MAX, jitter);
             let delays = [0.0, 1.0].map(|jitter| delay(jitter).as_millis());
             assert_eq!(delays, [soonest, latest], "{left} ms, {passes} passes");
+        }
+    }
+
+    #[test]
+    fn a_place_in_a_line_is_kept_to_the_letter() {
+        let deferral = Deferral {
+            why: Why::Rate,
+            left: Duration::from_secs(7),
+        };
+        for (passes, life) in [(0, 60), (9, 60), (0, 7)] {
+            let told = deferral.delay(passes, Duration::from_secs(life), 1.0);
+            assert_eq!(told.as_secs(), 7, "{passes} passes, {life} s left");
         }
     }
 

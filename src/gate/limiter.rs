@@ -3,9 +3,9 @@
 //! What a push service bears is not known, and changes. So the limit feels its way: every success
 //! that made use of it raises it by a little, a throttle or a time-out halves it. What was under way
 //! together fails together and counts once, or one bad second would bring the limit from hundreds
-//! to one. Until it has been halved for the first time, and below the half it was brought to by an
-//! open breaker, the limit grows by one with every success, which doubles it in one round trip:
-//! a stranger starts small, and is soon as fast as it can be.
+//! to one. Until it has been halved for the first time, and below what was borne before an open
+//! breaker or a pause, the limit grows by one with every success, which doubles it in one round
+//! trip: a stranger starts small, and is soon as fast as it can be.
 
 use tokio::time::Instant;
 
@@ -23,7 +23,7 @@ pub(super) struct Limiter {
 /// leaves room for hundreds at once.
 const GROWTH: f64 = 0.1;
 
-/// The most that an origin is met with again after its breaker was open.
+/// The most that an origin is met with again after it was left alone.
 const AFRESH: f64 = 4.0;
 
 impl Limiter {
@@ -64,21 +64,50 @@ impl Limiter {
 
     /// Takes a throttle or time-out of a request that began at `since`.
     pub(super) fn overloaded(&mut self, since: Instant, now: Instant) {
-        if self.cut_at.is_some_and(|cut_at| since <= cut_at) {
-            return;
+        if self.cut(self.limit / 2.0, since, now) {
+            self.known_good = self.limit;
         }
-        self.cut_at = Some(now);
-        self.limit = (self.limit / 2.0).max(1.0);
-        self.known_good = self.limit;
     }
 
-    /// Takes that the origin is left alone, and will be met with a few requests first.
-    pub(super) fn restart(&mut self, now: Instant) {
+    /// Takes that no more than `borne` were borne at once, as was seen from `since` on. That may
+    /// change soon, so growth stays quick.
+    pub(super) fn bears(&mut self, borne: usize, since: Instant, now: Instant) {
+        self.cut(as_limit(borne).min(self.limit), since, now);
+    }
+
+    /// Takes that nothing stands in the way any more.
+    pub(super) fn let_go(&mut self) {
+        self.limit = self.most;
+    }
+
+    fn cut(&mut self, to: f64, since: Instant, now: Instant) -> bool {
+        if self.cut_at.is_some_and(|cut_at| since <= cut_at) {
+            return false;
+        }
         self.cut_at = Some(now);
+        self.limit = to.max(1.0);
+        true
+    }
+
+    /// Takes that the origin is down: it will be met with a few requests first, and half of what it
+    /// has borne.
+    pub(super) fn down(&mut self, now: Instant) {
         if self.limit > AFRESH {
             self.known_good = self.known_good.min((self.limit / 2.0).max(AFRESH));
-            self.limit = AFRESH;
         }
+        self.meet_afresh(now);
+    }
+
+    /// Takes that the origin asks for a pause: it will be met with a few requests first, and soon
+    /// with as many as it has borne.
+    pub(super) fn paused(&mut self, now: Instant) {
+        self.known_good = self.known_good.max(self.limit);
+        self.meet_afresh(now);
+    }
+
+    fn meet_afresh(&mut self, now: Instant) {
+        self.cut_at = Some(now);
+        self.limit = self.limit.min(AFRESH);
     }
 }
 
@@ -144,7 +173,7 @@ mod tests {
         let mut limiter = Limiter::new(200, 200);
         // Each probe that fails is one more trip; the half that was borne is remembered.
         for _ in 0..3 {
-            limiter.restart(SystemClock.now().mono);
+            limiter.down(SystemClock.now().mono);
             assert_eq!(limiter.limit(), 4);
         }
         (0..96).for_each(|_| limiter.succeeded(100));
@@ -153,12 +182,28 @@ mod tests {
         assert_eq!(limiter.limit(), 100);
     }
 
+    #[test]
+    fn after_a_pause_few_come_first_and_soon_as_many_as_before() {
+        let mut limiter = Limiter::new(200, 200);
+        let now = SystemClock.now().mono;
+        limiter.overloaded(now, now);
+        limiter.paused(now);
+        assert_eq!(limiter.limit(), 4);
+        (0..96).for_each(|_| limiter.succeeded(100));
+        assert_eq!(limiter.limit(), 100);
+        // A pause of one key says nothing against what the origin bears.
+        limiter.paused(now);
+        limiter.paused(now + STEP);
+        (0..96).for_each(|_| limiter.succeeded(100));
+        assert_eq!(limiter.limit(), 100);
+    }
+
     proptest! {
         #[test]
         fn it_stays_between_one_and_the_most(
             start in 0usize..500,
             most in 0usize..300,
-            steps in proptest::collection::vec(0u8..3, 0..500),
+            steps in proptest::collection::vec(0u8..4, 0..500),
         ) {
             let mut limiter = Limiter::new(start, most);
             let mut now = SystemClock.now().mono;
@@ -167,7 +212,8 @@ mod tests {
                 match step {
                     0 => limiter.succeeded(limiter.limit()),
                     1 => limiter.overloaded(now, now),
-                    _ => limiter.restart(now),
+                    2 => limiter.down(now),
+                    _ => limiter.paused(now),
                 }
                 prop_assert!((1..=most.max(1)).contains(&limiter.limit()));
             }

@@ -6,21 +6,28 @@
 //! whole or for the key that was throttled (`pause`). Origins outside the list of the large services
 //! are chosen by strangers: they start small and share at most half of the whole.
 //!
+//! Where an operator has set a rate, requests are spaced before they ask for a place (`rate`), so
+//! that who waits for its turn holds no place of the others.
+//!
 //! Who finds the gate shut, or gets no permit within about a second, does not wait here but in the
-//! broker (`deferral`): what waits in memory fills the prefetch window and starves the rest. Nor do
-//! lanes wait for each other: each has its turn (`places`).
+//! broker (`deferral`): what waits in memory fills the prefetch window and starves the rest. For the
+//! same reason only so many of a lane wait for one origin at a time (`crowd`). Nor do lanes wait for
+//! each other: each has its turn (`places`).
 //!
 //! A [`Permit`] frees its places when it is dropped: on success, panic and cancellation alike. One
 //! that is dropped without a report is an abandoned request: had it been a breaker's probe, the
 //! next request is.
 
 mod breaker;
+mod crowd;
 mod deferral;
+mod keys;
 mod limiter;
 mod origin_gate;
 mod pause;
 mod permit;
 mod places;
+mod rate;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -30,7 +37,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::message::Name;
 use crate::origin::{Listed, Origin};
@@ -39,9 +46,11 @@ use crate::outcome::Scope;
 pub use self::breaker::Settings as BreakerSettings;
 pub use self::deferral::{Deferral, Why};
 pub use self::permit::Permit;
+pub use self::rate::Rate;
 
+use self::crowd::Crowds;
 use self::limiter::Limiter;
-use self::origin_gate::OriginGate;
+use self::origin_gate::{Beginning, OriginGate};
 use self::places::{Place, Places};
 use self::table::Table;
 
@@ -54,6 +63,8 @@ pub struct Settings {
     pub per_origin: usize,
     /// How long a recipient waits for a permit before it is deferred to the broker.
     pub max_wait: Duration,
+    /// How many requests a second go to one origin with one key, if that is limited.
+    pub rate: Option<Rate>,
     /// When an origin is left alone.
     pub breaker: BreakerSettings,
 }
@@ -107,6 +118,12 @@ pub enum Change {
     Paused(Scope, Duration),
 }
 
+/// There is no room, for nobody knows how long.
+const BUSY: Admission = Admission::Deferred(Deferral {
+    why: Why::Busy,
+    left: Duration::ZERO,
+});
+
 /// The places besides the origin's own.
 struct Rest {
     _shared: Option<Place>,
@@ -149,22 +166,27 @@ impl Gates {
         now: Instant,
     ) -> Admission {
         let gate = self.gate(origin, listed, now);
-        let strangers = (!listed.0).then_some(&self.strangers);
-        if let Some((place, rest)) = self.take_at_once(&gate, strangers) {
-            return enter(gate, place, rest, key, now);
+        let Some(rate) = self.settings.rate else {
+            return self
+                .find_room(gate, listed, key, lane, now, self.settings.max_wait)
+                .await;
+        };
+        let patience = self.settings.max_wait;
+        let wait = match gate.take_turn(key, rate, patience, now) {
+            Ok(wait) => wait,
+            Err(deferral) => return Admission::Deferred(deferral),
+        };
+        if !wait.is_zero() {
+            sleep(wait).await;
         }
-        if let Some(deferral) = gate.shut(key, now) {
-            return Admission::Deferred(deferral);
+        let (room, since) = (Arc::clone(&gate), now + wait);
+        let admission = self
+            .find_room(room, listed, key, lane, since, patience - wait)
+            .await;
+        if let Admission::Deferred(_) = admission {
+            gate.give_turn_back(key, rate);
         }
-        match timeout(self.settings.max_wait, self.take(&gate, strangers, lane)).await {
-            // The gate may have been shut meanwhile. That `now` is a little old does no harm: it
-            // makes a pause seem longer by what was waited, never shorter.
-            Ok((place, rest)) => enter(gate, place, rest, key, now),
-            Err(_elapsed) => Admission::Deferred(Deferral {
-                why: Why::Busy,
-                left: Duration::ZERO,
-            }),
-        }
+        admission
     }
 
     /// Returns how many origins are remembered.
@@ -177,6 +199,41 @@ impl Gates {
     #[must_use]
     pub fn breakers_open(&self) -> usize {
         self.tripped.load(Ordering::Relaxed)
+    }
+
+    /// Finds room for one request, waiting for at most `patience`.
+    async fn find_room(
+        &self,
+        gate: Arc<OriginGate>,
+        listed: Listed,
+        key: &Name,
+        lane: &Name,
+        now: Instant,
+        patience: Duration,
+    ) -> Admission {
+        let strangers = (!listed.0).then_some(&self.strangers);
+        if let Some((place, rest)) = self.take_at_once(&gate, strangers) {
+            return enter(gate, place, rest, key, now);
+        }
+        if let Some(deferral) = gate.shut(key, now) {
+            return Admission::Deferred(deferral);
+        }
+        let crowd = gate.crowds.of(lane);
+        let Some(waiting) = crowd.join(now) else {
+            return BUSY;
+        };
+        match timeout(patience, self.take(&gate, strangers, lane)).await {
+            Ok((place, rest)) => {
+                waiting.succeeded();
+                // The gate may have been shut meanwhile. That `now` is a little old does no harm:
+                // it makes a pause seem longer by what was waited, never shorter.
+                enter(Arc::clone(&gate), place, rest, key, now)
+            }
+            Err(_elapsed) => {
+                waiting.gave_up(now + patience);
+                BUSY
+            }
+        }
     }
 
     /// Spares the timer when there is room, which is nearly always.
@@ -214,13 +271,12 @@ impl Gates {
         self.origins.gate(origin, now, || {
             let most = self.settings.per_origin;
             let start = if listed.0 { most } else { STRANGER_START };
-            let limiter = Limiter::new(start, most);
-            OriginGate::new(
-                limiter,
-                self.settings.breaker,
-                Arc::clone(&self.tripped),
-                now,
-            )
+            let begins = Beginning {
+                limiter: Limiter::new(start, most),
+                crowds: Crowds::new(most.div_ceil(2), self.settings.in_flight),
+                breaker: self.settings.breaker,
+            };
+            OriginGate::new(begins, Arc::clone(&self.tripped), now)
         })
     }
 }

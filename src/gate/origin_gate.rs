@@ -1,4 +1,4 @@
-//! The gate of one origin: its places, its breaker and its pauses.
+//! The gate of one origin: its places, its breaker, its pauses and rates.
 //!
 //! One short lock guards what is decided; the places have a lock of their own, so that who waits for
 //! one holds none.
@@ -15,15 +15,19 @@ use crate::outcome::{Meaning, Reason, Scope, Verdict};
 use super::Change;
 use super::breaker;
 use super::breaker::{Breaker, Ticket, Turn};
+use super::crowd::Crowds;
 use super::deferral::{Deferral, Why};
+use super::keys::Keys;
 use super::limiter::Limiter;
 use super::pause::Pause;
 use super::places::Places;
+use super::rate::Rate;
 
 /// The gate of one origin.
 #[derive(Debug)]
 pub(super) struct OriginGate {
     pub(super) places: Arc<Places>,
+    pub(super) crowds: Crowds,
     state: Mutex<State>,
     /// How many breakers are not closed, over all origins.
     tripped: Arc<AtomicUsize>,
@@ -35,30 +39,58 @@ struct State {
     in_flight: usize,
     breaker: Breaker,
     pause: Pause,
-    /// Pauses of single keys; there are as many as the configuration has keys.
-    keys: Vec<(Name, Pause)>,
+    keys: Keys,
     used_at: Instant,
 }
 
+/// What a gate begins with.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    /// How many requests may be under way.
+    pub(super) limiter: Limiter,
+    /// Those who wait for a place.
+    pub(super) crowds: Crowds,
+    pub(super) breaker: breaker::Settings,
+}
+
 impl OriginGate {
-    pub(super) fn new(
-        limiter: Limiter,
-        breaker: breaker::Settings,
-        tripped: Arc<AtomicUsize>,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(begins: Beginning, tripped: Arc<AtomicUsize>, now: Instant) -> Self {
         Self {
-            places: Places::new(limiter.limit()),
+            places: Places::new(begins.limiter.limit()),
+            crowds: begins.crowds,
             state: Mutex::new(State {
-                limiter,
+                limiter: begins.limiter,
                 in_flight: 0,
-                breaker: Breaker::new(breaker),
+                breaker: Breaker::new(begins.breaker),
                 pause: Pause::default(),
-                keys: Vec::new(),
+                keys: Keys::default(),
                 used_at: now,
             }),
             tripped,
         }
+    }
+
+    /// Takes a turn at the rate of a key, which may be `patience` off.
+    pub(super) fn take_turn(
+        &self,
+        key: &Name,
+        rate: Rate,
+        patience: Duration,
+        now: Instant,
+    ) -> Result<Duration, Deferral> {
+        let mut state = self.lock();
+        state.used_at = now;
+        if let Some(deferral) = state.shut(key, now) {
+            return Err(deferral);
+        }
+        let why = Why::Rate;
+        let taken = state.keys.of(key).bucket.take(rate, patience, now);
+        taken.map_err(|left| Deferral { why, left })
+    }
+
+    /// Gives back a turn that was not used.
+    pub(super) fn give_turn_back(&self, key: &Name, rate: Rate) {
+        self.lock().keys.of(key).bucket.give_back(rate);
     }
 
     /// Tells whether nobody is admitted now, without entering.
@@ -78,6 +110,7 @@ impl OriginGate {
         }
         let ticket = state.breaker.ask(now).map_err(breaker_open)?;
         state.in_flight += 1;
+        state.keys.of(key);
         Ok(ticket)
     }
 
@@ -97,7 +130,7 @@ impl OriginGate {
         state.feel(key, since, verdict, now);
         let paused = state.throttled(key, verdict, now);
         if matches!(turn, Some(Turn::Opened(_))) {
-            state.limiter.restart(now);
+            state.limiter.down(now);
         }
         self.places.resize(state.limiter.limit());
         match turn {
@@ -108,6 +141,7 @@ impl OriginGate {
                 Some(Change::Opened(wait))
             }
             Some(Turn::Closed) => {
+                self.crowds.let_go();
                 self.tripped.fetch_sub(1, Ordering::Relaxed);
                 Some(Change::Closed)
             }
@@ -132,14 +166,12 @@ impl OriginGate {
             return false;
         };
         let quiet = state.breaker.is_closed() || idle > Duration::ZERO;
-        let pauses = state.keys.iter().map(|(_, pause)| pause);
         state.in_flight == 0
             && state.used_at <= then
             && quiet
             && state.breaker.shut(then).is_none()
-            && pauses
-                .chain([&state.pause])
-                .all(|it| it.left(then).is_none())
+            && state.pause.left(then).is_none()
+            && state.keys.are_at_rest(then)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -162,13 +194,9 @@ impl State {
     }
 
     fn paused(&self, key: &Name, now: Instant) -> Option<Deferral> {
-        let of_key = self.keys.iter().find(|(name, _)| name == key);
-        let of_key = of_key.and_then(|(_, pause)| pause.left(now));
-        let left = self.pause.left(now).max(of_key)?;
-        Some(Deferral {
-            why: Why::Paused,
-            left,
-        })
+        let of_key = self.keys.get(key).and_then(|it| it.pause.left(now));
+        let both = [self.pause.left(now), of_key];
+        both.into_iter().flatten().max_by_key(|it| it.left)
     }
 
     /// Lets the limit feel what came of a request.
@@ -178,9 +206,7 @@ impl State {
         } else if verdict.meaning == Meaning::Accepted {
             self.limiter.succeeded(self.in_flight);
             self.pause.succeeded();
-            if let Some((_, pause)) = self.keys.iter_mut().find(|(name, _)| name == key) {
-                pause.succeeded();
-            }
+            self.keys.of(key).pause.succeeded();
         }
     }
 
@@ -188,19 +214,14 @@ impl State {
         let scope = verdict.pause?;
         let pause = match scope {
             Scope::Origin => &mut self.pause,
-            Scope::Key => self.pause_of(key),
+            Scope::Key => &mut self.keys.of(key).pause,
         };
         let length = pause.throttled(verdict.after, now)?;
+        // The other keys' requests go on, and keep the limit at what is borne.
+        if scope == Scope::Origin || self.keys.is_one() {
+            self.limiter.paused(now);
+        }
         Some(Change::Paused(scope, length))
-    }
-
-    fn pause_of(&mut self, key: &Name) -> &mut Pause {
-        let known = self.keys.iter().position(|(name, _)| name == key);
-        let index = known.unwrap_or_else(|| {
-            self.keys.push((key.clone(), Pause::default()));
-            self.keys.len() - 1
-        });
-        &mut self.keys[index].1
     }
 }
 

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::deferral::{Deferral, Why};
+
 /// The pause of one scope.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pause {
-    until: Option<Instant>,
+    until: Option<(Instant, Why)>,
     in_a_row: u32,
 }
 
@@ -22,10 +24,19 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
 
 impl Pause {
-    /// Returns what is left of it.
-    pub(super) fn left(&self, now: Instant) -> Option<Duration> {
-        let left = self.until?.saturating_duration_since(now);
-        (!left.is_zero()).then_some(left)
+    /// Returns what is left of it, and why it is kept.
+    pub(super) fn left(&self, now: Instant) -> Option<Deferral> {
+        let (until, why) = self.until?;
+        let left = until.saturating_duration_since(now);
+        (!left.is_zero()).then_some(Deferral { why, left })
+    }
+
+    /// Begins a pause, or lengthens the one that is kept; never shortens it.
+    pub(super) fn hold(&mut self, why: Why, length: Duration, now: Instant) {
+        let until = now + length;
+        if self.until.is_none_or(|(kept, _)| kept < until) {
+            self.until = Some((until, why));
+        }
     }
 
     /// Takes a throttle; returns the length of the pause unless one was kept already.
@@ -39,7 +50,7 @@ impl Pause {
             None if kept_already => return None,
             None => own,
         };
-        self.until = self.until.max(Some(now + length));
+        self.hold(Why::Paused, length, now);
         if kept_already {
             return None;
         }
@@ -66,11 +77,12 @@ mod tests {
     fn what_the_service_asks_for_is_kept_to_the_letter() {
         let now = SystemClock.now().mono;
         let mut pause = Pause::default();
-        assert_eq!(pause.left(now), None);
+        let left = |pause: &Pause, at| pause.left(at).map(|it| it.left);
+        assert_eq!(left(&pause, now), None);
         let asked = Some(seconds(7200));
         assert_eq!(pause.throttled(asked, now), asked);
-        assert_eq!(pause.left(now + seconds(7199)), Some(seconds(1)));
-        assert_eq!(pause.left(now + seconds(7200)), None);
+        assert_eq!(left(&pause, now + seconds(7199)), Some(seconds(1)));
+        assert_eq!(left(&pause, now + seconds(7200)), None);
     }
 
     #[test]
@@ -80,7 +92,8 @@ mod tests {
         pause.throttled(Some(seconds(10)), now);
         for (asked, left) in [(Some(5), 10), (None, 10), (Some(30), 30), (Some(0), 30)] {
             assert_eq!(pause.throttled(asked.map(seconds), now), None);
-            assert_eq!(pause.left(now), Some(seconds(left)), "{asked:?}");
+            let kept = pause.left(now).map(|it| it.left);
+            assert_eq!(kept, Some(seconds(left)), "{asked:?}");
         }
     }
 

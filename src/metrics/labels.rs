@@ -100,3 +100,32 @@ impl KeyAlarm {
         }
     }
 }
+
+/// Why a recipient was not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deferred {
+    /// There was no room in time.
+    Busy,
+    /// The origin's breaker is open.
+    BreakerOpen,
+    /// The push service asked for a pause.
+    Paused,
+    /// The configured rate is used up.
+    Rate,
+}
+
+impl Deferred {
+    /// Every cause.
+    pub const ALL: [Self; 4] = [Self::Busy, Self::BreakerOpen, Self::Paused, Self::Rate];
+
+    /// Returns the word of the metrics' label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::BreakerOpen => "breaker_open",
+            Self::Paused => "paused",
+            Self::Rate => "rate",
+        }
+    }
+}

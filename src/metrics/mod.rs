@@ -17,7 +17,7 @@ use crate::origin::Service;
 use crate::outcome::{Again, Meaning, Outcome, Reason, Waiting};
 use crate::wire::Kind;
 
-pub use self::labels::{BreakerState, Confirmed, KeyAlarm, Role};
+pub use self::labels::{BreakerState, Confirmed, Deferred, KeyAlarm, Role};
 
 use self::register::{
     AGE_BUCKETS, EXCHANGE_BUCKETS, counter, counters, gauge, gauges, histogram, histograms,
@@ -35,6 +35,7 @@ pub struct Metrics {
     admission_wait: HistogramVec,
     requests_in_flight: IntGaugeVec,
     retries: IntCounterVec,
+    deferrals: IntCounterVec,
     gate_origins: IntGauge,
     breakers_open: IntGauge,
     breaker_transitions: IntCounterVec,
@@ -110,6 +111,12 @@ impl Metrics {
                 "retries_total",
                 "Recipients sent to wait in the broker.",
                 &["reason"],
+            )?,
+            deferrals: counters(
+                &registry,
+                "deferrals_total",
+                "Recipients that were not admitted, by why; no attempt was used up.",
+                &["push_service", "why"],
             )?,
             gate_origins: gauge(
                 &registry,
@@ -225,6 +232,9 @@ impl Metrics {
             for cause in KeyAlarm::ALL {
                 self.key_alarms.with_label_values(&[service, cause.name()]);
             }
+            for why in Deferred::ALL {
+                self.deferrals.with_label_values(&[service, why.name()]);
+            }
             for to in BreakerState::ALL {
                 self.breaker_transitions
                     .with_label_values(&[service, to.name()]);
@@ -287,6 +297,13 @@ impl Metrics {
     /// Counts a recipient that is sent to wait.
     pub fn recipient_waits(&self, waiting: Waiting) {
         self.retries.with_label_values(&[waiting.name()]).inc();
+    }
+
+    /// Counts a recipient that is not admitted.
+    pub fn deferred(&self, service: Service, why: Deferred) {
+        self.deferrals
+            .with_label_values(&[service.name(), why.name()])
+            .inc();
     }
 
     /// Records one exchange with a push service.
@@ -429,6 +446,7 @@ mod tests {
         metrics.recipient_waits(Waiting::Retry(Reason::Throttled));
         metrics.exchange(Service::Other, Meaning::Retryable, Duration::from_secs(1));
         metrics.published(Kind::Chunk, Confirmed::Lost, Duration::ZERO);
+        metrics.deferred(Service::Fcm, Deferred::Rate);
         metrics.breaker_turned(Service::Apple, BreakerState::HalfOpen);
         let after = metrics.render().unwrap();
         assert_eq!(after.lines().count(), before.lines().count());

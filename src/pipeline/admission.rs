@@ -2,9 +2,9 @@
 
 use tracing::info;
 
-use crate::gate::{Admission, Change, Permit};
+use crate::gate::{Admission, Change, Permit, Why};
 use crate::message::Name;
-use crate::metrics::BreakerState;
+use crate::metrics::{BreakerState, Deferred};
 use crate::outcome::Verdict;
 use crate::push_service::Transport;
 use crate::subscription::Endpoint;
@@ -35,7 +35,11 @@ impl<T: Transport> Pipeline<T> {
                 self.gate_changed(endpoint, permit.change());
                 Ok(permit)
             }
-            Admission::Deferred(deferral) => Err(self.defer(deferral, effort)),
+            Admission::Deferred(deferral) => {
+                self.metrics
+                    .deferred(endpoint.service(), deferred(deferral.why));
+                Err(self.defer(deferral, effort))
+            }
         }
     }
 
@@ -75,5 +79,14 @@ impl<T: Transport> Pipeline<T> {
                 info!(%origin, push_service, scope = scope.name(), ?wait, "paused");
             }
         }
+    }
+}
+
+fn deferred(why: Why) -> Deferred {
+    match why {
+        Why::Busy => Deferred::Busy,
+        Why::BreakerOpen => Deferred::BreakerOpen,
+        Why::Paused => Deferred::Paused,
+        Why::Rate => Deferred::Rate,
     }
 }

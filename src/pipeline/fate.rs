@@ -161,19 +161,13 @@ impl<T: Transport> Pipeline<T> {
     }
 
     /// Returns how a push service is retried.
-    pub(super) fn retry(&self, _service: Service) -> &Policy {
-        &self.settings.retry
+    pub(super) fn retry(&self, service: Service) -> &Policy {
+        self.settings.retry.of(service)
     }
 
     /// Sends a recipient that was not admitted to wait, or ends it if it has no time for that.
     pub(super) fn defer(&self, deferral: Deferral, effort: &Effort<'_>) -> Fate {
-        let detail = match deferral.why {
-            Why::Busy => "its time ran out while it waited for room to send",
-            Why::BreakerOpen => {
-                "its time runs out before the push service, which is down, is tried again"
-            }
-            Why::Paused => "its time runs out in the pause that the push service asked for",
-        };
+        let detail = deferral.why.outlasts();
         self.wait_or_expire(deferral, Waiting::Busy, detail, effort)
     }
 

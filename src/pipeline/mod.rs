@@ -62,8 +62,8 @@ pub struct Settings {
     pub plan: plan::Settings,
     /// Who may be pushed to.
     pub guard: Arc<guard::Rules>,
-    /// Retries.
-    pub retry: retry::Policy,
+    /// Retries, by the family of the push service.
+    pub retry: retry::Policies,
     /// One deadline over a whole exchange with a push service.
     pub push_timeout: Duration,
     /// Whether messages without a topic get one of their own, so that a copy replaces the first.

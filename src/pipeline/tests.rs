@@ -151,7 +151,8 @@ fn house_with(
             base: Duration::from_secs(5),
             cap: Duration::from_secs(600),
             retry_after_cap: Duration::from_hours(24),
-        },
+        }
+        .into(),
         push_timeout: Duration::from_secs(20),
         replace_duplicates,
     };
@@ -159,6 +160,7 @@ fn house_with(
         in_flight,
         per_origin: in_flight,
         max_wait: Duration::from_secs(1),
+        rate: None,
         breaker: gate::BreakerSettings {
             failures: 10,
             open: Duration::from_secs(5),

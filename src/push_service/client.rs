@@ -122,7 +122,7 @@ impl Client {
         let now = SystemClock.now().mono;
         let lease = origin.lease(&self.dialer, now).await;
         let lease = lease.map_err(Unanswered::Failed)?;
-        match lease.client.execute(post(request)).await {
+        match lease.client.execute(post(request, &lease)).await {
             Ok(response) => Ok((response, lease)),
             Err(error) => Err(match failure::of_exchange(&error) {
                 Unanswered::Unconnected => origin.lesson().unconnected(now),
@@ -142,7 +142,7 @@ impl Transport for Client {
     }
 }
 
-fn post(request: PushRequest) -> reqwest::Request {
+fn post(request: PushRequest, lease: &Lease<'_>) -> reqwest::Request {
     let mut post = reqwest::Request::new(Method::POST, request.endpoint.url().clone());
     *post.headers_mut() = request.headers;
     if request.body.is_empty() {
@@ -150,7 +150,7 @@ fn post(request: PushRequest) -> reqwest::Request {
         let none = HeaderValue::from_static("0");
         post.headers_mut().insert(CONTENT_LENGTH, none);
     }
-    *post.body_mut() = Some(request.body.into());
+    *post.body_mut() = Some(lease.body(request.body));
     post
 }
 

@@ -2,16 +2,17 @@
 //!
 //! Why count: HTTP/2 carries a hundred requests at once and one connection is the cheapest, but
 //! one alone stalls on a lost packet and on the peer's stream limit. So requests fill the first
-//! connection before the second is opened, and when all are full they share the load. An origin
-//! that speaks only HTTP/1.1 has a bounded number of connections, and requests take turns.
+//! connection before the second is opened, as far as its server takes them ([`super::streams`]), and
+//! when all are full they share the load. An origin that speaks only HTTP/1.1 has a bounded number
+//! of connections, and requests take turns.
 //!
 //! What can go wrong: origins are chosen by strangers. Only so many are held; the least used is
 //! forgotten with its connections, and one that is forgotten while in use finishes first.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use moka::sync::Cache;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
@@ -20,8 +21,10 @@ use crate::origin::Origin;
 use crate::outcome::Failure;
 
 use super::Settings;
+use super::body::{Shared, Stay};
 use super::connector::{Lesson, Version};
 use super::dialer::{Dialer, HTTP1_CONNECTIONS};
+use super::streams::Load;
 
 /// How many origins have connections at a time.
 const ORIGINS: u64 = 512;
@@ -68,17 +71,11 @@ pub(super) struct OriginConnections {
     /// Plain `http` has no handshake in which to agree on HTTP/2.
     plain: bool,
     lesson: Arc<Lesson>,
-    requests: usize,
-    http2: Box<[Slot]>,
+    load: Arc<Shared>,
+    /// Of each at most one HTTP/2 connection.
+    http2: Box<[OnceLock<reqwest::Client>]>,
     http1: OnceLock<reqwest::Client>,
     http1_turns: Semaphore,
-}
-
-/// At most one HTTP/2 connection.
-#[derive(Default)]
-struct Slot {
-    client: OnceLock<reqwest::Client>,
-    in_flight: AtomicUsize,
 }
 
 impl OriginConnections {
@@ -86,8 +83,8 @@ impl OriginConnections {
         Self {
             plain: origin.as_str().starts_with("http:"),
             lesson: Arc::new(Lesson::none()),
-            requests: size.requests,
-            http2: (0..size.connections).map(|_| Slot::default()).collect(),
+            load: Arc::new(Shared::new(Load::new(size.connections, size.requests))),
+            http2: (0..size.connections).map(|_| OnceLock::new()).collect(),
             http1: OnceLock::new(),
             http1_turns: Semaphore::new(HTTP1_CONNECTIONS),
         }
@@ -107,26 +104,14 @@ impl OriginConnections {
             let turn = self.http1_turns.acquire().await;
             return Ok(Lease {
                 client: self.client(&self.http1, Version::Http1, dialer)?,
-                _place: Place::Turn(turn.map_err(|_closed| Failure::Connect)?),
+                place: Place::Turn(turn.map_err(|_closed| Failure::Connect)?),
             });
         }
-        let (slot, in_flight) = self.enter();
+        let (connection, stay) = self.load.enter(now);
         Ok(Lease {
-            client: self.client(&slot.client, Version::Http2, dialer)?,
-            _place: Place::Stream(in_flight),
+            client: self.client(&self.http2[connection], Version::Http2, dialer)?,
+            place: Place::Stream(stay),
         })
-    }
-
-    /// Enters the first connection with room, or else the one with the fewest requests.
-    fn enter(&self) -> (&Slot, InFlight<'_>) {
-        let roomy = |slot| InFlight::enter(slot, self.requests).map(|place| (slot, place));
-        if let Some(entered) = self.http2.iter().find_map(roomy) {
-            return entered;
-        }
-        let load = |slot: &&Slot| slot.in_flight.load(Ordering::Relaxed);
-        let least = self.http2.iter().min_by_key(load);
-        let slot = least.unwrap_or(&self.http2[0]);
-        (slot, InFlight::crowd(slot))
     }
 
     fn client<'a>(
@@ -148,37 +133,22 @@ impl OriginConnections {
 pub(super) struct Lease<'a> {
     /// The client that holds the connection.
     pub(super) client: &'a reqwest::Client,
-    _place: Place<'a>,
+    place: Place<'a>,
 }
 
 /// What a request takes up until it is dropped.
-#[expect(dead_code, reason = "held for their `Drop`")]
 enum Place<'a> {
-    Stream(InFlight<'a>),
-    Turn(SemaphorePermit<'a>),
+    Stream(Stay),
+    Turn(#[expect(dead_code, reason = "held for its `Drop`")] SemaphorePermit<'a>),
 }
 
-/// One request on an HTTP/2 connection.
-struct InFlight<'a>(&'a AtomicUsize);
-
-impl<'a> InFlight<'a> {
-    fn enter(slot: &'a Slot, limit: usize) -> Option<Self> {
-        let below = |requests| (requests < limit).then_some(requests + 1);
-        slot.in_flight
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, below)
-            .ok()
-            .map(|_before| Self(&slot.in_flight))
-    }
-
-    fn crowd(slot: &'a Slot) -> Self {
-        slot.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(&slot.in_flight)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+impl Lease<'_> {
+    /// Makes the body of the request.
+    pub(super) fn body(&self, bytes: Bytes) -> reqwest::Body {
+        match &self.place {
+            Place::Stream(stay) => stay.body(bytes),
+            Place::Turn(_) => bytes.into(),
+        }
     }
 }
 
@@ -187,41 +157,6 @@ mod tests {
     use url::Url;
 
     use super::*;
-
-    fn connections(connections: usize, requests: usize) -> OriginConnections {
-        let origin = Origin::of(&Url::parse("https://push.example.net/").unwrap());
-        let size = Size {
-            connections,
-            requests,
-        };
-        OriginConnections::new(&origin, size)
-    }
-
-    fn loads(origin: &OriginConnections) -> Vec<usize> {
-        let load = |slot: &Slot| slot.in_flight.load(Ordering::Relaxed);
-        origin.http2.iter().map(load).collect()
-    }
-
-    #[test]
-    fn a_connection_is_filled_before_the_next_is_opened() {
-        let origin = connections(3, 2);
-        let mut places: Vec<_> = (0..5).map(|_| origin.enter().1).collect();
-        assert_eq!(loads(&origin), [2, 2, 1]);
-        drop(places.remove(0));
-        places.push(origin.enter().1);
-        assert_eq!(loads(&origin), [2, 2, 1]);
-        drop(places);
-        assert_eq!(loads(&origin), [0, 0, 0]);
-    }
-
-    #[test]
-    fn full_connections_share_the_load() {
-        let origin = connections(3, 2);
-        let _places: Vec<_> = (0..13).map(|_| origin.enter().1).collect();
-        let mut loads = loads(&origin);
-        loads.sort_unstable();
-        assert_eq!(loads, [4, 4, 5]);
-    }
 
     #[test]
     fn strangers_cannot_make_the_table_grow() {

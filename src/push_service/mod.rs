@@ -19,6 +19,7 @@ use crate::guard;
 use crate::outcome::Attempt;
 use crate::subscription::Endpoint;
 
+mod body;
 mod client;
 mod connections;
 mod connector;
@@ -26,6 +27,7 @@ mod dialer;
 mod failure;
 mod request;
 mod resolver;
+mod streams;
 mod tls;
 
 #[cfg(test)]

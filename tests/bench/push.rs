@@ -88,7 +88,8 @@ fn pipeline() -> Pipeline<Null> {
             base: Duration::from_secs(5),
             cap: Duration::from_mins(10),
             retry_after_cap: Duration::from_hours(24),
-        },
+        }
+        .into(),
         push_timeout: Duration::from_secs(20),
         replace_duplicates: false,
     };
@@ -96,6 +97,7 @@ fn pipeline() -> Pipeline<Null> {
         in_flight: 500,
         per_origin: 200,
         max_wait: Duration::from_secs(1),
+        rate: None,
         breaker: gate::BreakerSettings {
             failures: 10,
             open: Duration::from_secs(5),

@@ -1,15 +1,18 @@
 //! One service's trouble is its own: the others' events flow, its own wait and lose nothing.
 //!
 //! Two origins share a daemon. One is sick, each time in another way, while the other gets a stream
-//! of events; then the sick one recovers. How fast the stream flows is compared with the same
-//! stream through the same daemon before anything was sick, so that the speed of the machine drops
-//! out of the comparison.
+//! of events; then the sick one recovers. A second daemon, with nothing sick, gets the same stream,
+//! event by event in turn: whatever else the machine does, it does to both, so what is left of a
+//! difference is what the sick one costs. The property over longer times and at greater loads, to
+//! the tenth, is tested in virtual time (`gate::tests::starving`).
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use pushrider::clock::{Clock, SystemClock};
 use pushrider::sandbox;
-use pushrider::sandbox::{Script, SubscriptionJson};
+use pushrider::sandbox::{Message, Script, SubscriptionJson};
 use serde_json::{Value, json};
 
 use crate::support::house::{House, event, is_delivery};
@@ -66,6 +69,15 @@ struct Street {
     house: House,
     sick: Vec<SubscriptionJson>,
     well: SubscriptionJson,
+    /// The same without anything sick.
+    twin: House,
+    well_twin: SubscriptionJson,
+}
+
+/// How long events took from being published to the push service, sorted.
+struct Flow {
+    alone: Vec<Duration>,
+    beside: Vec<Duration>,
 }
 
 impl Street {
@@ -75,22 +87,24 @@ impl Street {
             keep: 10_000,
             ..Default::default()
         };
+        let twin = House::open_with(settings.clone(), TIGHT).await;
         let house = House::open_with(settings, TIGHT).await;
         let sick = (0..BACKLOG).map(|_| house.subscribe_at(0, sickness.clone()));
         Self {
             sick: sick.collect(),
             well: house.subscribe_at(1, json!({})),
             house,
+            well_twin: twin.subscribe_at(1, json!({})),
+            twin,
         }
     }
 
-    /// Sends the stream alone, then beside a sick service, of which it must notice nothing.
+    /// Sends the stream with and without a sick service, of which it must notice nothing.
     async fn suffers(&mut self) {
         self.stream("first").await;
-        let alone = self.stream("alone").await;
         self.fill().await;
-        let beside = self.stream("beside").await;
-        assert_as_fast(alone, beside);
+        let flow = self.stream("beside").await;
+        flow.assert_as_fast();
     }
 
     /// Lets the sick service recover: its events arrive, and few of them have been spent on it.
@@ -114,6 +128,7 @@ impl Street {
         for one in &self.sick {
             assert_eq!(self.taken(one), 1, "{}", one.id);
         }
+        self.assert_no_storm();
         let open = self
             .house
             .daemon
@@ -122,17 +137,67 @@ impl Street {
         assert_eq!(open, 0.0);
     }
 
-    /// Sends a stream to the service that is well and returns how long it took.
-    async fn stream(&mut self, prefix: &str) -> Duration {
-        let begun = SystemClock.now().mono;
+    /// Sends a stream to the services that are well, event by event in turn.
+    async fn stream(&mut self, prefix: &str) -> Flow {
+        let mut published = BTreeMap::new();
         for n in 0..STREAM {
-            let event = event(&format!("{prefix}{n}"), &self.well, json!({}));
-            self.house.publish(&event).await;
+            let id = format!("{prefix}{n}");
+            let mut at = [SystemTime::UNIX_EPOCH; 2];
+            for turn in [n % 2, 1 - n % 2] {
+                at[turn] = SystemClock.now().wall;
+                let (house, well) = self.streams()[turn];
+                let event = event(&id, well, json!({ "payload": id }));
+                house.publish(&event).await;
+            }
+            published.insert(id, at);
         }
-        self.house
-            .gather(STREAM, |result| is_of(result, prefix))
-            .await;
-        begun.elapsed()
+        for house in [&mut self.twin, &mut self.house] {
+            house.gather(STREAM, |result| is_of(result, prefix)).await;
+        }
+        let [alone, beside] = [0, 1].map(|turn| {
+            let at = |id: &str| Some(published.get(id)?[turn]);
+            self.took(turn, at)
+        });
+        Flow { alone, beside }
+    }
+
+    /// Returns the two streams: the one that is alone, and the one beside the sick service.
+    fn streams(&self) -> [(&House, &SubscriptionJson); 2] {
+        [(&self.twin, &self.well_twin), (&self.house, &self.well)]
+    }
+
+    /// Returns how long each event took that was published at a known time, sorted.
+    fn took(&self, turn: usize, published: impl Fn(&str) -> Option<SystemTime>) -> Vec<Duration> {
+        let (house, well) = self.streams()[turn];
+        let messages = house.sandbox.messages(Some(&well.id));
+        let since = |it: &Arc<Message>| {
+            let at = published(it.text.as_deref()?)?;
+            Some(it.received_at.duration_since(at).unwrap_or_default())
+        };
+        let mut took: Vec<_> = messages.iter().filter_map(since).collect();
+        assert_eq!(took.len(), STREAM);
+        took.sort_unstable();
+        took
+    }
+
+    /// Asserts that what waited came spread: no tenth of a second brought three quarters of it.
+    ///
+    /// Few bands make lumps of what is spread; how few requests are under way at first is tested in
+    /// virtual time.
+    fn assert_no_storm(&self) {
+        let messages = self.house.sandbox.messages(None);
+        let of_sick = |it: &&Arc<Message>| *it.subscription != *self.well.id;
+        let taken = messages
+            .iter()
+            .filter(of_sick)
+            .filter(|it| it.status == Some(201));
+        let mut tenths = BTreeMap::<u128, usize>::new();
+        for message in taken {
+            let at = message.received_at.duration_since(SystemTime::UNIX_EPOCH);
+            *tenths.entry(at.unwrap().as_millis() / 100).or_default() += 1;
+        }
+        println!("by tenths of a second: {:?}", tenths.values());
+        assert!(tenths.values().all(|&n| n <= BACKLOG * 3 / 4), "{tenths:?}");
     }
 
     /// Publishes the events of the sick service and waits until the daemon has met them.
@@ -153,7 +218,7 @@ impl Street {
         let results = self.house.gather(BACKLOG, |it| is_of(it, "sick")).await;
         self.house.settled().await;
         let outcomes = self.house.outcomes();
-        assert_eq!(outcomes.len(), BACKLOG + 3 * STREAM);
+        assert_eq!(outcomes.len(), BACKLOG + 2 * STREAM);
         assert!(outcomes.values().all(|&count| count == 1), "{outcomes:?}");
         for result in &results {
             assert_eq!(result["outcome"], "accepted", "{result:#}");
@@ -187,17 +252,20 @@ fn is_of(result: &Value, prefix: &str) -> bool {
     is_delivery(result) && id.is_some_and(|id| id.starts_with(prefix))
 }
 
-/// Asserts that a stream was not slowed beyond what two runs of a noisy machine differ by.
-///
-/// The copies that wait for the sick one come back each second here, and share two cores with the
-/// stream, the broker and the sandbox; so a tenth cannot be told from noise. A service that took the
-/// others' room would cost them its time-outs, of a second for 20 requests at a time, or the waits of
-/// the broker: many times the stream's own time.
-fn assert_as_fast(alone: Duration, beside: Duration) {
-    let bound = alone.mul_f64(2.0) + Duration::from_secs(1);
-    println!("{alone:?} alone, {beside:?} beside a sick one");
-    assert!(
-        beside < bound,
-        "{beside:?} beside a sick one, {alone:?} alone"
-    );
+impl Flow {
+    /// Asserts that nothing of the stream waited for the sick one: at the median it is within a
+    /// tenth, and a millisecond for the clocks.
+    ///
+    /// A service that took the others' room would cost them its time-outs, of a second for 20
+    /// requests at a time, or waits in the broker, of half a second and more. What happens to the
+    /// slowest few is the machine's doing: they were as slow alone.
+    fn assert_as_fast(&self) {
+        let at = |took: &[Duration], percent: usize| took[(took.len() - 1) * percent / 100];
+        for (percent, more, besides) in [(50, 1.1, 1), (90, 1.5, 10), (99, 2.0, 100)] {
+            let [alone, beside] = [&self.alone, &self.beside].map(|took| at(took, percent));
+            println!("p{percent}: {alone:?} alone, {beside:?} beside a sick one");
+            let bound = alone.mul_f64(more) + Duration::from_millis(besides);
+            assert!(beside <= bound, "p{percent}: {beside:?}, {alone:?} alone");
+        }
+    }
 }

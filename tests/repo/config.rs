@@ -67,7 +67,7 @@ fn the_sample_shows_every_key() {
     // Serialising to JSON shows keys without a value too, which TOML cannot.
     let sections = json!({
         "lanes": { "default": {} }, "apps": { "shop": {} }, "keys": { "main": {} },
-        "services": { "https://push.example.org": {} },
+        "services": { "https://push.example.org": {} }, "retry": { "services": { "other": {} } },
     });
     let file: File = serde_json::from_value(sections).unwrap();
     let expected = keys_of(&serde_json::to_value(file).unwrap());

@@ -17,7 +17,7 @@ mod sending;
 
 pub(super) use self::apps::{App, Endpoint, Key, MediaType, Mode, Padding, Results};
 pub(super) use self::broker::{Broker, Declare, Delay, Lane};
-pub(super) use self::sending::{Gate, Guard, Push, Retry, Service};
+pub(super) use self::sending::{Gate, Guard, Push, Retry, Service, ServiceRetry};
 
 /// All sections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

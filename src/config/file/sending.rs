@@ -1,5 +1,6 @@
 //! The sections about sending to push services.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ pub(in crate::config) struct Push {
     pub(in crate::config) in_flight: Count<100_000>,
     pub(in crate::config) per_origin: Count<100_000>,
     pub(in crate::config) max_wait: Span<0, { 10 * SECOND }>,
+    pub(in crate::config) requests_per_second: Option<Count<100_000>>,
     pub(in crate::config) replace_duplicates: bool,
     pub(in crate::config) ca_file: Option<PathBuf>,
     pub(in crate::config) state_dir: Option<PathBuf>,
@@ -35,6 +37,7 @@ impl Default for Push {
             in_flight: Count::of(500),
             per_origin: Count::of(200),
             max_wait: Span::of(SECOND),
+            requests_per_second: None,
             replace_duplicates: false,
             ca_file: None,
             state_dir: None,
@@ -69,6 +72,17 @@ pub(in crate::config) struct Retry {
     pub(in crate::config) base: Span<MILLISECOND, DAY>,
     pub(in crate::config) cap: Span<MILLISECOND, { 28 * DAY }>,
     pub(in crate::config) retry_after_cap: Span<SECOND, { 28 * DAY }>,
+    pub(in crate::config) services: BTreeMap<String, ServiceRetry>,
+}
+
+/// `[retry.services.FAMILY]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct ServiceRetry {
+    pub(in crate::config) max_attempts: Option<Count<1000>>,
+    pub(in crate::config) base: Option<Span<MILLISECOND, DAY>>,
+    pub(in crate::config) cap: Option<Span<MILLISECOND, { 28 * DAY }>>,
+    pub(in crate::config) retry_after_cap: Option<Span<SECOND, { 28 * DAY }>>,
 }
 
 impl Default for Retry {
@@ -78,6 +92,7 @@ impl Default for Retry {
             base: Span::of(5 * SECOND),
             cap: Span::of(10 * MINUTE),
             retry_after_cap: Span::of(24 * HOUR),
+            services: BTreeMap::new(),
         }
     }
 }

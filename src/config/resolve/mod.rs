@@ -7,6 +7,7 @@ mod apps;
 mod broker;
 mod guard;
 mod keys;
+mod retry;
 mod secret;
 mod sending;
 

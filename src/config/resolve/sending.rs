@@ -1,6 +1,7 @@
 //! Sending: deadlines, connections, permits, breakers, retries, and how they fit together.
 
 use std::fmt::Display;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use crate::config::file::File;
 use crate::config::request::STATE_VARIABLE;
 use crate::config::resolve::broker::certificates;
 use crate::config::resolve::guard;
+use crate::config::resolve::retry::policies;
 use crate::config::resolve::{Reported, Scope};
 use crate::config::secrets::locate;
 use crate::config::units::duration_text;
@@ -20,7 +22,7 @@ use crate::retry;
 pub(super) struct Sending {
     pub(super) push_service: push_service::Settings,
     pub(super) gate: gate::Settings,
-    pub(super) retry: retry::Policy,
+    pub(super) retry: retry::Policies,
 }
 
 /// Resolves `[push]`, `[gate]`, `[retry]`, `[guard]` and `[services]`.
@@ -31,7 +33,7 @@ pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Sending, Rep
     let connect_timeout = connect_timeout(file, scope);
     let per_origin = per_origin(file, scope);
     check_grace(file, scope);
-    check_retry(file, scope);
+    let retry = policies(file, scope);
     Ok(Sending {
         push_service: push_service::Settings {
             connect_timeout,
@@ -45,14 +47,10 @@ pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Sending, Rep
             in_flight: push.in_flight.size(),
             per_origin,
             max_wait: push.max_wait.get(),
+            rate: rate(file),
             breaker: breaker(file, scope),
         },
-        retry: retry::Policy {
-            max_attempts: file.retry.max_attempts.get(),
-            base: file.retry.base.get(),
-            cap: file.retry.cap.get(),
-            retry_after_cap: file.retry.retry_after_cap.get(),
-        },
+        retry: retry?,
     })
 }
 
@@ -110,15 +108,17 @@ fn breaker(file: &File, scope: &mut Scope<'_>) -> gate::BreakerSettings {
     }
 }
 
-fn check_retry(file: &File, scope: &mut Scope<'_>) {
-    let [base, cap] = [file.retry.base.get(), file.retry.cap.get()];
-    let keys = ["retry.base", "retry.cap"];
-    if base > cap && scope.sound(&keys) {
-        at_most(scope, keys, quoted(cap), quoted(base));
-    }
+fn rate(file: &File) -> Option<gate::Rate> {
+    let requests = NonZeroU32::new(file.push.requests_per_second?.get());
+    requests.map(gate::Rate::per_second)
 }
 
-fn at_most(scope: &mut Scope<'_>, keys: [&str; 2], limit: impl Display, got: impl Display) {
+pub(super) fn at_most(
+    scope: &mut Scope<'_>,
+    keys: [&str; 2],
+    limit: impl Display,
+    got: impl Display,
+) {
     let [key, other] = keys;
     scope.problem(key, format!("must be at most {other} ({limit}), got {got}"));
 }
@@ -156,6 +156,6 @@ fn check_grace(file: &File, scope: &mut Scope<'_>) {
     scope.problem(changed, what);
 }
 
-fn quoted(duration: Duration) -> String {
+pub(super) fn quoted(duration: Duration) -> String {
     format!("\"{}\"", duration_text(duration))
 }

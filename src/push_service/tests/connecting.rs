@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
 
-use crate::outcome::Failure;
+use crate::outcome::{Attempt, Failure};
 use crate::push_service::dialer::{Dialer, HTTP1_CONNECTIONS};
 use crate::push_service::{Client, Settings, Transport};
 
@@ -39,6 +39,49 @@ async fn a_thousand_pushes_at_once_open_no_more_connections_than_allowed() {
         });
     }
     assert_eq!(service.log.accepted.load(Ordering::SeqCst), 3);
+}
+
+/// Keeps 30 requests under way, each answered after a tenth of a second, for as many rounds; returns
+/// how many connections that took.
+async fn connections_for_slow(service: &FakeService, connections: usize, rounds: usize) -> usize {
+    let settings = Settings {
+        connections_per_origin: connections,
+        ..settings(service)
+    };
+    let client = Client::new(&settings).unwrap();
+    let lane = || async {
+        for _ in 0..rounds {
+            let mut attempt = post(&client, service, "/slow").await;
+            // Before the server has told its limit, it may refuse what is above.
+            while matches!(attempt, Attempt::Failed(Failure::NotProcessed)) {
+                attempt = post(&client, service, "/slow").await;
+            }
+            answered(attempt);
+        }
+    };
+    join_all((0..30).map(|_| lane())).await;
+    service.connections()
+}
+
+#[tokio::test]
+async fn a_low_stream_limit_gets_more_connections() {
+    let service = FakeService::start(Speaks::Streams(10)).await;
+    let connections = connections_for_slow(&service, 4, 12).await;
+    assert!((3..=4).contains(&connections), "{connections}");
+    let few = FakeService::start(Speaks::Streams(2)).await;
+    assert_eq!(
+        connections_for_slow(&few, 4, 3).await,
+        4,
+        "as many as allowed"
+    );
+}
+
+#[tokio::test]
+async fn a_stream_limit_that_does_not_bind_costs_no_connection() {
+    for speaks in [Speaks::Streams(100), Speaks::Both] {
+        let service = FakeService::start(speaks).await;
+        assert_eq!(connections_for_slow(&service, 4, 12).await, 1);
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -14,10 +15,14 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::fake_http1::serve_http1;
+
+/// How long an answer takes that is slow.
+pub(super) const LATENCY: Duration = Duration::from_millis(100);
 
 /// What the service speaks on its next connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +33,8 @@ pub(super) enum Speaks {
     Http1,
     /// HTTP/1.1, without knowing ALPN.
     Http1Silently,
+    /// HTTP/2, of which it takes so many streams at once.
+    Streams(u32),
     /// TLS with `h2`, and then nothing at all.
     Nothing,
     /// TLS with `h2`, and these frames once the first request has arrived.
@@ -144,7 +151,7 @@ fn acceptor(chain: &[u8], key: &[u8], speaks: Speaks) -> TlsAcceptor {
         .unwrap();
     let protocols: &[&[u8]] = match speaks {
         Speaks::Both => &[b"h2", b"http/1.1"],
-        Speaks::Nothing | Speaks::Frames(_) => &[b"h2"],
+        Speaks::Streams(_) | Speaks::Nothing | Speaks::Frames(_) => &[b"h2"],
         Speaks::Http1 => &[b"http/1.1"],
         Speaks::Http1Silently => &[],
     };
@@ -169,17 +176,22 @@ async fn serve(tls: TlsAcceptor, tcp: TcpStream, speaks: Speaks, log: Arc<Log>) 
             io.write_all(frames).await.unwrap();
             pending().await
         }
+        Speaks::Streams(most) => return serve_http2(io, Some(most), log).await,
         Speaks::Both | Speaks::Http1 | Speaks::Http1Silently => {}
     }
     if io.get_ref().1.alpn_protocol() == Some(b"h2") {
-        serve_http2(io, log).await;
+        serve_http2(io, None, log).await;
     } else {
         serve_http1(io, log).await;
     }
 }
 
-async fn serve_http2(io: TlsStream<TcpStream>, log: Arc<Log>) {
-    let mut connection = h2::server::handshake(io).await.unwrap();
+async fn serve_http2(io: TlsStream<TcpStream>, streams: Option<u32>, log: Arc<Log>) {
+    let mut settings = h2::server::Builder::new();
+    if let Some(most) = streams {
+        settings.max_concurrent_streams(most);
+    }
+    let mut connection = settings.handshake(io).await.unwrap();
     log.spoken.fetch_add(1, Ordering::SeqCst);
     while let Some(Ok((request, respond))) = connection.accept().await {
         match request.uri().path() {
@@ -224,6 +236,10 @@ async fn misbehave(
         "http1-required" => respond.send_reset(Reason::HTTP_1_1_REQUIRED),
         "broken" => respond.send_reset(Reason::INTERNAL_ERROR),
         "hang" => pending().await,
+        "slow" => {
+            sleep(LATENCY).await;
+            respond.send_response(head.body(()).unwrap(), true)?;
+        }
         "headers" => {
             let head = head.header("x-long", "x".repeat(20_000));
             respond.send_response(head.body(()).unwrap(), true)?;

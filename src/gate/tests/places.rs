@@ -1,0 +1,68 @@
+//! How many requests are under way, and who waits for a place.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn one_origin_cannot_take_the_room_of_another() {
+    let gates = Gates::new(SETTINGS);
+    let stalled = [
+        granted(&gates, "a", true).await,
+        granted(&gates, "a", true).await,
+    ];
+    assert!(stalled.iter().all(Option::is_some));
+    assert!(granted(&gates, "a", true).await.is_none());
+    assert!(granted(&gates, "b", true).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_share_half_of_the_whole() {
+    let gates = Gates::new(SETTINGS);
+    let strangers = [
+        granted(&gates, "a", false).await,
+        granted(&gates, "b", false).await,
+    ];
+    assert!(strangers.iter().all(Option::is_some));
+    assert!(granted(&gates, "c", false).await.is_none());
+    assert!(granted(&gates, "c", true).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_permit_frees_its_places_for_who_waits() {
+    let gates = Gates::new(SETTINGS);
+    let first = granted(&gates, "a", false).await;
+    let _second = granted(&gates, "a", false).await;
+    let (third, ()) = tokio::join!(granted(&gates, "a", false), async { drop(first) });
+    assert!(third.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_deferred_leaves_nothing_behind() {
+    let gates = Gates::new(SETTINGS);
+    let held = [
+        granted(&gates, "a", false).await,
+        granted(&gates, "a", false).await,
+    ];
+    assert!(granted(&gates, "a", false).await.is_none());
+    drop(held);
+    assert_at_rest(&gates, "a", 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn places_that_are_held_when_the_limit_shrinks_do_not_come_back() {
+    let (gates, at) = (Gates::new(SETTINGS), now());
+    let slow = Verdict {
+        reason: Reason::Timeout,
+        ..unavailable()
+    };
+    let first = asked(&gates, "a", "main", at).await.unwrap();
+    let second = asked(&gates, "a", "main", at).await.unwrap();
+    first.report(&slow, at + SECOND);
+    let waiting = asked(&gates, "a", "main", at + SECOND).await;
+    assert_eq!(waiting.unwrap_err().why, Why::Busy);
+    drop(second);
+    assert_at_rest(&gates, "a", 1);
+    for _ in 0..10 {
+        comes_to(&gates, &accepted(), at + SECOND * 2).await;
+    }
+    assert_at_rest(&gates, "a", 2);
+}

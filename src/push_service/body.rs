@@ -1,0 +1,126 @@
+//! The body of a request, which tells when the request goes out.
+//!
+//! The HTTP library asks for a body only once its stream is open. What can go wrong: it may ask after
+//! the request was given up, when the stream counts for nobody any more.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
+
+use crate::clock::{Clock, SystemClock};
+
+use super::streams::{Entry, Load};
+
+/// The requests to one origin, which every one of them changes.
+#[derive(Debug)]
+pub(super) struct Shared(Mutex<Load>);
+
+/// One request on a connection.
+#[derive(Debug)]
+pub(super) struct Stream {
+    load: Arc<Shared>,
+    entry: Entry,
+    phase: Mutex<Phase>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Held,
+    Out,
+    Over,
+}
+
+/// Ends a request's stay on its connection when it is dropped.
+#[derive(Debug)]
+pub(super) struct Stay(Arc<Stream>);
+
+/// The bytes of a request and the stream they go out on.
+pub(super) struct Announcing {
+    bytes: Bytes,
+    stream: Arc<Stream>,
+}
+
+impl Shared {
+    pub(super) fn new(load: Load) -> Self {
+        Self(Mutex::new(load))
+    }
+
+    /// Gives a request to a connection; tells which one.
+    pub(super) fn enter(self: &Arc<Self>, now: Instant) -> (usize, Stay) {
+        let entry = self.lock().enter(now);
+        let stream = Stream {
+            load: Arc::clone(self),
+            entry,
+            phase: Mutex::new(Phase::Held),
+        };
+        (entry.connection, Stay(Arc::new(stream)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Load> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stay {
+    /// Makes the body of the request. One without bytes is never asked for, so it says nothing.
+    pub(super) fn body(&self, bytes: Bytes) -> reqwest::Body {
+        if bytes.is_empty() {
+            return bytes.into();
+        }
+        let stream = Arc::clone(&self.0);
+        reqwest::Body::wrap(Announcing { bytes, stream })
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let mut phase = self.0.phase();
+        let had_gone_out = *phase == Phase::Out;
+        self.0.load.lock().leave(&self.0.entry, had_gone_out);
+        *phase = Phase::Over;
+    }
+}
+
+impl Stream {
+    fn goes_out(&self, now: Instant) {
+        let mut phase = self.phase();
+        if *phase == Phase::Held {
+            self.load.lock().went_out(&self.entry, now);
+            *phase = Phase::Out;
+        }
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Body for Announcing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.bytes.is_empty() {
+            return Poll::Ready(None);
+        }
+        self.stream.goes_out(SystemClock.now().mono);
+        let bytes = std::mem::take(&mut self.bytes);
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.len() as u64)
+    }
+}
