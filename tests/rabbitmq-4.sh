@@ -16,12 +16,17 @@ if (( EUID != 0 )); then
   exit 1
 fi
 
+# Where this Debian comes from.
+mirror() {
+  apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1
+}
+
 fetch_debian() {
   command -v debootstrap >/dev/null || install_packages debootstrap
   rm -rf "$root"
   echo "Fetching Debian 13 with RabbitMQ 4 into $root"
-  debootstrap --variant=minbase --include=rabbitmq-server trixie "$root" \
-    "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$root.log" || {
+  debootstrap --variant=minbase --include=rabbitmq-server trixie "$root" "$(mirror)" \
+    >"$root.log" || {
     tail -n 5 "$root.log" >&2
     return 1
   }
@@ -33,12 +38,11 @@ if [[ ${1-} != --inside ]]; then
   require_rust
   [[ -e $root/complete ]] || fetch_debian
   mkdir -p "$root/proc" "$root/dev" "$root$target/tmp" "$target/tmp"
-  exec unshare --mount --propagation private "$0" --inside "$@"
+  exec unshare --mount --propagation private tests/rabbitmq-4.sh --inside "$@"
 fi
 shift
 mount --rbind /dev "$root/dev"
 mount --bind /proc "$root/proc"
 mount --bind "$target/tmp" "$root$target/tmp"
-export TEST_RABBITMQ_ROOT=$root
-export TMPDIR=$target/tmp
+export TEST_RABBITMQ_ROOT=$root TMPDIR=$target/tmp
 cargo test --locked --test it -- "$@"

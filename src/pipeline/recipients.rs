@@ -170,6 +170,12 @@ impl<T: Transport> Pipeline<T> {
             }
         }));
         match planned {
+            // It may have waited for its seat since the event was found in time.
+            Ok((about, Ok(_))) if terms.deadline.left(now).is_none() => {
+                let detail = "its time ran out while it waited for room to send";
+                let record = Record::unsent(terms.deadline.reason, now, detail);
+                (about, Err(Fate::settled(record)))
+            }
             Ok((about, Ok(push))) => (about, Ok(push)),
             Ok((about, Err(refusal))) => (about, Err(Fate::settled(refusal.into_record(now)))),
             Err(_panic) => {
