@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use lapin::BasicProperties;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::{Pipeline, Settings};
 use crate::broker::{Inbound, Pace, Publication, Route, Source};
@@ -27,6 +28,7 @@ use crate::wire::Kind;
 use crate::wire::headers::Passage;
 
 mod keys;
+mod seats;
 
 /// 2026-11-21 12:00:00 UTC.
 const NOON: Duration = Duration::from_secs(1_795_262_400);
@@ -42,6 +44,8 @@ enum Says {
     /// A status, a body and the service's own clock.
     Dated(u16, &'static str, SystemTime),
     Fails(Failure),
+    /// 201, once it is told to.
+    Holds(Arc<Notify>),
     Panics,
 }
 
@@ -80,6 +84,10 @@ impl Transport for Arc<Scripted> {
                 status
             }
             Says::Fails(failure) => return Attempt::Failed(failure),
+            Says::Holds(told) => {
+                told.notified().await;
+                201
+            }
             Says::Panics => panic!("scripted"),
         };
         headers.insert(

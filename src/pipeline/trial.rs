@@ -68,14 +68,16 @@ impl<T: Transport> Pipeline<T> {
     }
 
     /// Judges a subscription that fits no key of the ring; tells operators of keys that are taken
-    /// for wrong.
+    /// for wrong, unless it is a stranger's word.
     pub(super) fn judge_misfit(&self, app: &App, endpoint: &Endpoint) -> Judgement {
         let (origin, now) = (endpoint.origin(), self.clock.now().mono);
         let ring = app.ring.iter().map(|key| key.name());
         let judgement = self
             .mismatches
             .judge(origin, ring, endpoint.fingerprint(), now);
-        if let Judgement::Wait { alarms, .. } = &judgement {
+        if endpoint.listed().0
+            && let Judgement::Wait { alarms, .. } = &judgement
+        {
             for (key, first) in alarms {
                 self.metrics
                     .key_alarm(endpoint.service(), KeyAlarm::Mismatch);
@@ -94,7 +96,7 @@ impl<T: Transport> Pipeline<T> {
         judgement
     }
 
-    /// Tells operators of a key whose tokens a push service refuses.
+    /// Tells operators of a key whose tokens a push service refuses; what strangers refuse is theirs.
     pub(super) fn alarm_of_refused_key(
         &self,
         endpoint: &Endpoint,
@@ -102,7 +104,8 @@ impl<T: Transport> Pipeline<T> {
         verdict: &Verdict,
         change: Option<Change>,
     ) {
-        let Some(wait) = change.filter(|_| verdict.is_vapid_fault()).and_then(pause) else {
+        let alarming = verdict.is_vapid_fault() && endpoint.listed().0;
+        let Some(wait) = change.filter(|_| alarming).and_then(pause) else {
             return;
         };
         self.metrics

@@ -190,6 +190,20 @@ async fn who_has_no_time_to_wait_for_a_key_expires_and_is_no_mismatch() {
 }
 
 #[tokio::test]
+async fn a_stranger_who_refuses_a_key_raises_no_alarm() {
+    let refused = r#"{"code":401,"errno":109,"error":"Unauthorized","message":"InvalidSignature","more_info":"x"}"#;
+    let house = house_of(ring(&["main"]), [Says::Text(401, refused)], 100);
+    let stranger = subscription("https://push.example.net/wpush/v2/a");
+    let owed = comes_to(&house, event(json!({ "subscription": stranger }))).await;
+    assert_eq!(owed, ["wait 1200s vapid_rejected 0"]);
+    let metrics = house.pipeline.metrics.render().unwrap();
+    let mut alarms = metrics
+        .lines()
+        .filter(|line| line.starts_with("pushrider_key_alarms_total"));
+    assert!(alarms.all(|line| line.ends_with(" 0")));
+}
+
+#[tokio::test]
 async fn a_fault_of_the_key_pauses_it_and_uses_up_no_attempt() {
     let house = house_of(
         ring(&["main"]),

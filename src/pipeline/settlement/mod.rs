@@ -1,20 +1,22 @@
 //! What is owed to the broker for one message, gathered while it is processed.
 
+mod copies;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use lapin::types::FieldTable;
 
-use crate::broker::{Inbound, Pace, Publication, Route};
+use crate::broker::{Inbound, Publication, Route};
 use crate::message::{EventId, Name};
-use crate::outcome::{Record, Waiting};
+use crate::outcome::Record;
 use crate::plan;
 use crate::plan::{App, EndpointForm, Results, Terms};
 use crate::wire::Kind;
 use crate::wire::event::{Event, EventRef};
 use crate::wire::fault::Fault;
-use crate::wire::headers::{Chunk, Passage};
+use crate::wire::headers::Passage;
 use crate::wire::quarantine;
 use crate::wire::recipient::RecipientRef;
 use crate::wire::result;
@@ -23,7 +25,6 @@ use crate::wire::subscription::Change;
 use crate::wire::summary;
 use crate::wire::summary::Tally;
 
-use super::fate::Wait;
 use super::waiting::Groups;
 
 /// The publications of one message, and what they all repeat of it.
@@ -169,66 +170,6 @@ impl<'a> Settlement<'a> {
         }
     }
 
-    /// Notes a recipient that must wait.
-    pub(super) fn wait(&mut self, index: usize, wait: Wait) {
-        self.tally.waits();
-        self.waiting.add(index, wait);
-    }
-
-    /// Sends off those who wait: one copy of the event for all who wait alike.
-    pub(super) fn send_waiting_off(&mut self, event: &Event<'a>) {
-        for (wait, indices) in std::mem::take(&mut self.waiting).into_groups() {
-            let passage = Passage {
-                attempts: wait.attempts,
-                requests: wait.requests,
-                last_status: wait.last_status,
-                vapid_key: wait.vapid_key,
-                ..self.next_pass(wait.waiting, self.now + wait.after)
-            };
-            self.send_off(event.subset(&indices), wait.after, Pace::AtLeast, &passage);
-        }
-    }
-
-    /// Sends the whole event to wait.
-    pub(super) fn wait_whole(
-        &mut self,
-        event: &Event<'a>,
-        after: Duration,
-        until: SystemTime,
-        waiting: Waiting,
-    ) {
-        self.fan_out = false;
-        let pace = match waiting {
-            Waiting::Scheduled => Pace::Towards,
-            Waiting::Busy | Waiting::Retry(_) => Pace::AtLeast,
-        };
-        let every: Vec<usize> = (0..event.recipient_count()).collect();
-        let passage = self.next_pass(waiting, until);
-        self.send_off(event.subset(&every), after, pace, &passage);
-    }
-
-    /// Sends each part of a large event on by itself, to be taken at once.
-    pub(super) fn split(&mut self, event: &Event<'a>, parts: &[plan::event::Part]) {
-        self.fan_out = false;
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        for (n, part) in parts.iter().enumerate() {
-            let chunk = Chunk {
-                n: number(n + 1),
-                of: number(parts.len()),
-                first: part.first.map(number),
-            };
-            let passage = Passage {
-                chunk: Some(chunk),
-                not_before: None,
-                waiting: None,
-                ..self.next_pass(Waiting::Scheduled, self.now)
-            };
-            let body = event.subset(&part.recipients);
-            let lane = self.inbound.lane.clone();
-            self.copy(Route::Due(lane), Kind::Chunk, body, &passage);
-        }
-    }
-
     /// Parks the original, once, for people to look at.
     pub(super) fn quarantine(&mut self, fault: &Fault) {
         if std::mem::replace(&mut self.quarantined, true) {
@@ -257,34 +198,6 @@ impl<'a> Settlement<'a> {
             self.publish(Route::Results(key), Kind::Summary, message_id, body);
         }
         self.publications.into()
-    }
-
-    fn next_pass(&self, waiting: Waiting, until: SystemTime) -> Passage {
-        Passage {
-            pass: self.passage.pass.saturating_add(1),
-            created_at: Some(self.created_at),
-            not_before: Some(until),
-            waiting: Some(waiting),
-            event_id: Some(self.event_id.clone()),
-            ..self.passage.clone()
-        }
-    }
-
-    fn send_off(&mut self, body: Bytes, after: Duration, pace: Pace, passage: &Passage) {
-        let lane = self.inbound.lane.clone();
-        self.copy(
-            Route::Delay { lane, after, pace },
-            Kind::Retry,
-            body,
-            passage,
-        );
-    }
-
-    fn copy(&mut self, to: Route, kind: Kind, body: Bytes, passage: &Passage) {
-        self.publish(to, kind, self.event_id.to_string(), body);
-        if let Some(publication) = self.publications.last_mut() {
-            publication.headers = passage.write();
-        }
     }
 
     fn publish(&mut self, to: Route, kind: Kind, message_id: String, body: Bytes) {

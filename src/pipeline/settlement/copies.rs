@@ -1,0 +1,105 @@
+//! The copies of a message that go round again: those who wait, and the parts of a large event.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use crate::broker::{Pace, Route};
+use crate::outcome::Waiting;
+use crate::pipeline::fate::Wait;
+use crate::plan;
+use crate::wire::Kind;
+use crate::wire::event::Event;
+use crate::wire::headers::{Chunk, Passage};
+
+use super::Settlement;
+
+impl<'a> Settlement<'a> {
+    /// Notes a recipient that must wait.
+    pub(in crate::pipeline) fn wait(&mut self, index: usize, wait: Wait) {
+        self.tally.waits();
+        self.waiting.add(index, wait);
+    }
+
+    /// Sends off those who wait: one copy of the event for all who wait alike.
+    pub(in crate::pipeline) fn send_waiting_off(&mut self, event: &Event<'a>) {
+        for (wait, indices) in std::mem::take(&mut self.waiting).into_groups() {
+            let passage = Passage {
+                attempts: wait.attempts,
+                requests: wait.requests,
+                last_status: wait.last_status,
+                vapid_key: wait.vapid_key,
+                ..self.next_pass(wait.waiting, self.now + wait.after)
+            };
+            self.send_off(event.subset(&indices), wait.after, Pace::AtLeast, &passage);
+        }
+    }
+
+    /// Sends the whole event to wait.
+    pub(in crate::pipeline) fn wait_whole(
+        &mut self,
+        event: &Event<'a>,
+        after: Duration,
+        until: SystemTime,
+        waiting: Waiting,
+    ) {
+        self.fan_out = false;
+        let pace = match waiting {
+            Waiting::Scheduled => Pace::Towards,
+            Waiting::Busy | Waiting::Retry(_) => Pace::AtLeast,
+        };
+        let every: Vec<usize> = (0..event.recipient_count()).collect();
+        let passage = self.next_pass(waiting, until);
+        self.send_off(event.subset(&every), after, pace, &passage);
+    }
+
+    /// Sends each part of a large event on by itself, to be taken at once.
+    pub(in crate::pipeline) fn split(&mut self, event: &Event<'a>, parts: &[plan::event::Part]) {
+        self.fan_out = false;
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        for (n, part) in parts.iter().enumerate() {
+            let chunk = Chunk {
+                n: number(n + 1),
+                of: number(parts.len()),
+                first: part.first.map(number),
+            };
+            let passage = Passage {
+                chunk: Some(chunk),
+                not_before: None,
+                waiting: None,
+                ..self.next_pass(Waiting::Scheduled, self.now)
+            };
+            let body = event.subset(&part.recipients);
+            let lane = self.inbound.lane.clone();
+            self.copy(Route::Due(lane), Kind::Chunk, body, &passage);
+        }
+    }
+
+    fn next_pass(&self, waiting: Waiting, until: SystemTime) -> Passage {
+        Passage {
+            pass: self.passage.pass.saturating_add(1),
+            created_at: Some(self.created_at),
+            not_before: Some(until),
+            waiting: Some(waiting),
+            event_id: Some(self.event_id.clone()),
+            ..self.passage.clone()
+        }
+    }
+
+    fn send_off(&mut self, body: Bytes, after: Duration, pace: Pace, passage: &Passage) {
+        let lane = self.inbound.lane.clone();
+        self.copy(
+            Route::Delay { lane, after, pace },
+            Kind::Retry,
+            body,
+            passage,
+        );
+    }
+
+    fn copy(&mut self, to: Route, kind: Kind, body: Bytes, passage: &Passage) {
+        self.publish(to, kind, self.event_id.to_string(), body);
+        if let Some(publication) = self.publications.last_mut() {
+            publication.headers = passage.write();
+        }
+    }
+}
