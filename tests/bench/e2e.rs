@@ -18,8 +18,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use futures_util::StreamExt as _;
-use lapin::BasicProperties;
-use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
+use lapin::options::BasicConsumeOptions;
 use lapin::types::FieldTable;
 use pushrider::clock::{Clock, SystemClock};
 use pushrider::ece::{Salt, SenderKey, aes128gcm};
@@ -138,7 +137,9 @@ async fn measure(vhost: &Vhost, sandbox: &Running, bodies: &[String], config: &s
     daemon.stop().await;
     vhost.queue(RESULTS, FieldTable::default()).await;
     vhost.bind(RESULTS, "webpush.results", "delivery.#").await;
-    preload(vhost, bodies).await;
+    vhost
+        .publish_all("webpush.events", "shop.default", bodies)
+        .await;
 
     let encryption_micros = encryption_micros();
     daemon.launch().await;
@@ -152,25 +153,6 @@ async fn measure(vhost: &Vhost, sandbox: &Running, bodies: &[String], config: &s
     };
     daemon.stop().await;
     round
-}
-
-async fn preload(vhost: &Vhost, bodies: &[String]) {
-    let (connection, channel) = open(&vhost.url()).await;
-    let mut confirms = Vec::with_capacity(bodies.len());
-    for body in bodies {
-        let published = channel.basic_publish(
-            "webpush.events".into(),
-            "shop.default".into(),
-            BasicPublishOptions::default(),
-            body.as_bytes(),
-            BasicProperties::default().with_delivery_mode(2),
-        );
-        confirms.push(published.await.unwrap());
-    }
-    for confirm in confirms {
-        assert!(confirm.await.unwrap().is_ack());
-    }
-    connection.close(200, "OK".into()).await.unwrap();
 }
 
 /// Counts results until all have come; returns the seconds from the first to the last.

@@ -5,8 +5,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use lapin::BasicProperties;
-use lapin::options::BasicPublishOptions;
 use pushrider::clock::{Clock, SystemClock};
 use pushrider::sandbox;
 use pushrider::sandbox::SubscriptionJson;
@@ -17,7 +15,6 @@ use crate::support::broker::RUNNER;
 use crate::support::daemon::Daemon;
 use crate::support::eventually;
 use crate::support::house::{House, event, is_delivery};
-use crate::support::vhost::open;
 
 /// How many urgent events are measured, and how far apart they are published.
 const URGENT: usize = 200;
@@ -66,23 +63,11 @@ impl Road {
 
     /// Publishes to the bulk lane without waiting for the confirm of one before the next.
     async fn fill(&self, events: impl Iterator<Item = Value>) {
-        let (connection, channel) = open(&self.house.vhost.url()).await;
-        let mut confirms = Vec::new();
-        for event in events {
-            let body = event.to_string();
-            let published = channel.basic_publish(
-                "webpush.events".into(),
-                "shop.bulk".into(),
-                BasicPublishOptions::default(),
-                body.as_bytes(),
-                BasicProperties::default().with_delivery_mode(2),
-            );
-            confirms.push(published.await.unwrap());
-        }
-        for confirm in confirms {
-            assert!(confirm.await.unwrap().is_ack());
-        }
-        connection.close(200, "done".into()).await.unwrap();
+        let bodies = events.map(|event| event.to_string());
+        let vhost = &self.house.vhost;
+        vhost
+            .publish_all("webpush.events", "shop.bulk", bodies)
+            .await;
     }
 
     /// Publishes an urgent event; returns for whom, and when that was.

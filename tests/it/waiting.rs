@@ -4,15 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use lapin::BasicProperties;
-use lapin::options::BasicPublishOptions;
 use pushrider::clock::{Clock, SystemClock};
 use pushrider::sandbox;
 use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
 use crate::support::house::{House, event, is_delivery};
-use crate::support::vhost::open;
 use crate::support::{eventually, wanted};
 
 /// How many deliveries a daemon of these tests has in hand at most, from both queues of its lane.
@@ -46,23 +43,11 @@ fn written(moment: SystemTime) -> String {
 
 /// Publishes events without waiting for the confirm of one before the next.
 pub(crate) async fn publish_all(house: &House, events: impl Iterator<Item = Value>) {
-    let (connection, channel) = open(&house.vhost.url()).await;
-    let mut confirms = Vec::new();
-    for event in events {
-        let body = event.to_string();
-        let published = channel.basic_publish(
-            "webpush.events".into(),
-            "shop.default".into(),
-            BasicPublishOptions::default(),
-            body.as_bytes(),
-            BasicProperties::default().with_delivery_mode(2),
-        );
-        confirms.push(published.await.unwrap());
-    }
-    for confirm in confirms {
-        assert!(confirm.await.unwrap().is_ack());
-    }
-    connection.close(200, "done".into()).await.unwrap();
+    let bodies = events.map(|event| event.to_string());
+    house
+        .vhost
+        .publish_all("webpush.events", "shop.default", bodies)
+        .await;
 }
 
 async fn depth(house: &House, queues: &[&str]) -> usize {

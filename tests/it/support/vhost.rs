@@ -81,17 +81,27 @@ impl Vhost {
         assert!(confirm.is_ack(), "{confirm:?}");
     }
 
-    /// Publishes many messages of numbered bodies, pipelined.
+    /// Publishes many messages of numbered bodies.
     pub(crate) async fn publish_numbered(&self, exchange: &str, key: &str, count: usize) {
+        let numbers = (0..count).map(|number| number.to_string());
+        self.publish_all(exchange, key, numbers).await;
+    }
+
+    /// Publishes without waiting for the confirm of one before the next.
+    pub(crate) async fn publish_all(
+        &self,
+        exchange: &str,
+        key: &str,
+        bodies: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) {
         let channel = self.channel().await;
         let mut confirms = Vec::new();
-        for number in 0..count {
-            let body = number.to_string();
+        for body in bodies {
             let published = channel.basic_publish(
                 exchange.into(),
                 key.into(),
                 BasicPublishOptions::default(),
-                body.as_bytes(),
+                body.as_ref(),
                 BasicProperties::default().with_delivery_mode(2),
             );
             confirms.push(published.await.unwrap());
