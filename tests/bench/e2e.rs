@@ -148,7 +148,7 @@ async fn measure(vhost: &Vhost, sandbox: &Running, bodies: &[String], config: &s
     let round = Round {
         events_per_second: bodies.len() as f64 / seconds,
         cpu_micros: cpu_seconds(pid) * 1e6 / bodies.len() as f64,
-        peak_mebibytes: peak_mebibytes(pid),
+        peak_mebibytes: daemon.peak_kib() as f64 / 1024.0,
         encryption_micros,
     };
     daemon.stop().await;
@@ -206,11 +206,4 @@ fn cpu_seconds(pid: u32) -> f64 {
         .sum();
     // USER_HZ is 100 on every Linux that this is built for.
     ticks as f64 / 100.0
-}
-
-fn peak_mebibytes(pid: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM"));
-    let kibibytes = line.unwrap().split_whitespace().nth(1).unwrap();
-    kibibytes.parse::<f64>().unwrap() / 1024.0
 }

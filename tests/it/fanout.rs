@@ -7,7 +7,6 @@ use pushrider::sandbox;
 use pushrider::sandbox::SubscriptionJson;
 use serde_json::{Value, json};
 
-use crate::main_job::peak_kib;
 use crate::support::house::{House, event, is_delivery};
 use crate::support::{eventually, wanted};
 
@@ -78,7 +77,7 @@ async fn ten_thousand_recipients_cost_little_memory() {
             .await;
     }
     house.gather(100, is_delivery).await;
-    let before = peak_kib(house.daemon.pid());
+    let before = house.daemon.peak_kib();
 
     let more = json!({ "payload": "hello", "results": "failures" });
     let body = campaign("c1", &all, more).to_string();
@@ -91,7 +90,7 @@ async fn ten_thousand_recipients_cost_little_memory() {
     assert_eq!(house.sandbox.stats().statuses[&201], (MOST + 100) as u64);
     house.settled().await;
 
-    let grown = peak_kib(house.daemon.pid()) - before;
+    let grown = house.daemon.peak_kib() - before;
     let size = body.len() / 1024;
     println!("an event of {size} KiB: {before} KiB before, {grown} KiB more at the peak");
     assert!(grown < PEAK_KIB, "{grown} KiB more for {size} KiB");

@@ -305,7 +305,7 @@ async fn hostile_answers_do_no_harm() {
             (&json!(outcome), &json!(reason))
         );
     }
-    let rss = peak_kib(house.daemon.pid());
+    let rss = house.daemon.peak_kib();
     assert!(rss < 100 * 1024, "{rss} KiB resident");
 }
 
@@ -438,14 +438,4 @@ async fn what_happens_is_seen_from_outside() {
     assert_eq!(status, 200);
     assert!(key.contains("\"main\""), "{key}");
     wanted(house.outcomes(), |outcomes| outcomes.len() == 1).unwrap();
-}
-
-/// Returns the most memory that a process has ever held.
-pub(crate) fn peak_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM"))
-        .unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 use crate::support::house::{House, event, is_delivery};
 use crate::support::{eventually, wanted};
 
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Events for the one that is well, and for the sick one.
 const STREAM: usize = 300;
 const BACKLOG: usize = 120;
@@ -63,6 +65,35 @@ async fn a_service_that_throttles_is_left_alone_for_as_long_as_it_asks() {
     assert_eq!(street.turns("open").await, 0.0, "a throttle is no trouble");
     let log = street.house.daemon.log();
     assert!(log.contains("\"paused\""), "{log}");
+}
+
+#[tokio::test]
+async fn what_waits_for_a_service_that_is_down_waits_in_the_broker() {
+    const LONG: &str = "delay.bands = ['10m']
+        gate.failures = 5
+        log.filter = 'info'";
+    let mut house = House::open_with(sandbox::Settings::default(), LONG).await;
+    let down = house.subscribe(json!({ "status": 503 }));
+    let payload = json!({ "payload": "x".repeat(3500) });
+    let body = event("e", &down, payload).to_string();
+    let wait = async |count: usize, sum: u32| {
+        let (vhost, bodies) = (&house.vhost, vec![&body; count]);
+        vhost
+            .publish_all("webpush.events", "shop.default", bodies)
+            .await;
+        eventually(PATIENCE, async || {
+            let waiting = vhost.depth("webpush.delay.10m").await;
+            wanted(waiting, |&waiting| waiting == sum)
+        })
+        .await;
+        house.daemon.peak_kib()
+    };
+    let before = wait(3000, 3000).await;
+    let grown = wait(8000, 11_000).await - before;
+    let size = 8000 * body.len() as u64 / 1024;
+    println!("{size} KiB more wait: {before} KiB before, {grown} KiB more at the peak");
+    assert!(grown < size / 8, "{grown} KiB more while {size} KiB wait");
+    house.daemon.stop().await;
 }
 
 struct Street {

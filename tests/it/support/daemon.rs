@@ -181,6 +181,14 @@ impl Daemon {
         self.child.as_ref().and_then(Child::id).expect("it runs")
     }
 
+    /// Returns the most memory that it has ever held.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM"));
+        let kibibytes = line.unwrap().split_whitespace().nth(1).unwrap();
+        kibibytes.parse().unwrap()
+    }
+
     /// Returns everything it has logged, over all its runs.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
