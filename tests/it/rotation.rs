@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pushrider::message::Name;
+use pushrider::origin::Service;
 use pushrider::sandbox;
 use pushrider::sandbox::{Script, SubscriptionJson, Wish};
 use pushrider::vapid::VapidKey;
@@ -104,7 +105,12 @@ async fn a_rotation_costs_each_subscription_one_request_and_none_after_a_restart
 #[tokio::test]
 async fn a_wrong_key_loses_nothing_and_calls_no_subscription_a_mismatch() {
     const SUBSCRIPTIONS: usize = 60;
-    let mut house = House::open("").await;
+    // Of a stranger's word operators would hear nothing.
+    let named = sandbox::Settings {
+        services: vec![Service::Mozilla],
+        ..sandbox::Settings::default()
+    };
+    let mut house = House::open_with(named, "").await;
     house.daemon.stop().await;
     let right = house.daemon.private_key();
     house.daemon.write("vapid.pem", &key_pem());
