@@ -64,18 +64,21 @@
 //! * A 2xx whose body breaks off is taken: the service has the message.
 //! * A key that a push service takes from others is not paused because it refuses it for one more:
 //!   endpoints are chosen by strangers, and some are not for VAPID at all ([`classify`]).
+//! * A key that is taken for wrong is passed over rather than paused at the gate, so that a ring with
+//!   a new key goes on serving the subscriptions of the old one ([`mismatch`]).
 //! * The service manager is spoken to without a library: its socket is an argument, writes are
 //!   bounded, and names in the abstract namespace work ([`systemd`]).
 //!
 //! # Whom we trust
 //!
 //! *Producers* may publish to the events exchange: they are trusted to name recipients, not to be
-//! right. Bad input costs one message, and `x-pushrider-*` headers count only on queues that we alone
-//! write to. *Endpoints* are chosen by browsers, hence by anyone: the guard decides which scheme,
-//! host, port and address may be connected to, addresses at connect time; answers are read up to 4 KiB under one
-//! deadline; redirects are not followed. *Push services* may say anything: waits they ask for are
-//! capped, and only 404, 410 or as plain a word ends a subscription. *Readers of logs and metrics* see no
-//! endpoint, key, token or payload: an endpoint is a capability and appears as its fingerprint.
+//! right. Bad input costs one message, and `x-pushrider-*` headers count only on queues that we
+//! alone write to. *Endpoints* are chosen by browsers, hence by anyone: the guard decides which
+//! scheme, host, port and address may be connected to, addresses at connect time; answers are read
+//! up to 4 KiB under one deadline; redirects are not followed. *Push services* may say anything:
+//! waits they ask for are capped, and only 404, 410 or as plain a word ends a subscription.
+//! *Readers of logs and metrics* see no endpoint, key, token or payload: an endpoint is a
+//! capability and appears as its fingerprint.
 
 // vocabulary
 pub mod clock;
