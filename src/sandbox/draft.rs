@@ -116,7 +116,7 @@ fn parameter<'a>(headers: &'a HeaderMap, header: &str, name: &str) -> Option<&'a
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::sender::Sender;
+    use crate::sandbox::tests::sender::Sender;
     use crate::sandbox::vapid::Verifier;
     use crate::subscription::decode_base64;
 

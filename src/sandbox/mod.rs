@@ -34,8 +34,6 @@ mod push;
 mod refusing;
 mod running;
 mod script;
-#[cfg(test)]
-mod sender;
 mod service;
 mod stats;
 mod stored;

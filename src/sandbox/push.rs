@@ -271,8 +271,8 @@ pub(crate) fn shown(headers: &HeaderMap, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::sender::Sender;
     use crate::sandbox::subscriptions::KeysJson;
+    use crate::sandbox::tests::sender::Sender;
 
     const ORIGIN: &str = "https://push.example.net";
 

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use http::header::HeaderMap;
 use serde_json::json;
 
-use super::decrypt::{expand, extract};
-use super::subscriptions::KeysJson;
 use crate::clock::{Clock as _, SystemClock};
+use crate::sandbox::decrypt::{expand, extract};
+use crate::sandbox::subscriptions::KeysJson;
 use crate::subscription::{decode_base64, encode_base64url};
 
 /// An application server with its VAPID key.

@@ -1,0 +1,93 @@
+//! Who is not admitted.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn without_room_a_recipient_waits_in_the_broker_and_uses_up_no_attempt() {
+    let house = house_of(app(Mode::Send), [], 0);
+    assert_eq!(comes_to(&house, event(json!({}))).await, ["wait 1s busy 0"]);
+    assert_eq!(
+        comes_to(&house, event(json!({ "ttl": 1 }))).await,
+        ["delivery.shop.expired._ ttl_elapsed"]
+    );
+}
+
+/// An event of its own endpoint and name.
+fn numbered(n: usize) -> String {
+    event(json!({ "id": format!("n{n}"), "subscription": fcm(&n.to_string()) }))
+}
+
+/// A house whose push service has failed ten times in a row.
+async fn house_of_trouble(then: impl IntoIterator<Item = Says>) -> House {
+    let failures = (0..10).map(|_| Says::Status(503));
+    let house = house(failures.chain(then));
+    for n in 0..10 {
+        let owed = comes_to(&house, numbered(n)).await;
+        assert_eq!(owed, ["wait 5s service_unavailable 1"]);
+    }
+    house
+}
+
+#[tokio::test]
+async fn who_meets_an_open_breaker_waits_and_uses_up_no_attempt() {
+    let house = house_of_trouble([]).await;
+    let first = house.pipeline.process(&inbound(numbered(10))).await;
+    assert_eq!(outline(&first), ["wait 10s busy 0"]);
+    assert_eq!(house.service.requests.lock().unwrap().len(), 10);
+    let elsewhere = subscription("https://updates.push.services.mozilla.com/wpush/v2/a");
+    assert_eq!(
+        comes_to(&house, event(json!({ "subscription": elsewhere }))).await,
+        ["delivery.shop.accepted._ accepted"]
+    );
+    house.clock.advance(Duration::from_secs(10));
+    let second = house.pipeline.process(&returned(&first[0])).await;
+    assert_eq!(outline(&second), ["delivery.shop.accepted._ accepted"]);
+    let result = parsed(&second[0]);
+    assert_eq!(
+        (&result["attempts"], &result["requests"]),
+        (&json!(1), &json!(1))
+    );
+}
+
+#[tokio::test]
+async fn a_probe_that_panics_leaves_the_place_to_the_next() {
+    let house = house_of_trouble([Says::Panics]).await;
+    house.clock.advance(Duration::from_secs(5));
+    assert_eq!(
+        comes_to(&house, numbered(10)).await,
+        ["quarantine", "delivery.shop.rejected._ internal_error"]
+    );
+    assert_eq!(
+        comes_to(&house, numbered(11)).await,
+        ["delivery.shop.accepted._ accepted"]
+    );
+    let metrics = house.pipeline.metrics.render().unwrap();
+    for (to, count) in [("open", 1), ("half_open", 2), ("closed", 1)] {
+        let labels = format!("push_service=\"fcm\",to=\"{to}\"");
+        let line = format!("pushrider_breaker_transitions_total{{{labels}}} {count}");
+        assert!(metrics.contains(&line), "{line}");
+    }
+    assert!(metrics.contains("pushrider_breakers_open 0"));
+}
+
+#[tokio::test]
+async fn who_has_no_time_for_a_pause_is_told_what_for() {
+    let house = house([Says::RetryAfter(429, "120")]);
+    assert_eq!(
+        comes_to(&house, numbered(0)).await,
+        ["wait 120s throttled 1"]
+    );
+    let short = event(json!({ "id": "e2", "ttl": 60 }));
+    let owed = house.pipeline.process(&inbound(short)).await;
+    assert_eq!(outline(&owed), ["delivery.shop.expired._ ttl_elapsed"]);
+    let detail = parsed(&owed[0])["detail"].to_string();
+    assert!(
+        detail.contains("the pause that the push service asked for"),
+        "{detail}"
+    );
+    assert_eq!(
+        comes_to(&house, numbered(1)).await,
+        ["wait 240s busy 0"],
+        "the pause, spread over as long again"
+    );
+}

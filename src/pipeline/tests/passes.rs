@@ -1,0 +1,215 @@
+//! What a message brings along from one pass to the next.
+
+use super::*;
+
+#[tokio::test]
+async fn a_retry_remembers_what_was_tried_and_ends() {
+    let house = house([Says::Status(503), Says::Status(503), Says::Status(503)]);
+    let first = house.pipeline.process(&inbound(event(json!({})))).await;
+    assert_eq!(outline(&first), ["wait 5s service_unavailable 1"]);
+    house.clock.advance(Duration::from_secs(5));
+    let second = house.pipeline.process(&returned(&first[0])).await;
+    assert_eq!(outline(&second), ["wait 10s service_unavailable 2"]);
+    house.clock.advance(Duration::from_secs(10));
+    let third = house.pipeline.process(&returned(&second[0])).await;
+    assert_eq!(
+        outline(&third),
+        ["delivery.shop.failed._ service_unavailable"]
+    );
+    let result = parsed(&third[0]);
+    assert_eq!(
+        (&result["attempts"], &result["requests"]),
+        (&json!(3), &json!(3))
+    );
+    assert_eq!(result["created_at"], "2026-11-21T12:00:00.000Z");
+    let requests = house.service.requests.lock().unwrap();
+    let ttls: Vec<_> = requests
+        .iter()
+        .map(|request| request.headers["ttl"].clone())
+        .collect();
+    assert_eq!(ttls, ["86400", "86395", "86385"]);
+}
+
+#[tokio::test]
+async fn what_expires_while_it_waits_tells_what_was_tried() {
+    let house = house([Says::RetryAfter(503, "50")]);
+    let first = house
+        .pipeline
+        .process(&inbound(event(json!({ "ttl": 60 }))))
+        .await;
+    assert_eq!(outline(&first), ["wait 50s service_unavailable 1"]);
+    house.clock.advance(Duration::from_secs(61));
+    let late = house.pipeline.process(&returned(&first[0])).await;
+    assert_eq!(outline(&late), ["delivery.shop.expired._ ttl_elapsed"]);
+    let result = parsed(&late[0]);
+    assert_eq!(
+        [&result["attempts"], &result["requests"], &result["status"]],
+        [&json!(1), &json!(1), &json!(503)]
+    );
+    let detail = result["detail"].as_str().unwrap();
+    assert!(detail.contains("service_unavailable"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_producer_cannot_forge_what_was_tried() {
+    let house = house([Says::Status(503)]);
+    let passage = Passage {
+        attempts: 2,
+        pass: 2,
+        ..Passage::default()
+    };
+    let forged = Inbound {
+        properties: BasicProperties::default().with_headers(passage.write()),
+        ..inbound(event(json!({})))
+    };
+    let owed = house.pipeline.process(&forged).await;
+    assert_eq!(outline(&owed), ["wait 5s service_unavailable 1"]);
+}
+
+#[tokio::test]
+async fn what_the_service_did_not_process_is_sent_again_at_once() {
+    let house = house([Says::Fails(Failure::NotProcessed), Says::Status(201)]);
+    let owed = house.pipeline.process(&inbound(event(json!({})))).await;
+    assert_eq!(outline(&owed), ["delivery.shop.accepted._ accepted"]);
+    let result = parsed(&owed[0]);
+    assert_eq!(
+        (&result["attempts"], &result["requests"]),
+        (&json!(1), &json!(2))
+    );
+}
+
+#[tokio::test]
+async fn a_schedule_waits_in_the_broker_and_ttl_counts_from_then() {
+    let house = house([]);
+    let later = json!({ "deliver_at": "2026-11-21T13:00:00Z", "ttl": 60 });
+    let first = house.pipeline.process(&inbound(event(later))).await;
+    assert_eq!(outline(&first), ["wait 3600s scheduled 0 towards"]);
+    house.clock.advance(Duration::from_secs(1800));
+    let early = house.pipeline.process(&returned(&first[0])).await;
+    assert_eq!(outline(&early), ["wait 1800s scheduled 0 towards"]);
+    house.clock.advance(Duration::from_secs(1800));
+    let due = house.pipeline.process(&returned(&early[0])).await;
+    assert_eq!(outline(&due), ["delivery.shop.accepted._ accepted"]);
+    assert_eq!(
+        house.service.requests.lock().unwrap()[0].headers["ttl"],
+        "60"
+    );
+}
+
+#[tokio::test]
+async fn a_campaign_is_split_and_each_recipient_fares_by_itself() {
+    let house = house([Says::Status(410), Says::Status(503), Says::Panics]);
+    let whole = house.pipeline.process(&inbound(campaign(120))).await;
+    assert_eq!(outline(&whole), vec!["chunk to default"; 3]);
+    let chunk = house.pipeline.process(&returned(&whole[0])).await;
+    let told = outline(&chunk);
+    let count = |what: &str| told.iter().filter(|one| one.contains(what)).count();
+    assert_eq!(count("accepted"), 47);
+    assert_eq!(count("delivery.shop.gone"), 1);
+    assert_eq!(count("subscription.shop.gone"), 1);
+    assert_eq!(count("wait 5s service_unavailable 1"), 1);
+    assert_eq!((count("internal_error"), count("quarantine")), (1, 1));
+    assert_eq!(told.last().unwrap(), "summary.shop._");
+    let summary = parsed(chunk.last().unwrap());
+    assert_eq!(summary["waiting"], 1, "{summary}");
+    let copy = chunk.iter().find(|one| one.kind == Kind::Retry).unwrap();
+    assert_eq!(parsed(copy)["recipients"].as_array().unwrap().len(), 1);
+    house.clock.advance(Duration::from_secs(5));
+    let again = house.pipeline.process(&returned(copy)).await;
+    assert_eq!(
+        outline(&again),
+        ["delivery.shop.accepted._ accepted", "summary.shop._"]
+    );
+}
+
+#[tokio::test]
+async fn one_endpoint_twice_in_an_event_is_sent_once() {
+    let house = house([]);
+    let twice = json!({ "id": "e1", "payload": "x", "recipients": [
+        { "subscription": fcm("a") }, { "subscription": fcm("a") },
+    ] });
+    assert_eq!(
+        comes_to(&house, twice.to_string()).await,
+        [
+            "delivery.shop.accepted._ accepted",
+            "delivery.shop.rejected._ duplicate_recipient",
+            "summary.shop._"
+        ]
+    );
+    assert_eq!(house.service.requests.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_redelivery_is_answered_from_memory() {
+    let house = house([Says::Status(503)]);
+    let first = inbound(event(json!({})));
+    let owed = house.pipeline.process(&first).await;
+    let again = Inbound {
+        redelivered: true,
+        ..first.clone()
+    };
+    assert_eq!(
+        outline(&house.pipeline.process(&again).await),
+        outline(&owed)
+    );
+    assert_eq!(house.service.requests.lock().unwrap().len(), 1);
+    assert_ne!(
+        outline(&house.pipeline.process(&first).await),
+        outline(&owed),
+        "another event"
+    );
+    assert_eq!(house.service.requests.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn results_are_narrowed_as_asked_but_the_dead_are_always_told() {
+    for (results, says, owed) in [
+        ("failures", 201, vec![]),
+        (
+            "failures",
+            400,
+            vec!["delivery.shop.rejected._ bad_request"],
+        ),
+        ("none", 400, vec![]),
+        ("none", 410, vec!["subscription.shop.gone"]),
+    ] {
+        let house = house([Says::Status(says)]);
+        assert_eq!(
+            comes_to(&house, event(json!({ "results": results }))).await,
+            owed
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_the_broker_gave_up_on_ends_in_a_result_and_the_quarantine() {
+    for (death, owed) in [
+        ("delivery_limit", "delivery.shop.rejected._ poison"),
+        ("expired", "delivery.shop.expired._ producer_expiration"),
+    ] {
+        let house = house([]);
+        let mut headers = lapin::types::FieldTable::default();
+        headers.insert(
+            "x-first-death-reason".into(),
+            lapin::types::AMQPValue::LongString(death.into()),
+        );
+        let dead = Inbound {
+            source: Source::Undeliverable,
+            properties: BasicProperties::default().with_headers(headers),
+            ..inbound(event(json!({})))
+        };
+        let told = outline(&house.pipeline.process(&dead).await);
+        assert_eq!(told, ["quarantine", owed]);
+        assert!(house.service.requests.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn in_dry_run_nothing_is_sent() {
+    let house = house_of(app(Mode::DryRun), [], 100);
+    assert_eq!(
+        comes_to(&house, event(json!({}))).await,
+        ["delivery.shop.accepted._ accepted"]
+    );
+    assert!(house.service.requests.lock().unwrap().is_empty());
+}
