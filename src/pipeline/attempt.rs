@@ -42,8 +42,8 @@ impl<T: Transport> Pipeline<T> {
     }
 
     /// Tries one key after the other until one fits.
-    async fn attempt(&self, app: &App, mut push: Push, mut effort: Effort<'_>) -> Fate {
-        let endpoint = push.message.subscription.endpoint.clone();
+    async fn attempt(&self, app: &App, push: Push, mut effort: Effort<'_>) -> Fate {
+        let endpoint = &push.message.subscription.endpoint;
         let (mut misfit, mut suspended) = (None, None);
         for key in self.keys_to_try(app, &push, effort.passage) {
             let now = self.clock.now().mono;
@@ -56,13 +56,13 @@ impl<T: Transport> Pipeline<T> {
             }
             let change = misfit.is_some().then_some(Again::AnotherKey);
             effort.begins_with(key.name(), default_key(app, &push));
-            match self.try_key(app, key, change, &mut push, &mut effort).await {
+            match self.try_key(app, key, change, &push, &mut effort).await {
                 Err(fate) => return fate,
                 Ok(exchange) if exchange.verdict.is_key_mismatch() => {
                     effort.last_status = exchange.status;
                     misfit = Some((key, exchange));
                 }
-                Ok(exchange) => return self.conclude(app, key, push, exchange, &effort),
+                Ok(exchange) => return self.conclude(app, key, push, exchange, effort),
             }
         }
         if let Some((left, key)) = suspended {
@@ -84,7 +84,7 @@ impl<T: Transport> Pipeline<T> {
         app: &App,
         key: &VapidKey,
         mut change: Option<Again>,
-        push: &mut Push,
+        push: &Push,
         effort: &mut Effort<'_>,
     ) -> Result<Exchange, Fate> {
         let message = &push.message;
@@ -93,7 +93,7 @@ impl<T: Transport> Pipeline<T> {
         let exchange = loop {
             if let Some(change) = change {
                 self.metrics.second_request(change);
-                push.warnings.extend(told(change));
+                effort.warnings.extend(told(change));
             }
             effort.requests += 1;
             let exchange = self.exchange(app, key, message, effort.passage, change);
@@ -127,19 +127,19 @@ impl<T: Transport> Pipeline<T> {
         key: &VapidKey,
         push: Push,
         exchange: Exchange,
-        effort: &Effort<'_>,
+        mut effort: Effort<'_>,
     ) -> Fate {
         if exchange.verdict.meaning == Meaning::Accepted {
             self.key_fits(app, key, &push.message.subscription.endpoint);
         }
-        match self.decide(exchange, effort) {
-            Fate::Settled(mut record) => {
-                record.vapid_key = Some(key.name().clone());
-                record.warnings = push.warnings;
-                Fate::Settled(record)
-            }
-            other @ (Fate::Waits(_) | Fate::Broken) => other,
+        let mut warnings = push.warnings;
+        warnings.append(&mut effort.warnings);
+        let mut fate = self.decide(exchange, effort);
+        if let Fate::Settled(record) = &mut fate {
+            record.vapid_key = Some(key.name().clone());
+            record.warnings = warnings;
         }
+        fate
     }
 
     /// Ends a subscription that belongs to another key, or has it wait while nobody can tell.
@@ -152,7 +152,7 @@ impl<T: Transport> Pipeline<T> {
         mut effort: Effort<'_>,
     ) -> Fate {
         let wait = match self.judge_misfit(app, &push.message.subscription.endpoint) {
-            Judgement::Believed => return self.conclude(app, key, push, exchange, &effort),
+            Judgement::Believed => return self.conclude(app, key, push, exchange, effort),
             Judgement::Wait { suspended, .. } => suspended,
         };
         effort.key = None;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use crate::gate::{Deferral, Why};
 use crate::message::Name;
 use crate::origin::Service;
-use crate::outcome::{Reason, Record, Verdict, Waiting};
+use crate::outcome::{Reason, Record, Verdict, Waiting, Warning};
 use crate::plan::Terms;
 use crate::push_service::Transport;
 use crate::retry::{Decision, Lifetime, Policy};
@@ -66,6 +66,8 @@ pub(super) struct Effort<'a> {
     pub(super) requests: u32,
     pub(super) last_status: Option<u16>,
     pub(super) key: Option<Name>,
+    /// What a result is to say of second requests.
+    pub(super) warnings: Vec<Warning>,
 }
 
 impl<'a> Effort<'a> {
@@ -83,21 +85,13 @@ impl<'a> Effort<'a> {
             requests: passage.requests,
             last_status: passage.last_status,
             key: None,
+            warnings: Vec::new(),
         }
     }
 
     /// Notes the key that the next pass begins with, unless it would anyway.
     pub(super) fn begins_with(&mut self, key: &Name, anyway: &Name) {
         self.key = (key != anyway).then(|| key.clone());
-    }
-
-    /// Notes the status of an answer.
-    fn answered(&self, status: Option<u16>) -> Self {
-        Self {
-            last_status: status,
-            key: self.key.clone(),
-            ..*self
-        }
     }
 
     fn wait(&self, waiting: Waiting, after: Duration) -> Wait {
@@ -123,13 +117,14 @@ impl<'a> Effort<'a> {
 
 impl<T: Transport> Pipeline<T> {
     /// Turns an exchange into the recipient's end, or into a wait.
-    pub(super) fn decide(&self, exchange: Exchange, effort: &Effort<'_>) -> Fate {
+    pub(super) fn decide(&self, exchange: Exchange, mut effort: Effort<'_>) -> Fate {
         let Exchange {
             verdict, status, ..
         } = exchange;
         if verdict.is_vapid_fault() {
             let wait = verdict.after.unwrap_or(self.retry(effort.service).cap);
-            return self.hold(Hold::VapidRejected, wait, &effort.answered(status));
+            effort.last_status = status;
+            return self.hold(Hold::VapidRejected, wait, &effort);
         }
         let attempts = effort.passage.attempts + 1;
         let settled_at = self.clock.now().wall;
