@@ -1,15 +1,11 @@
 //! The ring of keys, and what a service says of the one that signed.
 
 use super::*;
-use crate::subscription::decode_base64;
 
 /// FCM's words for a subscription that was made with another key.
 const MISMATCH: Says = Says::Text(403, "the VAPID credentials do not correspond to the others");
 
-/// FCM's words for a token that it takes for expired.
-const EXPIRED: &str = "the token has expired";
-
-fn ring(names: &[&str]) -> App {
+pub(super) fn ring(names: &[&str]) -> App {
     let key = |name_of: &&str| Arc::new(VapidKey::generate(name(name_of)).unwrap());
     let mut keys = names.iter().map(key);
     App {
@@ -21,7 +17,7 @@ fn ring(names: &[&str]) -> App {
     }
 }
 
-fn to(token: &str, more: Value) -> String {
+pub(super) fn to(token: &str, more: Value) -> String {
     let mut fields = json!({ "id": token, "subscription": fcm(token) });
     let more = more.as_object().unwrap().clone();
     fields.as_object_mut().unwrap().extend(more);
@@ -29,23 +25,15 @@ fn to(token: &str, more: Value) -> String {
 }
 
 /// Returns how many requests a result counts, and the key it names.
-async fn sent(house: &House, body: String) -> (Value, Value) {
+pub(super) async fn sent(house: &House, body: String) -> (Value, Value) {
     let owed = house.pipeline.process(&inbound(body)).await;
     let result = parsed(&owed[0]);
     assert_eq!(result["outcome"], "accepted", "{result:#}");
     (result["requests"].clone(), result["vapid_key"].clone())
 }
 
-fn requests(house: &House) -> usize {
+pub(super) fn requests(house: &House) -> usize {
     house.service.requests.lock().unwrap().len()
-}
-
-/// Returns the claims of the token that the `n`th request carried.
-fn claims(house: &House, n: usize) -> Value {
-    let requests = house.service.requests.lock().unwrap();
-    let header = requests[n].headers["authorization"].to_str().unwrap();
-    let claims = header.split('.').nth(1).unwrap();
-    serde_json::from_slice(&decode_base64(claims).unwrap()).unwrap()
 }
 
 #[tokio::test]
@@ -225,103 +213,6 @@ async fn a_fault_of_the_key_pauses_it_and_uses_up_no_attempt() {
     assert_eq!(
         (&result["requests"], &result["attempts"]),
         (&json!(2), &json!(1))
-    );
-}
-
-#[tokio::test]
-async fn an_expired_token_is_replaced_by_one_that_goes_by_the_services_clock() {
-    let start = SystemTime::UNIX_EPOCH + NOON;
-    for there in [
-        start + Duration::from_hours(30),
-        start - Duration::from_hours(30),
-    ] {
-        let script = [
-            Says::Dated(403, EXPIRED, there),
-            Says::Dated(201, "", there),
-        ];
-        let house = house_of(ring(&["main"]), script, 100);
-        let owed = house.pipeline.process(&inbound(to("a", json!({})))).await;
-        let result = parsed(&owed[0]);
-        assert_eq!(
-            (&result["outcome"], &result["requests"]),
-            (&json!("accepted"), &json!(2))
-        );
-        let warning = result["warnings"][0].to_string();
-        assert!(warning.contains("second_request") && warning.contains("fresh_token"));
-        let exp = claims(&house, 1)["exp"].as_u64().unwrap();
-        let there = there.duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        assert_eq!(exp, (there + Duration::from_hours(12)).as_secs());
-        sent(&house, to("b", json!({}))).await;
-        assert_eq!(requests(&house), 3);
-        assert_eq!(
-            claims(&house, 2),
-            claims(&house, 1),
-            "the fresh token serves on"
-        );
-        let drift = house.pipeline.metrics.render().unwrap();
-        let ahead =
-            i64::try_from(NOON.as_secs()).unwrap() - i64::try_from(there.as_secs()).unwrap();
-        let line = format!(r#"pushrider_clock_drift_seconds{{push_service="fcm"}} {ahead}"#);
-        assert!(drift.contains(&line), "{line}");
-    }
-}
-
-#[tokio::test]
-async fn a_token_that_is_refused_twice_is_the_keys_fault() {
-    let script = [Says::Text(403, EXPIRED), Says::Text(403, EXPIRED)];
-    let house = house_of(ring(&["main"]), script, 100);
-    let waits = comes_to(&house, to("a", json!({}))).await;
-    assert_eq!(waits, ["wait 1200s vapid_rejected 0"]);
-    assert_eq!(requests(&house), 2);
-}
-
-#[tokio::test]
-async fn a_wall_clock_that_steps_by_hours_costs_nothing() {
-    let house = house_of(ring(&["main"]), [], 100);
-    let start = SystemTime::UNIX_EPOCH + NOON;
-    for (n, wall) in [
-        start,
-        start + Duration::from_hours(11),
-        start - Duration::from_hours(11),
-        start + Duration::from_hours(30),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        house.clock.jump(wall);
-        sent(&house, to("a", json!({}))).await;
-        assert_eq!(claims(&house, n), claims(&house, 0));
-    }
-}
-
-#[tokio::test]
-async fn a_second_request_leaves_out_what_the_first_was_refused_for() {
-    let apple = subscription("https://web.push.apple.com/QGxyz");
-    let script = [Says::Text(400, r#"{"reason":"BadWebPushTopic"}"#)];
-    let house = house_of(ring(&["main"]), script, 100);
-    let body = to("a", json!({ "subscription": apple, "topic": "orders" }));
-    let owed = house.pipeline.process(&inbound(body)).await;
-    let result = parsed(&owed[0]);
-    assert_eq!(
-        (&result["outcome"], &result["requests"]),
-        (&json!("accepted"), &json!(2))
-    );
-    assert!(result["warnings"].to_string().contains("without_topic"));
-    let requests = house.service.requests.lock().unwrap();
-    let topics: Vec<_> = requests
-        .iter()
-        .map(|it| it.headers.contains_key("topic"))
-        .collect();
-    assert_eq!(topics, [true, false]);
-}
-
-#[tokio::test]
-async fn a_request_that_was_not_seen_does_not_count_as_the_first() {
-    let script = [Says::Fails(Failure::NotProcessed), Says::Text(403, EXPIRED)];
-    let house = house_of(ring(&["main"]), script, 100);
-    assert_eq!(
-        sent(&house, to("a", json!({}))).await,
-        (json!(3), json!("main"))
     );
 }
 

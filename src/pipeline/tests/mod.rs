@@ -32,6 +32,7 @@ mod gates;
 mod keys;
 mod passes;
 mod seats;
+mod second_requests;
 mod tombstones;
 mod topics;
 

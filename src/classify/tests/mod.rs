@@ -1,0 +1,266 @@
+//! The table of push-services.md §2 over whole domains; each room has a test of its own answers.
+
+use bytes::Bytes;
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue};
+use proptest::prelude::*;
+
+use super::*;
+
+mod again;
+mod strangers;
+
+// Sun, 06 Nov 1994 08:49:37 GMT, the date of RFC 9110's examples.
+const NOW: Duration = Duration::from_secs(784_111_777);
+const CAP: Duration = Duration::from_secs(86_400);
+
+/// An answer: its status, its headers, its body, and what they mean.
+pub(super) type Row<'a> = (u16, &'a [(&'a str, &'a str)], &'a str, &'a str);
+
+/// A listed host's first answer to a token that has been in use for a while.
+pub(super) fn context(service: Service) -> Context {
+    Context {
+        service,
+        listed: Listed(true),
+        attempt: 1,
+        last_status: None,
+        tried: None,
+        token_age: Duration::from_secs(7200),
+        key_proved: false,
+        body_len: 4096,
+        retry_after_cap: CAP,
+    }
+}
+
+fn stranger(service: Service) -> Context {
+    Context {
+        listed: Listed(false),
+        ..context(service)
+    }
+}
+
+fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+    let header = |(name, value): &(&str, &str)| {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        (name, HeaderValue::from_str(value).unwrap())
+    };
+    Answer {
+        status: StatusCode::from_u16(status).unwrap(),
+        headers: headers.iter().map(header).collect::<HeaderMap>(),
+        excerpt: body.into(),
+    }
+}
+
+fn classified(answer: Answer, context: Context) -> Verdict {
+    let attempt = Attempt::Answered(answer);
+    classify(&attempt, context, SystemTime::UNIX_EPOCH + NOW)
+}
+
+/// Judges an answer of one status and no words.
+fn silent(status: u16, context: Context) -> Verdict {
+    classified(answer(status, &[], Bytes::new()), context)
+}
+
+/// Tells a verdict in one line.
+pub(super) fn told(verdict: &Verdict) -> String {
+    let mut line = format!("{} {}", verdict.meaning.name(), verdict.reason.name());
+    if let Some(after) = verdict.after {
+        line += &format!(" after {}s", after.as_secs());
+    }
+    if let Some(scope) = verdict.pause {
+        line += &format!(" pause {}", scope.name());
+    }
+    if let Some(again) = verdict.again {
+        line += &format!(" again {}", again.name());
+    }
+    if verdict.down {
+        line += " down";
+    }
+    if verdict.unfamiliar {
+        line += " unfamiliar";
+    }
+    if let Some(detail) = &verdict.detail {
+        line += &format!(": {detail}");
+    }
+    line
+}
+
+/// Holds the rows of a service to what they mean in `context`.
+pub(super) fn check(context: Context, rows: &[Row<'_>]) {
+    for (status, headers, body, expected) in rows {
+        let answer = answer(*status, headers, body.to_string());
+        let verdict = classified(answer, context);
+        assert_eq!(told(&verdict), *expected, "{status} {headers:?} {body}");
+    }
+}
+
+#[test]
+fn only_404_and_410_end_a_subscription_without_a_word() {
+    for service in Service::ALL {
+        for status in 100..=999 {
+            let verdict = silent(status, context(service));
+            let gone = verdict.meaning == Meaning::Gone;
+            assert_eq!(gone, status == 404 || status == 410, "{service:?} {status}");
+        }
+    }
+}
+
+#[test]
+fn what_no_room_recognises_is_judged_by_its_status() {
+    for (status, expected) in [
+        (200, "accepted accepted"),
+        (201, "accepted accepted"),
+        (202, "accepted accepted"),
+        (299, "accepted accepted"),
+        (301, "rejected redirected unfamiliar"),
+        (307, "rejected redirected unfamiliar"),
+        (400, "rejected bad_request unfamiliar"),
+        (401, "retryable vapid_rejected again fresh_token unfamiliar"),
+        (402, "rejected bad_request unfamiliar"),
+        (403, "retryable vapid_rejected again fresh_token unfamiliar"),
+        (404, "gone not_found"),
+        (405, "rejected bad_request"),
+        (406, "rejected bad_request unfamiliar"),
+        (408, "retryable service_unavailable"),
+        (410, "gone unsubscribed"),
+        (411, "rejected bad_request unfamiliar"),
+        (
+            413,
+            "rejected payload_too_large: the request's body had 4096 bytes",
+        ),
+        (415, "rejected bad_request unfamiliar"),
+        (418, "rejected bad_request unfamiliar"),
+        (422, "rejected bad_request unfamiliar"),
+        (425, "retryable service_unavailable"),
+        (429, "retryable throttled pause key"),
+        (500, "retryable service_unavailable down"),
+        (502, "retryable service_unavailable down"),
+        (503, "retryable service_unavailable down"),
+        (507, "retryable service_unavailable down unfamiliar"),
+        (599, "retryable service_unavailable down unfamiliar"),
+        (600, "rejected bad_request unfamiliar"),
+    ] {
+        let verdict = silent(status, context(Service::Fcm));
+        assert_eq!(told(&verdict), expected, "{status}");
+    }
+}
+
+#[test]
+fn retry_after_is_read_where_a_retry_follows() {
+    for (status, headers, wait) in [
+        (429, &[("retry-after", "120")][..], Some(120)),
+        (429, &[("retry-after", "-1")], None),
+        (
+            429,
+            &[("retry-after", "99999999999999999999")],
+            Some(86_400),
+        ),
+        (
+            503,
+            &[("retry-after", "Sun, 06 Nov 1994 08:51:37 GMT")],
+            Some(120),
+        ),
+        // By the service's own clock, which is an hour behind, it asks for two minutes.
+        (
+            503,
+            &[
+                ("date", "Sun, 06 Nov 1994 07:49:37 GMT"),
+                ("retry-after", "Sun, 06 Nov 1994 07:51:37 GMT"),
+            ],
+            Some(120),
+        ),
+        (503, &[("date", "yesterday"), ("retry-after", "7")], Some(7)),
+        (410, &[("retry-after", "120")], None),
+        (201, &[("retry-after", "120")], None),
+        (413, &[("retry-after", "120")], None),
+    ] {
+        let verdict = classified(answer(status, headers, Bytes::new()), context(Service::Fcm));
+        let wait = wait.map(Duration::from_secs);
+        assert_eq!(verdict.after, wait, "{status} {headers:?}");
+    }
+}
+
+#[test]
+fn a_throttle_pauses_whom_it_speaks_of() {
+    for (service, status, pause) in [
+        (Service::Apple, 429, None),
+        (Service::Fcm, 429, Some(Scope::Key)),
+        (Service::Mozilla, 429, Some(Scope::Origin)),
+        (Service::Wns, 429, Some(Scope::Origin)),
+        (Service::Wns, 406, Some(Scope::Key)),
+        (Service::Ntfy, 429, Some(Scope::Origin)),
+        (Service::NextPush, 429, Some(Scope::Origin)),
+        (Service::Other, 429, Some(Scope::Origin)),
+        (Service::Other, 503, None),
+        (Service::Fcm, 201, None),
+    ] {
+        let verdict = silent(status, context(service));
+        assert_eq!(verdict.pause, pause, "{service:?} {status}");
+        assert!(!verdict.is_vapid_fault() && !verdict.is_key_mismatch());
+    }
+}
+
+#[test]
+fn only_trouble_of_the_service_counts_towards_its_breaker() {
+    for service in Service::ALL {
+        for status in 100..=999 {
+            let verdict = silent(status, stranger(service));
+            let throttled = verdict.reason == Reason::Throttled;
+            let down = (500..=599).contains(&status) && !throttled;
+            assert_eq!(verdict.down, down, "{service:?} {status}");
+        }
+    }
+}
+
+#[test]
+fn what_was_not_answered_is_tried_again() {
+    for (failure, expected) in [
+        (Failure::Timeout, "retryable timeout down"),
+        (Failure::Dns, "retryable dns down"),
+        (Failure::Connect, "retryable network down"),
+        (Failure::Tls, "retryable tls after 60s down"),
+        (Failure::Interrupted, "retryable network down"),
+        (
+            Failure::NotProcessed,
+            "retryable network again as_it_was down",
+        ),
+        (Failure::Protocol, "retryable network down"),
+        (Failure::ForbiddenAddress, "rejected endpoint_forbidden"),
+    ] {
+        let judged = |context| {
+            let verdict = classify(&Attempt::Failed(failure), context, SystemTime::UNIX_EPOCH);
+            let told = told(&verdict);
+            told.split_once(": ").unwrap().0.to_owned()
+        };
+        assert_eq!(judged(context(Service::Fcm)), expected);
+        let second = Context {
+            attempt: 99,
+            tried: Some(Again::AsItWas),
+            ..context(Service::Fcm)
+        };
+        let patient = expected.replace("60s", "3600s");
+        assert_eq!(judged(second), patient.replace(" again as_it_was", ""));
+    }
+}
+
+#[test]
+fn evidence_shows_what_tells_answers_apart_and_no_secret() {
+    let secret = "https://push.example.net/wpush/v2/gAAAAABk3";
+    let says = answer(
+        418,
+        &[
+            ("content-type", "text/html"),
+            ("location", secret),
+            ("via", secret),
+            ("www-authenticate", "Bearer error=\"new\""),
+        ],
+        format!("<title>I am {secret}</title>"),
+    );
+    assert_eq!(
+        &*evidence(&says),
+        "content-type: text/html; via: https://push.example.net/[\u{2026}]; www-authenticate: \
+         Bearer error=\"new\"; body: I am https://push.example.net/[\u{2026}]"
+    );
+    let nothing = answer(418, &[], Bytes::new());
+    assert_eq!(&*evidence(&nothing), "");
+}
