@@ -56,11 +56,12 @@ CONF
 # answers_amqp PORT: tells whether a node answers the AMQP greeting with a method frame; one that is
 # still starting only takes the connection.
 answers_amqp() {
-  local type
+  local node type
   (
-    exec 3<>"/dev/tcp/127.0.0.1/$1"
-    printf 'AMQP\0\0\11\1' >&3
-    IFS= read -r -t 2 -n 1 type <&3
+    # A failed exec does not end the subshell by itself, and any fixed descriptor may be the caller's.
+    exec {node}<>"/dev/tcp/127.0.0.1/$1" || exit
+    printf 'AMQP\0\0\11\1' >&"$node"
+    IFS= read -r -t 2 -n 1 type <&"$node"
     [[ $type == $'\1' ]]
   ) 2>/dev/null
 }

@@ -10,5 +10,7 @@ mod config;
 mod layering;
 #[path = "repo/readme.rs"]
 mod readme;
+#[path = "repo/shell.rs"]
+mod shell;
 #[path = "repo/sources.rs"]
 mod sources;

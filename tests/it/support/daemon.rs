@@ -181,6 +181,13 @@ impl Daemon {
         self.child.as_ref().and_then(Child::id).expect("it runs")
     }
 
+    /// Returns by how much its peak has grown since `peak_kib` returned `before`.
+    ///
+    /// The kernel sums `VmHWM` from counters of each CPU, so a later reading may be a little lower.
+    pub(crate) fn peak_growth_kib(&self, before: u64) -> u64 {
+        self.peak_kib().saturating_sub(before)
+    }
+
     /// Returns the most memory that it has ever held.
     pub(crate) fn peak_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
