@@ -13,6 +13,7 @@ const MARKERS: &[Marker] = &[
     // row 11
     Marker(&[403], "do not correspond", Sign::KeyMismatch),
     Marker(&[403], "does not correspond", Sign::KeyMismatch),
+    Marker(&[400, 403], "MismatchSenderId", Sign::KeyMismatch),
     // row 15
     Marker(
         &[403],
@@ -180,6 +181,14 @@ mod tests {
                     &[],
                     page,
                     "retryable vapid_rejected again fresh_token: UnauthorizedRegistration",
+                ),
+                (
+                    403,
+                    &[],
+                    "<HTML>\n<HEAD>\n<TITLE>MismatchSenderId</TITLE>\n</HEAD>\n<BODY \
+                     BGCOLOR=\"#FFFFFF\" TEXT=\"#000000\">\n<H1>MismatchSenderId</H1>\n<H2>Error \
+                     403</H2>\n</BODY>\n</HTML>\n",
+                    "rejected key_mismatch again another_key: MismatchSenderId",
                 ),
                 (
                     400,

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::outcome::Reason;
 
 use super::said::Said;
-use super::sign::{Marker, Sign};
+use super::sign::{Marker, Rest, Sign, Throttle};
 
 /// Messages that say more than their `errno`.
 const MARKERS: &[Marker] = &[
@@ -27,7 +27,24 @@ const NUMBERS: &[(u16, &[u64], Sign)] = &[
     (401, &[109], Sign::TokenRefused),
     // row 34
     (400, &[101, 108, 110, 111, 112, 113, 114], Sign::BadRequest),
+    (429, &[BRIDGE], Sign::Throttled(BRIDGE_THROTTLE)),
+    (503, &[BRIDGE], Sign::PartlyDown),
 ];
+
+/// The number of what the bridge to Android could not hand on to FCM.
+const BRIDGE: u64 = 201;
+
+/// How the messages begin that repeat FCM's own status. They concern one Android endpoint, not the
+/// subscriptions of desktop browsers at the same origin (autopush-rs, docs/src/errors.md).
+const BRIDGE_MARKERS: [&str; 2] = [
+    "Upstream error, RESOURCE_EXHAUSTED: ",
+    "Upstream error, UNAVAILABLE: ",
+];
+
+const BRIDGE_THROTTLE: Throttle = Throttle {
+    pause: None,
+    rest: Rest::AsAsked,
+};
 
 /// Tells whether the body is one of autopush's errors, which shows it behind any host name.
 pub(super) fn speaks(said: &Said<'_>) -> bool {
@@ -36,14 +53,27 @@ pub(super) fn speaks(said: &Said<'_>) -> bool {
 
 /// Tells what autopush says, if it is one of its ways to say it.
 pub(super) fn sign(said: &Said<'_>) -> Option<Sign> {
-    match said.status {
-        // row 31
-        503 => return Some(Sign::DownForMinutes),
-        // row 32: one of the bridges behind it, which is no matter of the other subscriptions
-        502 if speaks(said) => return Some(Sign::PartlyDown),
-        _ => {}
+    // row 32: one of the bridges behind it, which is no matter of the other subscriptions
+    if said.status == 502 && speaks(said) {
+        return Some(Sign::PartlyDown);
     }
-    Marker::in_body(MARKERS, said).or_else(|| by_number(said))
+    of_bridge(said)
+        .or_else(|| Marker::in_body(MARKERS, said))
+        .or_else(|| by_number(said))
+}
+
+/// Recognises the bridge to Android by the beginning of its message.
+fn of_bridge(said: &Said<'_>) -> Option<Sign> {
+    let sign = match said.status {
+        429 => Sign::Throttled(BRIDGE_THROTTLE),
+        503 => Sign::PartlyDown,
+        _ => return None,
+    };
+    let message = said.text("message")?;
+    let is_of_bridge = BRIDGE_MARKERS
+        .iter()
+        .any(|marker| message.starts_with(marker));
+    is_of_bridge.then_some(sign)
 }
 
 fn by_number(said: &Said<'_>) -> Option<Sign> {
@@ -265,18 +295,18 @@ mod tests {
                     "",
                     "retryable service_unavailable after 30s down",
                 ),
+                (503, &[], "", "retryable service_unavailable down"),
                 (
                     503,
                     &[],
-                    "",
-                    "retryable service_unavailable after 120s down",
+                    "<html><head><title>503 Service Temporarily Unavailable</title></head></html>",
+                    "retryable service_unavailable down: 503 Service Temporarily Unavailable",
                 ),
-                // To come: the quota of the bridge to Android.
                 (
                     429,
                     &[("retry-after", "600")],
-                    &error(429, "201", "Too many requests"),
-                    "retryable throttled after 600s pause origin: errno 201: Too many requests",
+                    "",
+                    "retryable throttled after 600s pause origin",
                 ),
                 (
                     502,
@@ -286,5 +316,50 @@ mod tests {
                 ),
             ],
         );
+    }
+
+    // autopush-rs, docs/src/errors.md: the quota and the outages of FCM, which Firefox for Android
+    // is reached by.
+    #[test]
+    fn trouble_of_the_bridge_to_android_is_of_one_endpoint() {
+        let quota = "Upstream error, RESOURCE_EXHAUSTED: Quota exceeded for quota metric";
+        let outage = "Upstream error, UNAVAILABLE: The service is currently unavailable";
+        for (status, errno, message, wait, expected) in [
+            (429, "201", quota, "3600", "throttled after 3600s"),
+            (429, "null", quota, "10", "throttled after 10s"),
+            (
+                429,
+                "201",
+                "Too Many Requests",
+                "600",
+                "throttled after 600s",
+            ),
+            (503, "201", outage, "120", "service_unavailable after 120s"),
+            (503, "null", outage, "30", "service_unavailable after 30s"),
+            (
+                503,
+                "201",
+                "Unavailable",
+                "30",
+                "service_unavailable after 30s",
+            ),
+        ] {
+            let words = match errno {
+                "null" => message.to_owned(),
+                _ => format!("errno {errno}: {message}"),
+            };
+            let told = format!("retryable {expected}: {words}");
+            let body = error(status, errno, message);
+            let row: Row<'_> = (status, &[("retry-after", wait)], &body, &told);
+            check(context(Service::Mozilla), &[row]);
+        }
+        let elsewhere = error(
+            503,
+            "null",
+            "Overloaded; not an Upstream error, UNAVAILABLE: x",
+        );
+        let told = "retryable service_unavailable down: Overloaded; not an Upstream error, \
+                    UNAVAILABLE: x";
+        check(context(Service::Mozilla), &[(503, &[], &elsewhere, told)]);
     }
 }

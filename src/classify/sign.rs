@@ -62,8 +62,6 @@ pub(super) enum Sign {
     Throttled(Throttle),
     /// The service is in trouble, all of it.
     Down,
-    /// The service is in trouble, all of it, and wants two minutes unless it says otherwise.
-    DownForMinutes,
     /// Something behind the service is in trouble; others may fare better.
     PartlyDown,
     /// Taken by the service and dropped.
@@ -120,9 +118,6 @@ const DOUBT_SETTLES: Duration = Duration::from_secs(1200);
 /// The attempt at which a doubt that was raised before is believed: three retries over an hour.
 const DOUBT_BELIEVED: u32 = 4;
 
-/// What a push service wants that says it is overloaded and does not say for how long.
-const MINUTES: Duration = Duration::from_secs(120);
-
 impl Sign {
     /// Tells what the sign means for the recipient, whom the service `asked` to wait.
     pub(super) fn verdict(self, context: Context, asked: Option<Duration>) -> Verdict {
@@ -148,7 +143,6 @@ impl Sign {
             Self::Guarded => guarded(),
             Self::Throttled(throttle) => throttled(throttle, context, asked),
             Self::Down => unavailable(true, asked),
-            Self::DownForMinutes => unavailable(true, asked.or(Some(MINUTES))),
             Self::PartlyDown => unavailable(false, asked),
             Self::NotDelivered => Verdict::of(Meaning::Accepted, Reason::NotDelivered),
             Self::PerhapsNotDelivered => Verdict {

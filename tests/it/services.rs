@@ -139,6 +139,40 @@ async fn publish_without_request(house: &House) -> BTreeMap<String, String> {
     expected
 }
 
+/// FCM's quota and outages reach Firefox for Android through Mozilla's origin, where desktop
+/// browsers are served as well.
+#[tokio::test]
+async fn trouble_of_mozillas_bridge_to_android_leaves_desktop_browsers_alone() {
+    let settings = sandbox::Settings {
+        services: vec![Service::Mozilla],
+        ..sandbox::Settings::default()
+    };
+    let mut house = House::open_with(settings, "retry.max_attempts = 1").await;
+    for (answer, reason) in [
+        ("android_quota", "throttled"),
+        ("android_unavailable", "service_unavailable"),
+    ] {
+        // More than the failures that open a breaker.
+        let events = (0..12).map(|n| format!("{answer}-{n}"));
+        for id in events.clone() {
+            let android = house.subscribe(json!({ "answer": answer }));
+            house.publish(&event(&id, &android, json!({}))).await;
+        }
+        for id in events {
+            let result = house.results_of(&id, 1).await.remove(0);
+            let told = (&result["outcome"], &result["reason"], &result["requests"]);
+            assert_eq!(told, (&json!("failed"), &json!(reason), &json!(1)), "{id}");
+        }
+        let id = format!("desktop-{answer}");
+        let desktop = house.subscribe(json!({}));
+        house.publish(&event(&id, &desktop, json!({}))).await;
+        let result = house.results_of(&id, 1).await.remove(0);
+        assert_eq!(result["outcome"], "accepted");
+    }
+    let paused = house.daemon.metric("pushrider_deferrals_total", "").await;
+    assert!(paused.abs() < f64::EPSILON, "{paused} deferrals");
+}
+
 #[tokio::test]
 async fn a_deployment_may_push_to_the_services_it_knows_alone() {
     let settings = sandbox::Settings {

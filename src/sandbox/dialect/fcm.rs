@@ -106,9 +106,10 @@ const TEXTS: [(&str, u16, &str); 19] = [
     ("invalid_token", 400, "InvalidTokenFormat"),
 ];
 
-const PAGES: [(&str, u16, &str); 2] = [
+const PAGES: [(&str, u16, &str); 3] = [
     ("bad_ttl", 400, "InvalidTtlParameter"),
     ("unauthorized", 400, "UnauthorizedRegistration"),
+    ("sender_page", 403, "MismatchSenderId"),
 ];
 
 fn answers() -> Vec<(&'static str, Said)> {

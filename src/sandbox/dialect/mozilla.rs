@@ -29,7 +29,7 @@ fn accept(taken: &Taken<'_>) -> Said {
 }
 
 /// Name, status, `errno` and message; of several with one status, the usual one first.
-const ERRORS: [(&str, u16, Option<u16>, &str); 45] = [
+const ERRORS: [(&str, u16, Option<u16>, &str); 47] = [
     ("gone", 410, Some(106), "No such subscription"),
     ("user_gone", 410, Some(103), "No such user"),
     ("user_deleted", 410, Some(105), "User was deleted"),
@@ -165,6 +165,19 @@ const ERRORS: [(&str, u16, Option<u16>, &str); 45] = [
     ("bridge_unreachable", 502, Some(902), "Bridge unreachable"),
     ("bridge_timeout", 502, Some(903), "Bridge timeout"),
     ("throttled", 429, Some(201), "Too Many Requests"),
+    (
+        "android_quota",
+        429,
+        Some(201),
+        "Upstream error, RESOURCE_EXHAUSTED: Quota exceeded for quota metric 'Message send \
+         requests'",
+    ),
+    (
+        "android_unavailable",
+        503,
+        Some(201),
+        "Upstream error, UNAVAILABLE: The service is currently unavailable.",
+    ),
     ("retry_at_once", 503, Some(202), "Please retry"),
     ("teapot", 418, Some(999), "A test of the logs"),
 ];
