@@ -51,6 +51,8 @@ pub struct Context {
     pub tried: Option<Again>,
     /// How old the VAPID token was that signed the request.
     pub token_age: Duration,
+    /// Whether the answer's `Date` lies outside the time in which that token is good.
+    pub token_untimely: bool,
     /// Whether the service has lately taken what the same key signed.
     pub key_proved: bool,
     /// The bytes of the request's body.

@@ -128,6 +128,7 @@ impl Sign {
                 ..Verdict::of(Meaning::Rejected, Reason::KeyMismatch)
             },
             Self::TokenExpired => token_expired(context, asked),
+            Self::TokenRefused if context.token_untimely => token_expired(context, asked),
             Self::TokenRefused if context.token_age < TOKEN_RENEWABLE => {
                 vapid_fault(context, asked)
             }
@@ -140,7 +141,7 @@ impl Sign {
             Self::TtlRefused => refused(Again::TtlOfOne, context),
             Self::CodingRefused => refused(Again::OtherCoding, context),
             Self::BadRequest => Verdict::of(Meaning::Rejected, Reason::BadRequest),
-            Self::Guarded => guarded(),
+            Self::Guarded => guarded(context),
             Self::Throttled(throttle) => throttled(throttle, context, asked),
             Self::Down => unavailable(true, asked),
             Self::PartlyDown => unavailable(false, asked),
@@ -230,8 +231,12 @@ fn refused(change: Again, context: Context) -> Verdict {
     }
 }
 
-fn guarded() -> Verdict {
+/// A server that checks tokens and says so in words of its own is not told from one that wants
+/// credentials, unless its clock shows that the token cannot be good there.
+fn guarded(context: Context) -> Verdict {
+    let fresh = || offered(Again::FreshToken, context.tried);
     Verdict {
+        again: context.token_untimely.then(fresh).flatten(),
         detail: Some("the server lets us in only with credentials of its own".into()),
         ..Verdict::of(Meaning::Rejected, Reason::BadRequest)
     }

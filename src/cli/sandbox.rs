@@ -71,6 +71,7 @@ impl Sandbox {
         Settings {
             listen: self.listen.clone(),
             services: self.services.clone(),
+            clocks: Vec::new(),
             host: self.host.clone(),
             names: self.name.clone(),
             control: Some(self.control),

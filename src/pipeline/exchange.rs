@@ -9,6 +9,7 @@ use tracing::warn;
 use crate::classify;
 use crate::classify::Context;
 use crate::clock::Now;
+use crate::drift::TOLERANCE;
 use crate::message::PushMessage;
 use crate::outcome::{Again, Answer, Attempt, Meaning, Reason, Verdict};
 use crate::plan::{App, Mode};
@@ -55,7 +56,12 @@ impl<T: Transport> Pipeline<T> {
         let posting = self.transport.post(request, self.settings.push_timeout);
         let attempt = posting.await;
         drop(in_flight);
-        let (origin, now) = (endpoint.origin(), self.clock.now().mono);
+        let (origin, now) = (endpoint.origin(), self.clock.now());
+        let service_time = service_time(&attempt);
+        if let Some(service_time) = service_time {
+            self.compare_clocks(endpoint, service_time, now);
+        }
+        let token = authorization.token;
         let context = Context {
             service: endpoint.service(),
             listed: endpoint.listed(),
@@ -63,12 +69,13 @@ impl<T: Transport> Pipeline<T> {
             last_status: passage.last_status,
             tried: again,
             token_age: authorization.age,
-            key_proved: self.mismatches.is_trusted(origin, key.name(), now),
+            token_untimely: service_time
+                .is_some_and(|service_time| !token.is_good_at(service_time, TOLERANCE)),
+            key_proved: self.mismatches.is_trusted(origin, key.name(), now.mono),
             body_len,
             retry_after_cap: self.retry(endpoint.service()).retry_after_cap,
         };
-        let exchange = self.understand(endpoint, &attempt, context, sent, authorization.token);
-        Ok(exchange)
+        Ok(self.understand(endpoint, &attempt, context, sent, token))
     }
 
     fn understand(
@@ -89,9 +96,6 @@ impl<T: Transport> Pipeline<T> {
             Attempt::Answered(answer) => Some(answer),
             Attempt::Failed(_) => None,
         };
-        if let Some(answer) = answer {
-            self.compare_clocks(endpoint, answer, now);
-        }
         Exchange {
             verdict,
             status: answer.map(|answer| answer.status.as_u16()),
@@ -103,12 +107,8 @@ impl<T: Transport> Pipeline<T> {
     }
 
     /// Compares the clock of an answer with ours; of strangers' clocks no operator need hear.
-    fn compare_clocks(&self, endpoint: &Endpoint, answer: &Answer, now: Now) {
-        let date = answer.headers.get(DATE).and_then(|date| date.to_str().ok());
-        let Some(date) = date.and_then(|date| httpdate::parse_http_date(date).ok()) else {
-            return;
-        };
-        let drift = self.drifts.observe(endpoint.origin(), date, now);
+    fn compare_clocks(&self, endpoint: &Endpoint, service_time: SystemTime, now: Now) {
+        let drift = self.drifts.observe(endpoint.origin(), service_time, now);
         if !endpoint.listed().0 {
             return;
         }
@@ -122,6 +122,17 @@ impl<T: Transport> Pipeline<T> {
                  deadlines and schedules go by it"
             );
         }
+    }
+}
+
+/// Returns what the clock of a push service showed when it answered (RFC 9110 §6.6.1).
+fn service_time(attempt: &Attempt) -> Option<SystemTime> {
+    match attempt {
+        Attempt::Answered(answer) => {
+            let date = answer.headers.get(DATE)?.to_str().ok()?;
+            httpdate::parse_http_date(date).ok()
+        }
+        Attempt::Failed(_) => None,
     }
 }
 

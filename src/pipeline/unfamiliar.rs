@@ -77,6 +77,7 @@ mod tests {
             last_status: None,
             tried: None,
             token_age: Duration::ZERO,
+            token_untimely: false,
             key_proved: false,
             body_len: 0,
             retry_after_cap: Duration::ZERO,

@@ -70,6 +70,9 @@ pub struct Settings {
     /// Which service each of them speaks as, in the same order; the last one holds for the rest,
     /// and without any they keep to the RFCs.
     pub services: Vec<Service>,
+    /// How many seconds the clock of each of them is ahead of this machine's, in the same order;
+    /// what is not given is 0.
+    pub clocks: Vec<i64>,
     /// The host name in the endpoints' URLs; without one, the address listened on.
     pub host: Option<String>,
     /// More names and addresses for the certificate.
@@ -98,6 +101,7 @@ impl Default for Settings {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
             services: Vec::new(),
+            clocks: Vec::new(),
             host: None,
             names: Vec::new(),
             control: None,
@@ -167,6 +171,7 @@ impl Settings {
         Ok(PushService {
             origins,
             services: self.services.clone(),
+            clocks: self.clocks.clone(),
             subscriptions,
             messages: Messages::new(self.keep),
             counters: Counters::default(),

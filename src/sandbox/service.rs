@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use http::header::DATE;
 use http::request::Parts;
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
@@ -27,6 +28,8 @@ pub(crate) struct PushService {
     pub(crate) origins: Arc<[String]>,
     /// What each of them speaks as; the last one holds for the rest.
     pub(crate) services: Vec<Service>,
+    /// How many seconds the clock of each of them is ahead of this machine's.
+    pub(crate) clocks: Vec<i64>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) messages: Messages,
     pub(crate) counters: Counters,
@@ -52,6 +55,8 @@ struct Arrival<'a> {
     head: &'a Parts,
     body: &'a Body,
     now: SystemTime,
+    /// What the service's own clock shows.
+    service_time: SystemTime,
 }
 
 /// How a request is answered: what is done, and what is said if anything is.
@@ -71,15 +76,21 @@ impl PushService {
         let _stream = connection.enter(&self.counters);
         let (head, incoming) = request.into_parts();
         let body = body::read(incoming).await.ok_or(h2::Reason::CANCEL)?;
+        let now = SystemClock.now().wall;
+        let service_time = self.service_time(connection.origin, now);
         let arrival = Arrival {
             id: self.last_message.fetch_add(1, Ordering::Relaxed) + 1,
             connection,
             dialect: self.dialect(connection.origin),
             head: &head,
             body: &body,
-            now: SystemClock.now().wall,
+            now,
+            service_time,
         };
-        let Reply { answer, said } = self.reply(&arrival);
+        let Reply { answer, mut said } = self.reply(&arrival);
+        if service_time != now && !said.headers.contains_key(DATE) {
+            said = said.header("date", httpdate::fmt_http_date(service_time));
+        }
         let delay = self.latency.saturating_add(answer.delay);
         if !delay.is_zero() {
             sleep(delay).await;
@@ -107,6 +118,18 @@ impl PushService {
         let last = self.services.last();
         let service = self.services.get(origin).or(last).copied();
         service.unwrap_or(Service::Other)
+    }
+
+    /// Returns what the clock of the service at an origin shows.
+    fn service_time(&self, origin: usize, now: SystemTime) -> SystemTime {
+        let ahead = self.clocks.get(origin).copied().unwrap_or_default();
+        let distance = Duration::from_secs(ahead.unsigned_abs());
+        let shown = if ahead < 0 {
+            now.checked_sub(distance)
+        } else {
+            now.checked_add(distance)
+        };
+        shown.unwrap_or(now)
     }
 
     fn reply(&self, arrival: &Arrival<'_>) -> Reply {
@@ -145,7 +168,7 @@ impl PushService {
             origin,
             bound: subscription.bound.as_ref(),
             verifier: &self.verifier,
-            now: arrival.now,
+            now: arrival.service_time,
         };
         let mut receipt = Receipt::default();
         let checked = self.check(&mut receipt, subscription, arrival, &terms);
@@ -158,7 +181,7 @@ impl PushService {
                 path: subscription.path(),
                 id: arrival.id,
                 ttl: receipt.ttl,
-                now: arrival.now,
+                now: arrival.service_time,
                 body: arrival.body.kept(),
             };
             play(arrival.dialect, subscription.answer(), &taken)

@@ -136,6 +136,15 @@ impl Token {
         self.signed_at
     }
 
+    /// Tells whether a push service whose clock shows `service_time`, give or take `tolerance`, takes
+    /// it: it has not expired there and does not expire more than [`Validity::LIMIT`] ahead.
+    #[must_use]
+    pub fn is_good_at(&self, service_time: SystemTime, tolerance: Duration) -> bool {
+        self.expires_at
+            .duration_since(service_time)
+            .is_ok_and(|left| left > tolerance && left + tolerance <= Validity::LIMIT)
+    }
+
     /// Returns when push services begin to refuse it.
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {

@@ -1,10 +1,13 @@
-//! Clocks that disagree: a producer hours ahead or behind costs no message its life or its delay.
+//! Clocks that disagree: a producer hours ahead or behind costs no message its life or its delay,
+//! and this machine's own clock costs no push.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use lapin::BasicProperties;
 use pushrider::clock::{Clock, SystemClock};
+use pushrider::origin::Service;
+use pushrider::sandbox;
 use serde_json::{Value, json};
 
 use crate::support::house::{House, event};
@@ -146,5 +149,59 @@ async fn a_producer_whose_clock_is_wrong_by_hours_is_served() {
             (Some(_), None) | (None, Some(_)) => false,
         };
         assert!(as_expected, "{id}: TTL {told:?}, expected {ttl:?}");
+    }
+}
+
+/// How many hours a push service's clock is ahead of this machine's.
+const HOURS: [i64; 10] = [-48, -20, -14, -13, -11, 11, 13, 14, 20, 48];
+
+/// Tells whether a push service refuses a token that has expired there or ends more than a day
+/// ahead.
+fn checks_tokens(service: Service) -> bool {
+    !matches!(service, Service::Ntfy | Service::NextPush)
+}
+
+#[tokio::test]
+async fn a_machine_whose_clock_is_wrong_by_hours_signs_by_the_push_services_clock() {
+    let clocks: Vec<_> = Service::ALL
+        .into_iter()
+        .flat_map(|service| HOURS.map(|hours| (service, hours)))
+        .collect();
+    let settings = sandbox::Settings {
+        listen: vec!["127.0.0.1:0".parse().unwrap(); clocks.len()],
+        services: clocks.iter().map(|(service, _)| *service).collect(),
+        clocks: clocks.iter().map(|(_, hours)| hours * HOUR).collect(),
+        ..sandbox::Settings::default()
+    };
+    let mut house = House::open_with(settings, "").await;
+    for round in ["first", "second"] {
+        for (origin, (service, hours)) in clocks.iter().enumerate() {
+            let id = format!("{round} {} {hours}", service.name());
+            let one = house.subscribe_at(origin, json!({}));
+            house
+                .publish(&event(&id, &one, json!({ "ttl": 600 })))
+                .await;
+        }
+        let of_round = |it: &Value| {
+            it["event_id"]
+                .as_str()
+                .is_some_and(|id| id.starts_with(round))
+        };
+        let results = house.gather(clocks.len(), of_round).await;
+        let mut wrong = Vec::new();
+        for result in &results {
+            let id = result["event_id"].as_str().unwrap();
+            let mut words = id.rsplit(' ');
+            let hours: i64 = words.next().unwrap().parse().unwrap();
+            let service = Service::named(words.next().unwrap()).unwrap();
+            // A token is good for twelve hours and may be for a day.
+            let refused = round == "first" && checks_tokens(service) && hours.abs() > 12;
+            let expected = (json!("accepted"), json!(1), json!(1 + u64::from(refused)));
+            let told = ["outcome", "attempts", "requests"].map(|name| result[name].clone());
+            if <(_, _, _)>::from(told) != expected {
+                wrong.push(format!("{result:#}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }

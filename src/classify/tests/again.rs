@@ -43,6 +43,30 @@ fn a_token_that_is_refused_while_young_is_a_fault_and_one_that_expired_is_not() 
 }
 
 #[test]
+fn a_token_that_cannot_be_good_by_the_services_clock_is_signed_anew_whatever_its_age() {
+    for (service, listed, status, body) in [
+        (Service::Fcm, true, 403, "invalid JWT provided"),
+        (Service::Apple, true, 403, r#"{"reason":"BadJwtToken"}"#),
+        (Service::Wns, true, 401, ""),
+        (Service::Mozilla, true, 401, r#"{"errno":109}"#),
+        (Service::Other, false, 401, "expired"),
+        (Service::Other, false, 403, "the token has expired"),
+    ] {
+        for (tried, fresh) in [(None, true), (Some(Again::FreshToken), false)] {
+            let context = Context {
+                listed: Listed(listed),
+                tried,
+                token_age: Duration::ZERO,
+                token_untimely: true,
+                ..context(service)
+            };
+            let again = classified(answer(status, &[], body), context).again;
+            assert_eq!(again, fresh.then_some(Again::FreshToken), "{service:?}");
+        }
+    }
+}
+
+#[test]
 fn a_key_that_is_taken_from_others_is_not_paused_for_one_endpoint() {
     let unauthenticated = r#"{"error":{"code":401,"status":"UNAUTHENTICATED"}}"#;
     for (tried, body) in [

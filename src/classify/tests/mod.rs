@@ -26,6 +26,7 @@ pub(super) fn context(service: Service) -> Context {
         last_status: None,
         tried: None,
         token_age: Duration::from_secs(7200),
+        token_untimely: false,
         key_proved: false,
         body_len: 4096,
         retry_after_cap: CAP,
