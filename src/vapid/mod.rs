@@ -6,6 +6,7 @@
 //! §2 allows.
 
 mod key;
+mod key_form;
 mod ring;
 mod subject;
 mod token;

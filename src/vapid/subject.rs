@@ -16,14 +16,23 @@ pub struct Subject(Arc<str>);
 /// The longest subject, in bytes: every request carries it.
 const LIMIT: usize = 255;
 
-/// Top-level domains that no push service can reach (RFC 2606, RFC 6761, RFC 6762).
-const RESERVED: [&str; 6] = [
+/// Top-level domains that no push service can reach (RFC 2606, RFC 6761, RFC 6762 with appendix G,
+/// RFC 8375).
+const RESERVED: [&str; 14] = [
     "localhost",
     "local",
+    "localdomain",
     "invalid",
     "test",
     "example",
     "internal",
+    "intranet",
+    "private",
+    "corp",
+    "home",
+    "lan",
+    "arpa",
+    "onion",
 ];
 
 impl Subject {
@@ -131,8 +140,12 @@ fn check_url(text: &str) -> Result<(), SubjectError> {
 }
 
 fn check_domain(domain: &str) -> Result<(), SubjectError> {
+    let is_label = |label: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        !label.is_empty() && label.bytes().all(plain)
+    };
     let public = domain.contains('.')
-        && domain.split('.').all(|label| !label.is_empty())
+        && domain.split('.').all(is_label)
         && domain
             .rsplit('.')
             .next()
@@ -197,12 +210,24 @@ mod tests {
             ("mailto:push@shop.test", domain("shop.test")),
             ("mailto:push@shop.example", domain("shop.example")),
             ("mailto:push@shop.internal", domain("shop.internal")),
+            ("mailto:push@shop.lan", domain("shop.lan")),
+            ("mailto:push@shop.corp", domain("shop.corp")),
+            ("mailto:push@nas.home.arpa", domain("nas.home.arpa")),
+            (
+                "mailto:push@my_shop.example.com",
+                domain("my_shop.example.com"),
+            ),
+            ("mailto:push@example.com,", domain("example.com,")),
             ("mailto:push@shop", domain("shop")),
             ("mailto:push@example.com.", domain("example.com.")),
             ("mailto:push@example..com", domain("example..com")),
             ("https://", Url),
             ("https://user:word@shop.example.org/", Url),
             ("https://localhost/", domain("localhost")),
+            (
+                "https://my_shop.example.org/",
+                domain("my_shop.example.org"),
+            ),
             ("https://192.0.2.1/", domain("192.0.2.1")),
             ("https://[2001:db8::1]/", domain("[2001:db8::1]")),
         ] {

@@ -168,4 +168,5 @@ impl<'de> Deserialize<'de> for Padding {
 pub(in crate::config) struct Key {
     pub(in crate::config) private_key: Option<SecretText>,
     pub(in crate::config) private_key_file: Option<PathBuf>,
+    pub(in crate::config) public_key: Option<Text>,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::file::{File, Key};
 use crate::config::resolve::{Reported, Scope, secret};
+use crate::config::text::Text;
 use crate::vapid::VapidKey;
 
 /// Every key that was written down, by its id; one that cannot be read is known all the same, so
@@ -42,10 +43,19 @@ fn read_one(id: &str, key: &Key, scope: &mut Scope<'_>) -> Result<Arc<VapidKey>,
                     --out FILE` makes one";
         return Err(scope.missing(&section, what));
     };
-    match VapidKey::parse(name, found.bytes.expose()) {
-        Ok(key) => Ok(Arc::new(key)),
-        Err(error) => Err(scope.problem(&found.key, error.to_string())),
+    let vapid = VapidKey::parse(name, found.bytes.expose())
+        .map_err(|error| scope.problem(&found.key, error.to_string()))?;
+    if let Some(Text(public)) = &key.public_key
+        && !vapid.has_public_half(public)
+    {
+        let what = format!(
+            "is not the public half of the private key, which is {}; restore the pair with which \
+             pages subscribed",
+            vapid.public_key_base64url()
+        );
+        return Err(scope.problem(&format!("{section}.public_key"), what));
     }
+    Ok(Arc::new(vapid))
 }
 
 /// Warns of one key under two ids, which a ring would try twice.

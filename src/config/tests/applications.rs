@@ -204,3 +204,25 @@ fn whom_to_push_to_is_an_operators_choice() {
         Some("ntfy")
     );
 }
+
+#[test]
+fn a_public_key_of_another_private_key_is_told_at_start() {
+    let place = Place::new();
+    let own = place.load(GOOD, &[], &[]).unwrap().daemon.apps;
+    let own = own.iter().next().unwrap().ring.primary.clone();
+    let own = own.public_key_base64url();
+    let with = |public: &str| good(&format!("public_key = \"{public}\""));
+    assert!(place.load(&with(own), &[], &[]).is_ok());
+    // The generator of the curve.
+    let other =
+        "BGsX0fLhLEJH-Lzm5WOkQPJ3A32BLeszoPShOUXYmMKWT-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU";
+    for public in [other, "", "main.pem"] {
+        assert_eq!(
+            place.problems(&with(public), &[], &[]),
+            [format!(
+                "keys.main.public_key: is not the public half of the private key, which is {own}; \
+                 restore the pair with which pages subscribed (FILE)"
+            )]
+        );
+    }
+}
