@@ -60,7 +60,7 @@
 //! * Lanes have their turns at the gates too: queues of their own do not help an urgent event that
 //!   stands behind a campaign for a permit ([`gate`]).
 //! * How many messages are in hand does not bound how many recipients are: those of large events are
-//!   taken up as there are seats for them ([`gate::Gates::seat`]).
+//!   taken up as there are slots for them in their lane ([`gate::Gates::slots`]).
 //! * A 2xx whose body breaks off is taken: the service has the message.
 //! * A key that a push service takes from others is not paused because it refuses it for one more:
 //!   endpoints are chosen by strangers, and some are not for VAPID at all ([`classify`]).

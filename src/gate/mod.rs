@@ -28,6 +28,7 @@ mod pause;
 mod permit;
 mod places;
 mod rate;
+mod slots;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -36,7 +37,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::message::Name;
@@ -47,11 +47,13 @@ pub use self::breaker::Settings as BreakerSettings;
 pub use self::deferral::{Deferral, Why};
 pub use self::permit::Permit;
 pub use self::rate::Rate;
+pub use self::slots::{LaneSlots, Slot};
 
 use self::crowd::Crowds;
 use self::limiter::Limiter;
 use self::origin_gate::{Beginning, OriginGate};
 use self::places::{Place, Places};
+use self::slots::Slots;
 use self::table::Table;
 
 /// What an operator decides about permits.
@@ -75,25 +77,19 @@ const ORIGIN_LIMIT: usize = 10_000;
 /// How many requests a stranger gets at once before it has answered any.
 const STRANGER_START: usize = 50;
 
-/// How many recipients may be in hand for each that may be sent to: enough to keep every place taken,
-/// and few enough that they all get one before they would be deferred.
-const SEATS_PER_PLACE: usize = 2;
+/// How many recipients of one lane may be in hand for each that may be sent to: enough to keep every
+/// place taken, and few enough that they all get one before they would be deferred.
+const SLOTS_PER_PLACE: usize = 2;
 
 /// All permits of the daemon.
 #[derive(Debug)]
 pub struct Gates {
-    seats: Arc<Semaphore>,
+    slots: Slots,
     all: Arc<Places>,
     strangers: Arc<Places>,
     origins: Table,
     tripped: Arc<AtomicUsize>,
     settings: Settings,
-}
-
-/// The right to have one more recipient of a message in hand, whether or not it has a permit.
-#[derive(Debug)]
-pub struct Seat {
-    _seat: OwnedSemaphorePermit,
 }
 
 /// The answer to asking for a permit.
@@ -135,9 +131,7 @@ impl Gates {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
-            seats: Arc::new(Semaphore::new(
-                settings.in_flight.saturating_mul(SEATS_PER_PLACE),
-            )),
+            slots: Slots::new(settings.in_flight.saturating_mul(SLOTS_PER_PLACE)),
             all: Places::new(settings.in_flight),
             strangers: Places::new(settings.in_flight.div_ceil(2)),
             origins: Table::new(ORIGIN_LIMIT),
@@ -146,11 +140,10 @@ impl Gates {
         }
     }
 
-    /// Takes a seat for one more recipient of a message, if there is one.
+    /// Returns the slots for recipients of a lane's messages.
     #[must_use]
-    pub fn seat(&self) -> Option<Seat> {
-        let seat = Arc::clone(&self.seats).try_acquire_owned().ok()?;
-        Some(Seat { _seat: seat })
+    pub fn slots(&self, lane: &Name) -> Arc<LaneSlots> {
+        self.slots.of(lane)
     }
 
     /// Asks for a permit to send to an origin with a key, waiting for at most `max_wait` in the line
@@ -272,6 +265,7 @@ impl Gates {
             let most = self.settings.per_origin;
             let start = if listed.0 { most } else { STRANGER_START };
             let begins = Beginning {
+                listed,
                 limiter: Limiter::new(start, most),
                 crowds: Crowds::new(most.div_ceil(2), self.settings.in_flight),
                 breaker: self.settings.breaker,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::message::Name;
+use crate::origin::Listed;
 use crate::outcome::{Meaning, Reason, Scope, Verdict};
 
 use super::Change;
@@ -28,6 +29,7 @@ use super::rate::Rate;
 pub(super) struct OriginGate {
     pub(super) places: Arc<Places>,
     pub(super) crowds: Crowds,
+    listed: Listed,
     state: Mutex<State>,
     /// How many breakers are not closed, over all origins.
     tripped: Arc<AtomicUsize>,
@@ -41,11 +43,24 @@ struct State {
     pause: Pause,
     keys: Keys,
     used_at: Instant,
+    /// Whether the host has ever answered a request.
+    answered: bool,
+}
+
+/// How much is lost by forgetting a gate, from least to most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Worth {
+    /// The origin is listed, and has answered.
+    known: bool,
+    /// The origin has answered, and is failing, paused or limited by a rate.
+    protected: bool,
+    used_at: Instant,
 }
 
 /// What a gate begins with.
 #[derive(Debug)]
 pub(super) struct Beginning {
+    pub(super) listed: Listed,
     /// How many requests may be under way.
     pub(super) limiter: Limiter,
     /// Those who wait for a place.
@@ -58,6 +73,7 @@ impl OriginGate {
         Self {
             places: Places::new(begins.limiter.limit()),
             crowds: begins.crowds,
+            listed: begins.listed,
             state: Mutex::new(State {
                 limiter: begins.limiter,
                 in_flight: 0,
@@ -65,6 +81,7 @@ impl OriginGate {
                 pause: Pause::default(),
                 keys: Keys::default(),
                 used_at: now,
+                answered: false,
             }),
             tripped,
         }
@@ -124,6 +141,7 @@ impl OriginGate {
         now: Instant,
     ) -> Option<Change> {
         let mut state = self.lock();
+        state.answered |= is_answer(verdict.reason);
         let turn = state
             .breaker
             .record(ticket, !verdict.down, verdict.after, now);
@@ -158,20 +176,26 @@ impl OriginGate {
         }
     }
 
-    /// Tells whether forgetting it would forget nothing that protects the origin: it was not used
-    /// for `idle`, and its breaker and pauses are over for as long.
-    pub(super) fn is_forgettable(&self, idle: Duration, now: Instant) -> bool {
+    /// Tells whether nothing that protects the origin was used or in force for `idle`.
+    pub(super) fn is_unused(&self, idle: Duration, now: Instant) -> bool {
         let state = self.lock();
         let Some(then) = now.checked_sub(idle) else {
             return false;
         };
-        let quiet = state.breaker.is_closed() || idle > Duration::ZERO;
         state.in_flight == 0
             && state.used_at <= then
-            && quiet
             && state.breaker.shut(then).is_none()
-            && state.pause.left(then).is_none()
-            && state.keys.are_at_rest(then)
+            && state.is_open(then)
+    }
+
+    /// Returns what forgetting the gate loses; `None` while requests are under way.
+    pub(super) fn worth(&self, now: Instant) -> Option<Worth> {
+        let state = self.lock();
+        (state.in_flight == 0).then(|| Worth {
+            known: self.listed.0 && state.answered,
+            protected: state.answered && !(state.breaker.is_closed() && state.is_open(now)),
+            used_at: state.used_at,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -188,6 +212,11 @@ impl Drop for OriginGate {
 }
 
 impl State {
+    /// Tells whether no pause holds and no key has taken turns ahead.
+    fn is_open(&self, now: Instant) -> bool {
+        self.pause.left(now).is_none() && self.keys.are_at_rest(now)
+    }
+
     fn shut(&self, key: &Name, now: Instant) -> Option<Deferral> {
         let open = || self.breaker.shut(now).map(breaker_open);
         self.paused(key, now).or_else(open)
@@ -230,4 +259,12 @@ fn breaker_open(left: Duration) -> Deferral {
         why: Why::BreakerOpen,
         left,
     }
+}
+
+/// Tells whether a verdict is about an answer: what never answers may not exist.
+fn is_answer(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::Dns | Reason::EndpointForbidden | Reason::Network | Reason::Tls | Reason::Timeout
+    )
 }

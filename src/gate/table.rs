@@ -1,9 +1,10 @@
-//! The origins that are remembered: bounded, because strangers choose them.
+//! The gates by origin: bounded, because anybody can choose endpoints.
 //!
-//! Who has not been used for a while is forgotten; when there is no more room, whoever is at rest.
-//! An open breaker and a pause are not: forgetting them would send everybody there again. A table
-//! that is full of those is an attack, or an outage of half the world; origins it has no room for
-//! share one gate.
+//! Origins never share a gate: what one of them is told must not hold back another. When the table
+//! is full, the gates that are worth least are forgotten ([`Worth`]): first those of hosts that never
+//! answered, such as names made up below the domain of a large push service, then those of unlisted
+//! hosts. Listed origins that have answered go last. Forgetting a breaker or a pause costs the origin
+//! a few requests, after which it is known again; gates with requests under way are never forgotten.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::origin::Origin;
 
-use super::origin_gate::OriginGate;
+use super::origin_gate::{OriginGate, Worth};
 
 /// The gates by origin.
 #[derive(Debug)]
@@ -25,26 +26,23 @@ pub(super) struct Table {
 #[derive(Debug)]
 struct Gates {
     by_origin: HashMap<Origin, Arc<OriginGate>>,
-    /// Who found no room shares this one.
-    shared: Option<Arc<OriginGate>>,
     swept_at: Option<Instant>,
 }
 
 /// How long an unused origin is remembered, while there is room.
 const IDLE: Duration = Duration::from_secs(600);
 
-/// How often the table is searched for what may be forgotten: it takes time while others wait.
+/// How often the table is searched for unused origins.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// The same for a table that is full.
-const SWEEP_FULL: Duration = Duration::from_secs(1);
+/// A full table forgets one origin in so many at once, so that the search for them is rare.
+const SHARE_FORGOTTEN: usize = 8;
 
 impl Table {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             gates: RwLock::new(Gates {
                 by_origin: HashMap::new(),
-                shared: None,
                 swept_at: None,
             }),
             limit,
@@ -64,12 +62,12 @@ impl Table {
         }
         drop(known);
         let mut gates = self.gates.write().unwrap_or_else(PoisonError::into_inner);
-        gates.sweep(self.limit, now);
+        gates.forget_unused(now);
         if let Some(gate) = gates.by_origin.get(origin) {
             return Arc::clone(gate);
         }
         if gates.by_origin.len() >= self.limit {
-            return Arc::clone(gates.shared.get_or_insert_with(|| Arc::new(make())));
+            gates.forget_least(self.limit.div_ceil(SHARE_FORGOTTEN), now);
         }
         let gate = Arc::new(make());
         gates.by_origin.insert(origin.clone(), Arc::clone(&gate));
@@ -84,25 +82,34 @@ impl Table {
 }
 
 impl Gates {
-    /// Forgets what was not used for a while; if there is no room even so, all that is at rest.
-    fn sweep(&mut self, limit: usize, now: Instant) {
-        let is_full = self.by_origin.len() >= limit;
-        let pause = if is_full { SWEEP_FULL } else { SWEEP };
-        let swept_lately = |at| now.saturating_duration_since(at) < pause;
+    /// Forgets the origins that were not used for a while, unless that was done lately.
+    fn forget_unused(&mut self, now: Instant) {
+        let swept_lately = |at| now.saturating_duration_since(at) < SWEEP;
         if self.swept_at.is_some_and(swept_lately) {
             return;
         }
         self.swept_at = Some(now);
-        self.forget(IDLE, now);
-        if self.by_origin.len() >= limit {
-            self.forget(Duration::ZERO, now);
-        }
+        self.by_origin
+            .retain(|_, gate| is_held(gate) || !gate.is_unused(IDLE, now));
     }
 
-    fn forget(&mut self, idle: Duration, now: Instant) {
-        self.by_origin.retain(|_, gate| {
-            // Somebody who holds it is about to enter, or has.
-            Arc::strong_count(gate) > 1 || !gate.is_forgettable(idle, now)
-        });
+    /// Forgets up to `count` origins, those that are worth least.
+    fn forget_least(&mut self, count: usize, now: Instant) {
+        let idle = self.by_origin.iter().filter(|(_, gate)| !is_held(gate));
+        let mut idle: Vec<(Worth, Origin)> = idle
+            .filter_map(|(origin, gate)| Some((gate.worth(now)?, origin.clone())))
+            .collect();
+        if count < idle.len() {
+            idle.select_nth_unstable(count);
+            idle.truncate(count);
+        }
+        for (_, origin) in idle {
+            self.by_origin.remove(&origin);
+        }
     }
+}
+
+/// Tells whether a request has the gate or is about to enter it.
+fn is_held(gate: &Arc<OriginGate>) -> bool {
+    Arc::strong_count(gate) > 1
 }

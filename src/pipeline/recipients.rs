@@ -21,11 +21,11 @@ use super::record;
 use super::settlement::Settlement;
 
 impl<T: Transport> Pipeline<T> {
-    /// Pushes to as many recipients at once as there are seats for; each fares by itself.
+    /// Pushes to as many recipients at once as the lane has slots for; each fares by itself.
     ///
-    /// Who has no seat is not even looked at, so that large events take little memory and nobody
+    /// What has no slot is not even looked at, so that large events take little memory and nobody
     /// is deferred to the broker who would only have waited for his own event. One of every message
-    /// goes on without a seat: messages never wait for each other.
+    /// goes on without a slot: messages never wait for each other.
     pub(super) async fn push_all<'a>(
         &self,
         settlement: &mut Settlement<'a>,
@@ -35,13 +35,14 @@ impl<T: Transport> Pipeline<T> {
         passage: &Passage,
     ) {
         let lane = settlement.lane();
+        let slots = self.gates.slots(lane);
         let mut seen = Seen::default();
         let mut recipients = event.recipients();
         let mut turns = FuturesUnordered::new();
         let mut fates = Vec::with_capacity(event.recipient_count());
         loop {
-            let seat = self.gates.seat();
-            if (seat.is_some() || turns.is_empty())
+            let slot = slots.take();
+            if (slot.is_some() || turns.is_empty())
                 && let Some(raw) = recipients.next()
             {
                 let (about, planned) = self.plan_one(raw, event, app, terms, passage, &mut seen);
@@ -49,7 +50,7 @@ impl<T: Transport> Pipeline<T> {
                     Ok(push) => {
                         if let Some(push) = self.unburied(push, settlement, &about, app, terms) {
                             turns.push(async move {
-                                let _seat = seat;
+                                let _slot = slot;
                                 let attempt = self.attempt_safely(app, push, lane, terms, passage);
                                 (raw.index, about, attempt.await)
                             });
@@ -59,7 +60,7 @@ impl<T: Transport> Pipeline<T> {
                 }
                 continue;
             }
-            drop(seat);
+            drop(slot);
             let Some(fate) = turns.next().await else {
                 break;
             };

@@ -55,6 +55,13 @@ fn unavailable() -> Verdict {
     }
 }
 
+fn unresolved() -> Verdict {
+    Verdict {
+        reason: Reason::Dns,
+        ..unavailable()
+    }
+}
+
 fn throttled(pause: Option<Scope>, seconds: u64) -> Verdict {
     Verdict {
         meaning: Meaning::Retryable,
@@ -66,8 +73,18 @@ fn throttled(pause: Option<Scope>, seconds: u64) -> Verdict {
 }
 
 async fn asked(gates: &Gates, host: &str, name: &str, at: Instant) -> Result<Permit, Deferral> {
+    asked_as(Listed(true), gates, host, name, at).await
+}
+
+async fn asked_as(
+    listed: Listed,
+    gates: &Gates,
+    host: &str,
+    name: &str,
+    at: Instant,
+) -> Result<Permit, Deferral> {
     let (origin, key) = (origin(host), key(name));
-    match gates.admit(&origin, Listed(true), &key, &lane(), at).await {
+    match gates.admit(&origin, listed, &key, &lane(), at).await {
         Admission::Granted(permit) => Ok(permit),
         Admission::Deferred(deferral) => Err(deferral),
     }

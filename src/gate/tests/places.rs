@@ -66,3 +66,22 @@ async fn places_that_are_held_when_the_limit_shrinks_do_not_come_back() {
     }
     assert_at_rest(&gates, "a", 2);
 }
+
+#[test]
+fn a_lane_that_takes_all_the_slots_it_can_leaves_some_to_every_other() {
+    let gates = Gates::new(Settings {
+        in_flight: 500,
+        ..SETTINGS
+    });
+    let take = |lane: &str| {
+        let slots = gates.slots(&key(lane));
+        std::iter::from_fn(|| slots.take()).collect::<Vec<_>>()
+    };
+    let bulk = take("bulk");
+    assert_eq!(bulk.len(), 1000, "alone, two for each request in flight");
+    let urgent = take("urgent");
+    assert!(urgent.len() >= 400, "{}", urgent.len());
+    assert!(take("third").len() >= 200);
+    drop(bulk);
+    assert!(take("bulk").len() >= 400);
+}

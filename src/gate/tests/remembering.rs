@@ -34,18 +34,58 @@ async fn a_breaker_nobody_asks_for_is_forgotten_and_no_longer_shown() {
     assert_eq!((gates.origins(), gates.breakers_open()), (1, 0));
 }
 
-#[tokio::test(start_paused = true)]
-async fn origins_there_is_no_room_for_share_one_gate() {
-    let (gates, at) = (Gates::new(SETTINGS), now());
-    let pause = throttled(Some(Scope::Origin), 3600);
-    for n in 0..ORIGIN_LIMIT {
-        let permit = asked(&gates, &format!("s{n}"), "main", at).await.unwrap();
-        permit.report(&pause, at);
+/// Pauses as many unlisted origins for a day as the table has entries, and one more eighth.
+async fn paused_flood(gates: &Gates, at: Instant) {
+    let pause = throttled(Some(Scope::Origin), 86_400);
+    for n in 0..ORIGIN_LIMIT * 9 / 8 {
+        let host = format!("s{n}.example");
+        let permit = asked_as(Listed(false), gates, &host, "main", at).await;
+        permit.unwrap().report(&pause, at);
     }
-    let first = asked(&gates, "x", "main", at).await.unwrap();
-    let second = asked(&gates, "y", "main", at).await.unwrap();
-    let third = asked(&gates, "z", "main", at).await;
-    assert_eq!(third.unwrap_err().why, Why::Busy);
-    assert_eq!(gates.origins(), ORIGIN_LIMIT);
-    drop((first, second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_never_shares_the_pause_of_another_in_a_full_table() {
+    let (gates, at) = (Gates::new(SETTINGS), now());
+    paused_flood(&gates, at).await;
+    for listed in [true, false].map(Listed) {
+        for host in ["x", "y", "z"] {
+            let host = format!("{host}{}", listed.0);
+            let permit = asked_as(listed, &gates, &host, "main", at).await.unwrap();
+            permit.report(&throttled(Some(Scope::Origin), 60), at);
+            let again = asked_as(listed, &gates, &host, "main", at).await;
+            assert_eq!(again.unwrap_err().why, Why::Paused, "{host}");
+        }
+    }
+    assert!(gates.origins() <= ORIGIN_LIMIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_unlisted_pauses_forgets_no_listed_origin() {
+    let (gates, at) = (Gates::new(SETTINGS), now());
+    comes_to(&gates, &throttled(Some(Scope::Origin), 86_400), at).await;
+    paused_flood(&gates, at + SECOND).await;
+    let left = asked(&gates, "a", "main", at + SECOND).await.unwrap_err();
+    assert_eq!(left.why, Why::Paused);
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_below_listed_domains_that_never_answer_are_forgotten_first() {
+    let (gates, at) = (Gates::new(SETTINGS), now());
+    comes_to(&gates, &throttled(Some(Scope::Origin), 86_400), at).await;
+    // Each has an open breaker, so none is at rest.
+    for n in 0..ORIGIN_LIMIT * 9 / 8 {
+        for _ in 0..SETTINGS.breaker.failures {
+            let host = format!("n{n}.notify.windows.com");
+            let permit = asked(&gates, &host, "main", at + SECOND).await.unwrap();
+            permit.report(&unresolved(), at + SECOND);
+        }
+    }
+    assert!(gates.origins() <= ORIGIN_LIMIT);
+    assert!(gates.breakers_open() <= ORIGIN_LIMIT);
+    let left = asked(&gates, "a", "main", at + SECOND).await.unwrap_err();
+    assert_eq!(left.why, Why::Paused, "an origin that answered is kept");
+    let real = asked(&gates, "real", "main", at + SECOND).await.unwrap();
+    real.report(&throttled(Some(Scope::Origin), 60), at + SECOND);
+    assert!(asked(&gates, "other", "main", at + SECOND).await.is_ok());
 }

@@ -19,7 +19,7 @@ async fn who_gets_a_seat_too_late_is_sent_nothing() {
     house.clock.advance(Duration::from_secs(20));
     told.notify_one();
     let owed = processing.await;
-    // There are two seats for each request that may be under way.
+    // There are two slots for each request that may be under way.
     assert_eq!(house.service.requests.lock().unwrap().len(), 2);
     let late: Vec<_> = outline(&owed)
         .into_iter()

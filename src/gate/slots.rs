@@ -1,0 +1,92 @@
+//! How many recipients are in hand, and how many of each lane.
+//!
+//! A lane takes a slot while it holds fewer slots than are free. A lane that is alone can hold half
+//! of all slots, and whatever it holds, every other lane can still take some at once. Counting needs
+//! no lock: a race takes one slot too many, which does no harm.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::message::Name;
+
+/// The slots of all lanes.
+#[derive(Debug)]
+pub(super) struct Slots {
+    whole: Arc<Whole>,
+    lanes: RwLock<Vec<(Name, Arc<LaneSlots>)>>,
+}
+
+#[derive(Debug)]
+struct Whole {
+    limit: usize,
+    taken: AtomicUsize,
+}
+
+/// The slots of one lane.
+#[derive(Debug)]
+pub struct LaneSlots {
+    whole: Arc<Whole>,
+    taken: AtomicUsize,
+}
+
+/// The right to have one more recipient of a message in hand, whether or not it has a permit. The
+/// slot is free again when this is dropped.
+#[derive(Debug)]
+pub struct Slot(Arc<LaneSlots>);
+
+impl Slots {
+    /// Creates the slots of which a lane that is alone can hold `alone`.
+    pub(super) fn new(alone: usize) -> Self {
+        Self {
+            whole: Arc::new(Whole {
+                limit: alone.saturating_mul(2),
+                taken: AtomicUsize::new(0),
+            }),
+            lanes: RwLock::default(),
+        }
+    }
+
+    /// Returns the slots of a lane; there are as many lanes as the configuration has.
+    pub(super) fn of(&self, lane: &Name) -> Arc<LaneSlots> {
+        let find = |lanes: &[(Name, Arc<LaneSlots>)]| {
+            let found = lanes.iter().find(|(name, _)| name == lane);
+            found.map(|(_, slots)| Arc::clone(slots))
+        };
+        let known = find(&self.lanes.read().unwrap_or_else(PoisonError::into_inner));
+        known.unwrap_or_else(|| {
+            let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
+            find(&lanes).unwrap_or_else(|| {
+                let slots = Arc::new(LaneSlots {
+                    whole: Arc::clone(&self.whole),
+                    taken: AtomicUsize::new(0),
+                });
+                lanes.push((lane.clone(), Arc::clone(&slots)));
+                slots
+            })
+        })
+    }
+}
+
+impl LaneSlots {
+    /// Takes a slot, unless the lane holds its share.
+    #[must_use]
+    pub fn take(self: &Arc<Self>) -> Option<Slot> {
+        let whole = &self.whole;
+        let free = whole
+            .limit
+            .saturating_sub(whole.taken.load(Ordering::Relaxed));
+        if self.taken.load(Ordering::Relaxed) >= free {
+            return None;
+        }
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        whole.taken.fetch_add(1, Ordering::Relaxed);
+        Some(Slot(Arc::clone(self)))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+        self.0.whole.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
