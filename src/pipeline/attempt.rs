@@ -5,10 +5,11 @@
 //! subscription that was made with another key is tried with each key of the ring.
 
 use std::panic::AssertUnwindSafe;
+use std::time::SystemTime;
 
 use futures_util::FutureExt as _;
 
-use crate::message::Name;
+use crate::message::{Name, PushMessage};
 use crate::mismatch::Judgement;
 use crate::outcome::{Again, Meaning, Reason, Record, Warning};
 use crate::plan;
@@ -87,31 +88,32 @@ impl<T: Transport> Pipeline<T> {
         push: &Push,
         effort: &mut Effort<'_>,
     ) -> Result<Exchange, Fate> {
-        let message = &push.message;
-        let endpoint = &message.subscription.endpoint;
+        let endpoint = &push.message.subscription.endpoint;
         let permit = self.admit(endpoint, key.name(), effort).await?;
+        let mut answered = None;
         let exchange = loop {
+            let now = self.clock.now().wall;
+            let Some(message) = plan::timely(&push.message, &effort.terms.deadline, now) else {
+                break answered.ok_or_else(|| too_late(effort, now))?;
+            };
             if let Some(change) = change {
                 self.metrics.second_request(change);
                 effort.warnings.extend(told(change));
             }
             effort.requests += 1;
-            let exchange = self.exchange(app, key, message, effort.passage, change);
+            let exchange = self.exchange(app, key, &message, effort.passage, change);
             let exchange = exchange
                 .await
                 .map_err(|fault| self.unsendable(&fault, key))?;
-            match exchange.verdict.again {
-                Some(again)
-                    if may_follow(change, again) && plan::changed(message, again).is_some() =>
-                {
-                    if again == Again::FreshToken {
-                        let origin = endpoint.origin();
-                        self.tokens.refused(app, key, origin, &exchange.token);
-                    }
-                    change = Some(again);
-                }
-                Some(_) | None => break exchange,
+            let Some(again) = second_request(change, &exchange, &message) else {
+                break exchange;
+            };
+            if again == Again::FreshToken {
+                let origin = endpoint.origin();
+                self.tokens.refused(app, key, origin, &exchange.token);
             }
+            change = Some(again);
+            answered = Some(exchange);
         };
         // A request that was not made tells nothing of the push service.
         if app.mode == Mode::Send {
@@ -175,6 +177,25 @@ impl<T: Transport> Pipeline<T> {
 /// The key that signs if nothing was learned.
 fn default_key<'a>(app: &'a App, push: &'a Push) -> &'a Name {
     push.key.as_ref().unwrap_or(&app.ring.primary).name()
+}
+
+/// Returns what the second request changes, if one may follow and would differ.
+fn second_request(
+    change: Option<Again>,
+    exchange: &Exchange,
+    message: &PushMessage,
+) -> Option<Again> {
+    let again = exchange.verdict.again?;
+    (may_follow(change, again) && plan::changed(message, again).is_some()).then_some(again)
+}
+
+/// Ends a recipient whose deadline came before the request could be made.
+fn too_late(effort: &Effort<'_>, now: SystemTime) -> Fate {
+    let detail = "its time ran out while it waited for room to send";
+    let mut record = Record::unsent(effort.terms.deadline.reason, now, detail);
+    record.requests = effort.requests;
+    record.status = effort.last_status;
+    Fate::settled(record)
 }
 
 /// Tells whether a request that changed one thing may be followed by one that changes another: only

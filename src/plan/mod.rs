@@ -19,7 +19,7 @@ mod split;
 
 pub use self::event::{Plan, Settings, Step, Terms, event_id, plan};
 pub use self::recipient::{Push, Seen, plan_recipient};
-pub use self::shape::changed;
+pub use self::shape::{changed, timely};
 
 /// One application: its keys, and what its events mean where they are silent.
 #[derive(Clone, Debug)]

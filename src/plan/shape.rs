@@ -10,8 +10,10 @@
 //! FCM takes it no other way, and refuses the draft's with `aes128gcm` (push-services.md §1.2, §5).
 
 use std::borrow::Cow;
+use std::time::SystemTime;
 
 use super::RequestRules;
+use super::deadline::Deadline;
 use crate::message::{Coding, PushMessage, Ttl};
 use crate::origin::Service;
 use crate::outcome::Again;
@@ -45,6 +47,23 @@ pub(super) fn ttl(ttl: Ttl, service: Service) -> Ttl {
         | Service::NextPush
         | Service::Other => ttl,
     }
+}
+
+/// Returns the message as it is sent at `now`, its TTL no longer than what is left then; `None` once
+/// the deadline has come.
+#[must_use]
+pub fn timely<'a>(
+    message: &'a PushMessage,
+    deadline: &Deadline,
+    now: SystemTime,
+) -> Option<Cow<'a, PushMessage>> {
+    deadline.left(now)?;
+    let left = ttl(deadline.ttl(now), message.subscription.endpoint.service());
+    let mut timely = Cow::Borrowed(message);
+    if left < message.ttl {
+        timely.to_mut().ttl = left;
+    }
+    Some(timely)
 }
 
 /// Returns the message of a second request with the same key; `None` if it could not differ from

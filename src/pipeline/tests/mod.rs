@@ -28,6 +28,7 @@ use crate::wire::Kind;
 use crate::wire::headers::Passage;
 
 mod answers;
+mod deadlines;
 mod gates;
 mod keys;
 mod passes;
@@ -60,11 +61,16 @@ enum Says {
 struct Scripted {
     script: Mutex<VecDeque<Says>>,
     requests: Mutex<Vec<PushRequest>>,
+    /// A clock, and by how much each answer advances it.
+    slow: Mutex<Option<(Arc<FixedClock>, Duration)>>,
 }
 
 impl Transport for Arc<Scripted> {
     async fn post(&self, request: PushRequest, _deadline: Duration) -> Attempt {
         self.requests.lock().unwrap().push(request);
+        if let Some((clock, step)) = &*self.slow.lock().unwrap() {
+            clock.advance(*step);
+        }
         let says = self
             .script
             .lock()
