@@ -6,7 +6,7 @@
 //! [`STUCK_TIMEOUT`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -14,6 +14,7 @@ use lapin::Channel;
 use lapin::options::BasicAckOptions;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::broker::Receipt;
 use crate::broker::trouble::Trouble;
@@ -35,19 +36,27 @@ const STUCK_TIMEOUT: Duration = Duration::from_millis(250);
 pub(super) struct Progress {
     /// How many unacknowledged deliveries it may have.
     pub(super) prefetch: AtomicU16,
+    /// How many messages were delivered.
+    pub(super) delivered: AtomicU64,
     /// How many deliveries were acknowledged.
     pub(super) acknowledged: watch::Sender<u64>,
-    /// Whether a cautious consumer got a delivery.
-    pub(super) taken: AtomicBool,
+    /// Its first messages did no harm.
+    pub(super) harmless: CancellationToken,
 }
 
 impl Progress {
-    pub(super) fn new(prefetch: u16) -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            prefetch: AtomicU16::new(prefetch),
+            prefetch: AtomicU16::new(1),
+            delivered: AtomicU64::new(0),
             acknowledged: watch::Sender::new(0),
-            taken: AtomicBool::new(false),
+            harmless: CancellationToken::new(),
         })
+    }
+
+    /// Tells whether every message that was delivered is acknowledged.
+    pub(super) fn is_idle(&self) -> bool {
+        self.delivered.load(Ordering::Relaxed) <= *self.acknowledged.borrow()
     }
 
     /// So many settled deliveries may be stuck behind a hole.

@@ -62,7 +62,6 @@ pub(super) struct Generation {
     publish: Link,
     publishing: Channel,
     desks: Vec<(Channel, Arc<Progress>, Consumed)>,
-    cautious: bool,
 }
 
 /// Tasks of a generation; dropped, they end.
@@ -70,11 +69,7 @@ pub(super) type Rooms = JoinSet<Result<(), Trouble>>;
 
 impl Generation {
     /// Connects, and makes sure of everything that must exist before anything is consumed.
-    pub(super) async fn open(
-        shared: &Shared,
-        number: u64,
-        cautious: bool,
-    ) -> Result<Self, Trouble> {
+    pub(super) async fn open(shared: &Shared, number: u64) -> Result<Self, Trouble> {
         let (consume, publish) = future::try_join(
             shared.address.connect(Role::Consume),
             shared.address.connect(Role::Publish),
@@ -89,8 +84,7 @@ impl Generation {
         let mut desks = Vec::new();
         for consumed in shared.topology.consumed_queues() {
             let channel = open_channel(&consume.connection).await?;
-            let prefetch = if cautious { 1 } else { consumed.prefetch };
-            desks.push((channel, Progress::new(prefetch), consumed.clone()));
+            desks.push((channel, Progress::new(), consumed.clone()));
         }
         Ok(Self {
             number,
@@ -98,7 +92,6 @@ impl Generation {
             publish,
             publishing,
             desks,
-            cautious,
         })
     }
 
@@ -151,7 +144,6 @@ impl Generation {
             link: Arc::clone(&self.consume),
             desks: self.desks.clone(),
             generation: self.number,
-            cautious: self.cautious,
             in_flight,
         }
     }

@@ -1,9 +1,12 @@
-//! Starting the consumers of a generation.
+//! Starting the consumers of a generation, while the delay bands are still being declared.
 //!
-//! Normally all start at once, while the delay bands are still being declared. After an abnormal
-//! end one of the queues may hold a message that breaks the connection whenever it is delivered,
-//! and every delivery that is open at that moment loses an attempt. So the queues start one after
-//! the other, each when the first message of the one before is acknowledged or none came.
+//! One of the queues may hold a message that ends the connection or the process whenever it is
+//! delivered, and every delivery that is open at that moment loses an attempt. So the queues start
+//! one after the other, each with one message, and the next starts when that message did no harm
+//! ([`ramp`]). A queue that holds nothing costs no time, nor does a message that was never delivered
+//! before. When all have started, their prefetches grow side by side.
+//!
+//! [`ramp`]: super::ramp
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,9 +14,12 @@ use std::time::Duration;
 
 use futures_util::future;
 use lapin::Channel;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{FieldTable, ShortString};
 use tokio::select;
 use tokio::sync::watch;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use crate::broker::Receipt;
 use crate::broker::acker::{InFlight, Progress};
@@ -24,11 +30,9 @@ use crate::broker::generation::{Rooms, Shared, first_trouble};
 use crate::broker::topology::Consumed;
 use crate::broker::trouble::Trouble;
 
-/// A queue that yields nothing for so long holds nothing that breaks connections.
+/// A queue whose messages are all acknowledged, and that yields nothing more for so long, holds
+/// nothing that was returned to it.
 const QUIET: Duration = Duration::from_millis(100);
-
-/// How long the first message of a queue may take to be acknowledged.
-const PROBATION: Duration = Duration::from_secs(2);
 
 /// The consumers of a generation.
 pub(super) struct Intake {
@@ -36,7 +40,6 @@ pub(super) struct Intake {
     pub(super) link: Arc<Link>,
     pub(super) desks: Vec<(Channel, Arc<Progress>, Consumed)>,
     pub(super) generation: u64,
-    pub(super) cautious: bool,
     pub(super) in_flight: Arc<InFlight>,
 }
 
@@ -68,6 +71,7 @@ impl Intake {
 
     async fn start(&self) -> Result<Rooms, Trouble> {
         let mut consumers = Rooms::new();
+        let all_started = CancellationToken::new();
         for (index, (channel, progress, consumed)) in self.desks.iter().enumerate() {
             let Some(deliveries) = self.shared.deliveries.upgrade() else {
                 break;
@@ -77,39 +81,57 @@ impl Intake {
                 channel: index,
                 tag: 0,
             };
+            let is_empty = is_empty(channel, &consumed.queue).await?;
             let consumer = Consumer::start(
                 channel.clone(),
                 consumed.clone(),
                 receipt,
                 Arc::clone(progress),
                 Arc::clone(&self.in_flight),
+                self.shared.settings.delivery_limit,
             )
             .await?;
-            consumers.spawn(consumer.run(deliveries, self.shared.stop.clone()));
-            if self.cautious {
+            let stop = self.shared.stop.clone();
+            consumers.spawn(consumer.run(deliveries, stop, all_started.clone()));
+            if !is_empty {
                 select! {
                     () = probation(progress) => {}
                     trouble = first_trouble(&mut consumers) => return Err(trouble),
                 }
             }
         }
+        all_started.cancel();
         Ok(consumers)
     }
 }
 
-/// Waits until the queue's first message is acknowledged, or it has shown to have none, or for
-/// long enough.
+/// Tells whether a queue has nothing to deliver.
+async fn is_empty(channel: &Channel, queue: &ShortString) -> Result<bool, Trouble> {
+    let options = QueueDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
+    let looking = channel.queue_declare(queue.clone(), options, FieldTable::default());
+    let looked = looking.await.map_err(|error| Trouble::Consume {
+        object: format!("queue {queue}"),
+        error,
+    })?;
+    Ok(looked.message_count() == 0)
+}
+
+/// Waits until the first message of a queue did no harm, or it has shown to have none.
 async fn probation(progress: &Progress) {
-    let mut acknowledged = progress.acknowledged.subscribe();
-    let first = acknowledged.wait_for(|&count| count > 0);
     let quiet = async {
-        sleep(QUIET).await;
-        if progress.taken.load(Ordering::Relaxed) {
-            sleep(PROBATION).await;
+        loop {
+            let before = progress.delivered.load(Ordering::Relaxed);
+            sleep(QUIET).await;
+            if progress.is_idle() && progress.delivered.load(Ordering::Relaxed) == before {
+                break;
+            }
         }
     };
     select! {
-        _ = first => {}
+        () = progress.harmless.cancelled() => {}
         () = quiet => {}
     }
 }

@@ -5,9 +5,9 @@
 //! acknowledges.
 //!
 //! [`run`] lives one [`generation`] of two connections after the other ([`session`], [`connect`]).
-//! In each, [`intake`] starts a [`consumer`] per queue, the [`publisher`] publishes what is owed and
-//! counts [`confirms`] in its [`ledger`], and the [`acker`] acknowledges what a [`window`] of tags
-//! allows. [`topology`] says which [`object`]s must exist, [`declare`] sees to it, [`route`] and
+//! In each, [`intake`] starts a [`consumer`] per queue, whose prefetch grows by its [`ramp`], the
+//! [`publisher`] publishes what is owed and counts [`confirms`] in its [`ledger`], and the [`acker`]
+//! acknowledges what a [`window`] of tags allows. [`topology`] says which [`object`]s must exist, [`declare`] sees to it, [`route`] and
 //! [`properties`] address what is published, and [`trouble`] tells what passes from what an operator
 //! must mend.
 //!
@@ -39,6 +39,7 @@ mod object;
 mod permissions;
 mod properties;
 mod publisher;
+mod ramp;
 mod route;
 mod session;
 mod topology;

@@ -60,7 +60,6 @@ pub async fn run(
         owed,
         generation: 0,
         streak: 0,
-        cautious: false,
         lost: None,
     };
     let open_until_stopped = async move {
@@ -80,8 +79,6 @@ struct Session {
     generation: u64,
     /// Troubles since the last good generation.
     streak: u32,
-    /// Whether a generation ended abnormally while it consumed.
-    cautious: bool,
     /// Since when the broker is away.
     lost: Option<Instant>,
 }
@@ -127,7 +124,7 @@ impl Session {
     async fn generation(&mut self) -> Result<(), Trouble> {
         self.generation += 1;
         let shared = Arc::clone(&self.shared);
-        let opening = Generation::open(&shared, self.generation, self.cautious);
+        let opening = Generation::open(&shared, self.generation);
         let generation = select! {
             biased;
             () = drain(&mut self.owed) => return Ok(()),
@@ -135,7 +132,6 @@ impl Session {
         };
         tracing::info!(address = %shared.address, generation = self.generation, "broker connected");
         self.lost = None;
-        self.cautious = true;
         show_connected(&shared, true);
         let ended = generation.serve(&shared, &mut self.owed).await;
         show_connected(&shared, false);

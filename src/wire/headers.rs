@@ -75,6 +75,16 @@ const FIRST_RECIPIENT: &str = "x-pushrider-first-recipient";
 const EVENT_ID: &str = "x-pushrider-event-id";
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
+/// RabbitMQ's own, on messages of a quorum queue that it delivers again.
+const DELIVERY_COUNT: &str = "x-delivery-count";
+
+/// Returns how often the broker has delivered a message before; `None` where it does not say.
+///
+/// Only on a message that is marked as redelivered does the header come from the broker.
+#[must_use]
+pub fn delivery_count(headers: &FieldTable) -> Option<u64> {
+    table::number(headers, DELIVERY_COUNT)
+}
 
 impl Passage {
     /// Reads the headers of a message from one of our own queues; nonsense counts as absent.

@@ -13,6 +13,8 @@ mod cli_keys;
 #[cfg(test)]
 mod cli_topology;
 #[cfg(test)]
+mod crashes;
+#[cfg(test)]
 mod daemons;
 #[cfg(test)]
 mod fanout;
