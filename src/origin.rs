@@ -115,6 +115,21 @@ impl Service {
         (Self::of_path(url), Listed(false))
     }
 
+    /// Tells whether a push resource of this family at `path` takes only messages that are signed
+    /// by the key of its subscription.
+    ///
+    /// FCM, Apple and WNS have no others. autopush has them at `/wpush/v2/`, for `/wpush/v1/` takes
+    /// every key. ntfy and NextPush look at no key, and of a server that is not known nothing can be
+    /// told (push-services.md §1).
+    #[must_use]
+    pub fn binds_keys_at(self, path: &str) -> bool {
+        match self {
+            Self::Fcm | Self::Apple | Self::Wns => true,
+            Self::Mozilla | Self::Other => path.contains("/wpush/v2/"),
+            Self::Ntfy | Self::NextPush => false,
+        }
+    }
+
     fn of_listed_host(host: &str) -> Option<Self> {
         let under = |domain: &str| {
             host.strip_suffix(domain)

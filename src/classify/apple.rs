@@ -71,7 +71,7 @@ mod tests {
     // push-services.md §1.3
     #[test]
     fn its_reasons_are_understood_whatever_the_status() {
-        let fault = "retryable vapid_rejected after 900s pause key";
+        let fault = "retryable vapid_rejected";
         for (status, reason, expected) in [
             (410, "Unregistered", "gone unsubscribed"),
             (410, "ExpiredToken", "gone expired_subscription"),
@@ -175,7 +175,7 @@ mod tests {
                 403,
                 &[],
                 r#"{"reason":"BadJwtToken"}"#,
-                "retryable vapid_rejected after 900s pause key: BadJwtToken",
+                "retryable vapid_rejected: BadJwtToken",
             )],
         );
     }

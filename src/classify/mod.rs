@@ -10,9 +10,10 @@
 //! wrong `gone` deletes a subscriber and a wrong retry costs a request. And a host outside the list
 //! of the large services is a stranger: its 404 may come from a reverse proxy in trouble and must
 //! be said twice, its 401 and 403 speak of its own access control rather than of our VAPID token,
-//! and its words are not repeated. And a key is paused only where nothing it signs is taken: even
-//! the large services have paths that are not for VAPID and refuse whatever it signs, and a
-//! stranger who subscribes such a path must not stop the messages of others.
+//! and its words are not repeated. And a refused token pauses nothing: even the large services have
+//! paths that are not for VAPID and refuse whatever a key signs, and a stranger who subscribes such
+//! a path must not stop the messages of others. Whether a key is at fault is judged over several
+//! subscriptions (`mismatch`).
 
 mod apple;
 mod fcm;
@@ -53,8 +54,6 @@ pub struct Context {
     pub token_age: Duration,
     /// Whether the answer's `Date` lies outside the time in which that token is good.
     pub token_untimely: bool,
-    /// Whether the service has lately taken what the same key signed.
-    pub key_proved: bool,
     /// The bytes of the request's body.
     pub body_len: usize,
     /// The longest wait that a service may ask for.

@@ -105,9 +105,6 @@ impl Rest {
     }
 }
 
-/// How long messages wait for an operator when a service finds fault with the VAPID token.
-const VAPID_FAULT: Duration = Duration::from_secs(900);
-
 /// The age from which a token that is refused may be signed anew: Apple minds more than one an
 /// hour (push-services.md §1.3), and one that others have refused is refused again.
 const TOKEN_RENEWABLE: Duration = Duration::from_secs(3600);
@@ -129,11 +126,9 @@ impl Sign {
             },
             Self::TokenExpired => token_expired(context, asked),
             Self::TokenRefused if context.token_untimely => token_expired(context, asked),
-            Self::TokenRefused if context.token_age < TOKEN_RENEWABLE => {
-                vapid_fault(context, asked)
-            }
+            Self::TokenRefused if context.token_age < TOKEN_RENEWABLE => vapid_fault(asked),
             Self::TokenRefused => token_expired(context, asked),
-            Self::KeyRefused => vapid_fault(context, asked),
+            Self::KeyRefused => vapid_fault(asked),
             Self::EndpointDoubted => doubted(context, asked),
             Self::TooLarge => too_large(context),
             Self::TooLargeForDevice => too_large_for_device(context),
@@ -169,11 +164,11 @@ pub(super) fn offered(change: Again, tried: Option<Again>) -> Option<Again> {
     may.then_some(change)
 }
 
-/// A fresh token may do; one that was signed just now and is refused too is a fault of the key,
-/// of the subject or of our clock, and hits every endpoint of the origin.
+/// A fresh token may do; one that was signed just now and is refused too is a fault of the key, of
+/// the subject, of our clock, or of the endpoint.
 fn token_expired(context: Context, asked: Option<Duration>) -> Verdict {
     if context.tried == Some(Again::FreshToken) {
-        return vapid_fault(context, asked);
+        return vapid_fault(asked);
     }
     Verdict {
         after: asked,
@@ -182,11 +177,10 @@ fn token_expired(context: Context, asked: Option<Duration>) -> Verdict {
     }
 }
 
-/// A key that is taken from others is not at fault; the endpoint is, and nobody else need wait.
-fn vapid_fault(context: Context, asked: Option<Duration>) -> Verdict {
+/// Whether the key or the endpoint is at fault is not told by one answer (`mismatch`).
+fn vapid_fault(asked: Option<Duration>) -> Verdict {
     Verdict {
-        after: asked.max(Some(VAPID_FAULT)),
-        pause: (!context.key_proved).then_some(Scope::Key),
+        after: asked,
         ..Verdict::of(Meaning::Retryable, Reason::VapidRejected)
     }
 }

@@ -110,11 +110,10 @@ impl Verdict {
         self.reason == Reason::KeyMismatch
     }
 
-    /// Tells whether the service refuses whatever this key signs for its origin: the key pauses
-    /// there until the operator has mended it, which is worth an alarm. A throttle is neither.
+    /// Tells whether the service refuses the VAPID token.
     #[must_use]
-    pub fn is_vapid_fault(&self) -> bool {
-        self.reason == Reason::VapidRejected && self.pause.is_some()
+    pub fn is_vapid_refusal(&self) -> bool {
+        self.reason == Reason::VapidRejected
     }
 }
 

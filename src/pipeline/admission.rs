@@ -44,15 +44,8 @@ impl<T: Transport> Pipeline<T> {
     }
 
     /// Tells the gate what came of a request, which frees its places.
-    pub(super) fn report(
-        &self,
-        endpoint: &Endpoint,
-        key: &Name,
-        permit: Permit,
-        verdict: &Verdict,
-    ) {
+    pub(super) fn report(&self, endpoint: &Endpoint, permit: Permit, verdict: &Verdict) {
         let change = permit.report(verdict, self.clock.now().mono);
-        self.alarm_of_refused_key(endpoint, key, verdict, change);
         self.gate_changed(endpoint, change);
     }
 

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use futures_util::FutureExt as _;
 
 use crate::message::{Name, PushMessage};
-use crate::mismatch::Judgement;
+use crate::mismatch::{Cause, Judgement};
 use crate::outcome::{Again, Meaning, Reason, Record, Warning};
 use crate::plan;
 use crate::plan::{App, Mode, Push, Terms};
@@ -20,7 +20,7 @@ use crate::wire::headers::Passage;
 
 use super::Pipeline;
 use super::exchange::Exchange;
-use super::fate::{Effort, Fate, Hold};
+use super::fate::{Effort, Fate};
 use super::request::Unsendable;
 
 impl<T: Transport> Pipeline<T> {
@@ -48,11 +48,11 @@ impl<T: Transport> Pipeline<T> {
         let (mut misfit, mut suspended) = (None, None);
         for key in self.keys_to_try(app, &push, effort.passage) {
             let now = self.clock.now().mono;
-            if let Some(left) = self
-                .mismatches
-                .suspended(endpoint.origin(), key.name(), now)
+            if let Some((left, cause)) =
+                self.mismatches
+                    .suspended(endpoint.origin(), key.name(), now)
             {
-                suspended = suspended.max(Some((left, key.name())));
+                suspended = suspended.max(Some((left, cause, key.name())));
                 continue;
             }
             let change = misfit.is_some().then_some(Again::AnotherKey);
@@ -66,9 +66,9 @@ impl<T: Transport> Pipeline<T> {
                 Ok(exchange) => return self.conclude(app, key, push, exchange, effort),
             }
         }
-        if let Some((left, key)) = suspended {
+        if let Some((left, cause, key)) = suspended {
             effort.begins_with(key, default_key(app, &push));
-            return self.hold(Hold::KeyMismatch, left, &effort);
+            return self.hold(cause, left, &effort);
         }
         match misfit {
             Some((key, exchange)) => self.fits_no_key(app, key, push, exchange, effort),
@@ -117,7 +117,7 @@ impl<T: Transport> Pipeline<T> {
         };
         // A request that was not made tells nothing of the push service.
         if app.mode == Mode::Send {
-            self.report(endpoint, key.name(), permit, &exchange.verdict);
+            self.report(endpoint, permit, &exchange.verdict);
         }
         Ok(exchange)
     }
@@ -131,8 +131,15 @@ impl<T: Transport> Pipeline<T> {
         exchange: Exchange,
         mut effort: Effort<'_>,
     ) -> Fate {
-        if exchange.verdict.meaning == Meaning::Accepted {
-            self.key_fits(app, key, &push.message.subscription.endpoint);
+        let endpoint = &push.message.subscription.endpoint;
+        let verdict = &exchange.verdict;
+        if verdict.meaning == Meaning::Accepted {
+            self.key_fits(app, key, endpoint);
+        } else if verdict.is_vapid_refusal()
+            && let Some(wait) = self.judge_refusal(endpoint, key.name(), verdict, &effort)
+        {
+            effort.last_status = exchange.status;
+            return self.hold(Cause::Refusal, wait, &effort);
         }
         let mut warnings = push.warnings;
         warnings.append(&mut effort.warnings);
@@ -158,12 +165,8 @@ impl<T: Transport> Pipeline<T> {
             Judgement::Wait { suspended, .. } => suspended,
         };
         effort.key = None;
-        let own = || {
-            let passes = effort.passage.pass.saturating_add(1);
-            self.retry(effort.service)
-                .back_off(passes, self.jitter.draw())
-        };
-        self.hold(Hold::KeyMismatch, wait.unwrap_or_else(own), &effort)
+        let wait = wait.unwrap_or_else(|| self.wait_for_key(&effort));
+        self.hold(Cause::Mismatch, wait, &effort)
     }
 
     fn unsendable(&self, fault: &Unsendable, key: &VapidKey) -> Fate {

@@ -56,7 +56,7 @@ impl<T: Transport> Pipeline<T> {
         let posting = self.transport.post(request, self.settings.push_timeout);
         let attempt = posting.await;
         drop(in_flight);
-        let (origin, now) = (endpoint.origin(), self.clock.now());
+        let now = self.clock.now();
         let service_time = service_time(&attempt);
         if let Some(service_time) = service_time {
             self.compare_clocks(endpoint, service_time, now);
@@ -71,7 +71,6 @@ impl<T: Transport> Pipeline<T> {
             token_age: authorization.age,
             token_untimely: service_time
                 .is_some_and(|service_time| !token.is_good_at(service_time, TOLERANCE)),
-            key_proved: self.mismatches.is_trusted(origin, key.name(), now.mono),
             body_len,
             retry_after_cap: self.retry(endpoint.service()).retry_after_cap,
         };

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::gate::{Deferral, Why};
 use crate::message::Name;
+use crate::mismatch::Cause;
 use crate::origin::Service;
 use crate::outcome::{Reason, Record, Verdict, Waiting, Warning};
 use crate::plan::Terms;
@@ -45,15 +46,6 @@ pub(super) struct Wait {
     pub(super) last_status: Option<u16>,
     /// The key to begin with, where it is another than one would.
     pub(super) vapid_key: Option<Name>,
-}
-
-/// What an operator may have to mend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hold {
-    /// No key fits, and one of them may be wrong.
-    KeyMismatch,
-    /// The push service refuses what the key signs.
-    VapidRejected,
 }
 
 /// What was done for a recipient so far, in this pass and before.
@@ -115,17 +107,15 @@ impl<'a> Effort<'a> {
     }
 }
 
+/// The shortest wait for a key.
+const SHORTEST_HOLD: Duration = Duration::from_secs(1);
+
 impl<T: Transport> Pipeline<T> {
     /// Turns an exchange into the recipient's end, or into a wait.
-    pub(super) fn decide(&self, exchange: Exchange, mut effort: Effort<'_>) -> Fate {
+    pub(super) fn decide(&self, exchange: Exchange, effort: Effort<'_>) -> Fate {
         let Exchange {
             verdict, status, ..
         } = exchange;
-        if verdict.is_vapid_fault() {
-            let wait = verdict.after.unwrap_or(self.retry(effort.service).cap);
-            effort.last_status = status;
-            return self.hold(Hold::VapidRejected, wait, &effort);
-        }
         let attempts = effort.passage.attempts + 1;
         let settled_at = self.clock.now().wall;
         let lifetime = effort.lifetime(settled_at);
@@ -166,20 +156,25 @@ impl<T: Transport> Pipeline<T> {
         self.wait_or_expire(deferral, Waiting::Busy, detail, effort)
     }
 
-    /// Sends a recipient to wait until an operator has mended a key, which uses up no attempt.
-    pub(super) fn hold(&self, cause: Hold, left: Duration, effort: &Effort<'_>) -> Fate {
+    /// Sends a recipient to wait until more is known of the key, which uses up no attempt.
+    ///
+    /// It waits for at most half of what is left of its life, so that it is tried again while it
+    /// can be sent.
+    pub(super) fn hold(&self, cause: Cause, left: Duration, effort: &Effort<'_>) -> Fate {
         let (reason, detail) = match cause {
-            Hold::KeyMismatch => (
+            Cause::Mismatch => (
                 Reason::KeyMismatch,
                 "its time runs out before it is known whether the subscription belongs to another \
                  key or a wrong key is loaded (key_mismatch)",
             ),
-            Hold::VapidRejected => (
+            Cause::Refusal => (
                 Reason::VapidRejected,
-                "its time runs out before the key that the push service refuses is tried again \
-                 (vapid_rejected)",
+                "its time runs out before the push service, which refused the VAPID token, is tried \
+                 again (vapid_rejected)",
             ),
         };
+        let life = effort.lifetime(self.clock.now().wall).left;
+        let left = left.min((life / 2).max(SHORTEST_HOLD));
         let why = Why::Paused;
         let waiting = Waiting::Retry(reason);
         self.wait_or_expire(Deferral { why, left }, waiting, detail, effort)

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::gate::Change;
 use crate::message::Name;
 use crate::metrics::KeyAlarm;
-use crate::mismatch::Judgement;
-use crate::outcome::{Scope, Verdict};
+use crate::mismatch::{Belief, Judgement};
+use crate::outcome::Verdict;
 use crate::plan::{App, Mode, Push};
 use crate::push_service::Transport;
 use crate::subscription::Endpoint;
@@ -17,6 +16,7 @@ use crate::vapid::VapidKey;
 use crate::wire::headers::Passage;
 
 use super::Pipeline;
+use super::fate::Effort;
 
 impl<T: Transport> Pipeline<T> {
     /// Returns the keys in the order in which they are tried.
@@ -46,7 +46,7 @@ impl<T: Transport> Pipeline<T> {
 
     /// Notes that a push service took what a key signed.
     pub(super) fn key_fits(&self, app: &App, key: &VapidKey, endpoint: &Endpoint) {
-        if app.mode == Mode::DryRun {
+        if app.mode == Mode::DryRun || !endpoint.is_bound_to_key() {
             return;
         }
         let (origin, now) = (endpoint.origin(), self.clock.now().mono);
@@ -54,7 +54,7 @@ impl<T: Transport> Pipeline<T> {
             info!(
                 %origin,
                 key = %key.name(),
-                "a push service takes what this key signs; who fits no key is believed again"
+                "a push service takes what this key signs; its suspension is over"
             );
         }
         if app.ring.older.is_empty() {
@@ -96,38 +96,51 @@ impl<T: Transport> Pipeline<T> {
         judgement
     }
 
-    /// Tells operators of a key whose tokens a push service refuses; what strangers refuse is theirs.
-    pub(super) fn alarm_of_refused_key(
+    /// Judges a refusal of what a key signed. Returns how long the recipient waits for the key, or
+    /// `None` if the endpoint is at fault.
+    ///
+    /// Operators hear of a key that is suspended, unless it is a stranger's word.
+    pub(super) fn judge_refusal(
         &self,
         endpoint: &Endpoint,
         key: &Name,
         verdict: &Verdict,
-        change: Option<Change>,
-    ) {
-        let alarming = verdict.is_vapid_fault() && endpoint.listed().0;
-        let Some(wait) = change.filter(|_| alarming).and_then(pause) else {
-            return;
-        };
-        self.metrics
-            .key_alarm(endpoint.service(), KeyAlarm::VapidRejected);
-        warn!(
-            origin = %endpoint.origin(),
-            push_service = endpoint.service().name(),
-            %key,
-            ?wait,
-            detail = verdict.detail.as_deref(),
-            "a push service refuses what this key signs, so its messages wait: check the private \
-             key, the application's subject and this machine's clock, then restart"
-        );
+        effort: &Effort<'_>,
+    ) -> Option<Duration> {
+        let (origin, now) = (endpoint.origin(), self.clock.now().mono);
+        let subscription = endpoint.fingerprint();
+        let (push_service, detail) = (endpoint.service().name(), verdict.detail.as_deref());
+        match self.mismatches.refuse(origin, key, subscription, now) {
+            Belief::Believed => None,
+            Belief::Doubted { first } => {
+                if first && endpoint.listed().0 {
+                    info!(
+                        %origin, push_service, %key, %subscription, detail,
+                        "a push service refuses what this key signs for one subscription"
+                    );
+                }
+                Some(verdict.after.unwrap_or_else(|| self.wait_for_key(effort)))
+            }
+            Belief::Suspended { left, renewed, .. } => {
+                if renewed && endpoint.listed().0 {
+                    self.metrics
+                        .key_alarm(endpoint.service(), KeyAlarm::VapidRejected);
+                    warn!(
+                        %origin, push_service, %key, wait = ?left, detail,
+                        "a push service refuses what this key signs for every subscription, so its \
+                         messages wait: check the private key, the application's subject and this \
+                         machine's clock, then restart"
+                    );
+                }
+                Some(left)
+            }
+        }
     }
-}
 
-fn pause(change: Change) -> Option<Duration> {
-    match change {
-        Change::Paused(Scope::Key, wait) => Some(wait),
-        Change::Paused(Scope::Origin, _)
-        | Change::Opened(_)
-        | Change::HalfOpen
-        | Change::Closed => None,
+    /// Returns how long a recipient waits that was answered against its key before more is known.
+    pub(super) fn wait_for_key(&self, effort: &Effort<'_>) -> Duration {
+        let times = effort.passage.requests.saturating_add(1);
+        self.retry(effort.service)
+            .back_off(times, self.jitter.draw())
     }
 }

@@ -78,7 +78,6 @@ mod tests {
             tried: None,
             token_age: Duration::ZERO,
             token_untimely: false,
-            key_proved: false,
             body_len: 0,
             retry_after_cap: Duration::ZERO,
         }

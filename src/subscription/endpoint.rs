@@ -114,6 +114,14 @@ impl Endpoint {
         self.listed
     }
 
+    /// Tells whether its push service refuses messages that another key signed than the one that the
+    /// subscription was made with. Only such an endpoint shows by a message taken that a key is
+    /// right.
+    #[must_use]
+    pub fn is_bound_to_key(&self) -> bool {
+        self.service.binds_keys_at(self.parts.url.path())
+    }
+
     /// Returns the name by which logs and results speak of this endpoint.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {

@@ -16,7 +16,7 @@ use crate::support::house::{House, event, is_delivery};
 
 mod table;
 
-use self::table::{MISMATCH, Meets, TABLE};
+use self::table::{MISMATCH, Meets, TABLE, VAPID};
 
 /// Endpoints that are never pushed to.
 const NO_REQUEST: &[(&str, &str)] = &[
@@ -89,12 +89,12 @@ async fn every_answer_of_every_service_is_understood() {
     assert_eq!(heard, changes);
 }
 
-/// Has a push accepted wherever a mismatch will be said: it is believed of a key that has proved
-/// itself there, for else the operator may have loaded a wrong one.
+/// Has a push accepted wherever the key will be refused: that is believed of a key that was proved
+/// there, for else the operator may have loaded a wrong one.
 async fn prove_key(house: &House) -> BTreeMap<String, String> {
     let mut expected = BTreeMap::new();
     for (number, (service, _, ends, _)) in TABLE.iter().enumerate() {
-        if *ends == MISMATCH {
+        if [MISMATCH, VAPID].contains(ends) {
             let id = format!("proof-{number}");
             let subscription = house.subscribe_at(number, json!({}));
             house.publish(&event(&id, &subscription, json!({}))).await;
@@ -171,6 +171,39 @@ async fn trouble_of_mozillas_bridge_to_android_leaves_desktop_browsers_alone() {
     }
     let paused = house.daemon.metric("pushrider_deferrals_total", "").await;
     assert!(paused.abs() < f64::EPSILON, "{paused} deferrals");
+}
+
+/// A daemon that has just started knows no key; the first endpoints that it meets must not stop the
+/// others.
+#[tokio::test]
+async fn one_subscription_that_refuses_the_key_holds_up_no_other() {
+    let settings = sandbox::Settings {
+        services: vec![Service::Fcm],
+        ..sandbox::Settings::default()
+    };
+    let mut house = House::open_with(settings, "").await;
+    let no_push_endpoint = json!([{ "answer": "vapid_missing", "times": 1 }, {}]);
+    let refused = house.subscribe(no_push_endpoint);
+    let of_another_sender = house.subscribe(json!({ "answer": "sender_page" }));
+    let login = json!({ "ttl": 300 });
+    for (id, subscription) in [("refused", &refused), ("another", &of_another_sender)] {
+        house.publish(&event(id, subscription, login.clone())).await;
+        house.arrived(&subscription.id, 1).await;
+    }
+    let fine = house.subscribe(json!({}));
+    house.publish(&event("fine", &fine, login)).await;
+    let result = house.results_of("fine", 1).await.remove(0);
+    let told = (&result["outcome"], &result["requests"]);
+    assert_eq!(told, (&json!("accepted"), &json!(1)));
+
+    let result = house.results_of("refused", 1).await.remove(0);
+    let told = (&result["outcome"], &result["requests"]);
+    assert_eq!(told, (&json!("accepted"), &json!(2)), "{result:#}");
+    let result = house.results_of("another", 1).await.remove(0);
+    let told = (&result["outcome"], &result["reason"]);
+    assert_eq!(told, (&json!("rejected"), &json!("key_mismatch")));
+    let is_told = |result: &Value| change(result) == ("another".into(), "key_mismatch".into());
+    house.gather(1, is_told).await;
 }
 
 #[tokio::test]

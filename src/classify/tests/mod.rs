@@ -27,7 +27,6 @@ pub(super) fn context(service: Service) -> Context {
         tried: None,
         token_age: Duration::from_secs(7200),
         token_untimely: false,
-        key_proved: false,
         body_len: 4096,
         retry_after_cap: CAP,
     }
@@ -197,7 +196,7 @@ fn a_throttle_pauses_whom_it_speaks_of() {
     ] {
         let verdict = silent(status, context(service));
         assert_eq!(verdict.pause, pause, "{service:?} {status}");
-        assert!(!verdict.is_vapid_fault() && !verdict.is_key_mismatch());
+        assert!(!verdict.is_vapid_refusal() && !verdict.is_key_mismatch());
     }
 }
 

@@ -153,8 +153,7 @@ proptest! {
         prop_assert!(verdict.after.unwrap_or_default() <= CAP);
         prop_assert!(verdict.detail.is_none_or(|detail| detail.len() <= 512));
         let throttled = verdict.reason == Reason::Throttled;
-        let vapid = verdict.reason == Reason::VapidRejected;
-        prop_assert!(verdict.pause.is_none() || throttled || vapid);
+        prop_assert!(verdict.pause.is_none() || throttled);
         prop_assert!(verdict.after.is_none() || verdict.meaning == Meaning::Retryable);
     }
 }

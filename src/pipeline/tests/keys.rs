@@ -164,15 +164,18 @@ async fn a_suspended_key_is_passed_over_while_another_may_fit() {
 }
 
 #[tokio::test]
-async fn who_has_no_time_to_wait_for_a_key_expires_and_is_no_mismatch() {
-    let house = house_of(ring(&["main"]), [MISMATCH], 100);
-    let short = to("a", json!({ "ttl": 2 }));
+async fn a_short_life_is_not_ended_at_the_first_word_against_a_key() {
+    let house = house_of(ring(&["main"]), [MISMATCH, MISMATCH], 100);
+    let short = to("a", json!({ "ttl": 6 }));
     let owed = house.pipeline.process(&inbound(short)).await;
+    assert_eq!(outline(&owed), ["wait 4s key_mismatch 0"]);
+    house.clock.advance(Duration::from_millis(5200));
+    let owed = house.pipeline.process(&returned(&owed[0])).await;
     assert_eq!(outline(&owed), ["delivery.shop.expired._ ttl_elapsed"]);
     let result = parsed(&owed[0]);
     assert_eq!(
         (&result["status"], &result["requests"]),
-        (&json!(403), &json!(1))
+        (&json!(403), &json!(2))
     );
     assert!(result["detail"].to_string().contains("key_mismatch"));
 }
@@ -180,10 +183,15 @@ async fn who_has_no_time_to_wait_for_a_key_expires_and_is_no_mismatch() {
 #[tokio::test]
 async fn a_stranger_who_refuses_a_key_raises_no_alarm() {
     let refused = r#"{"code":401,"errno":109,"error":"Unauthorized","message":"InvalidSignature","more_info":"x"}"#;
-    let house = house_of(ring(&["main"]), [Says::Text(401, refused)], 100);
-    let stranger = subscription("https://push.example.net/wpush/v2/a");
-    let owed = comes_to(&house, event(json!({ "subscription": stranger }))).await;
-    assert_eq!(owed, ["wait 1200s vapid_rejected 0"]);
+    let script = (0..5).map(|_| Says::Text(401, refused));
+    let house = house_of(ring(&["main"]), script, 100);
+    let mut owed = Vec::new();
+    for n in 0..6 {
+        let stranger = subscription(&format!("https://push.example.net/wpush/v2/{n}"));
+        owed = comes_to(&house, event(json!({ "subscription": stranger }))).await;
+    }
+    assert_eq!(owed, ["wait 20s vapid_rejected 0"]);
+    assert_eq!(requests(&house), 5, "the key is suspended there");
     let metrics = house.pipeline.metrics.render().unwrap();
     let mut alarms = metrics
         .lines()
@@ -191,29 +199,100 @@ async fn a_stranger_who_refuses_a_key_raises_no_alarm() {
     assert!(alarms.all(|line| line.ends_with(" 0")));
 }
 
-#[tokio::test]
-async fn a_fault_of_the_key_pauses_it_and_uses_up_no_attempt() {
-    let house = house_of(
-        ring(&["main"]),
-        [Says::Text(403, "invalid JWT provided")],
-        100,
-    );
-    let owed = house.pipeline.process(&inbound(to("a", json!({})))).await;
-    assert_eq!(outline(&owed), ["wait 1200s vapid_rejected 0"]);
-    let next = comes_to(&house, to("b", json!({}))).await;
-    assert_eq!(next, ["wait 1200s busy 0"]);
-    assert_eq!(requests(&house), 1);
+/// FCM's words for a token that it refuses.
+const REFUSED: Says = Says::Text(403, "permission denied: invalid JWT provided");
+
+fn alarms(house: &House) -> u32 {
     let metrics = house.pipeline.metrics.render().unwrap();
-    let alarms = r#"pushrider_key_alarms_total{cause="vapid_rejected",push_service="fcm"} 1"#;
-    assert!(metrics.contains(alarms));
-    house.clock.advance(Duration::from_secs(1200));
-    let later = house.pipeline.process(&returned(&owed[0])).await;
-    assert_eq!(outline(&later), ["delivery.shop.accepted._ accepted"]);
-    let result = parsed(&later[0]);
+    let series = r#"pushrider_key_alarms_total{cause="vapid_rejected",push_service="fcm"} "#;
+    let line = metrics.lines().find_map(|line| line.strip_prefix(series));
+    line.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn one_refused_token_holds_up_one_recipient_for_seconds_and_nobody_else() {
+    let house = house_of(ring(&["main"]), [REFUSED, REFUSED], 100);
+    let login = json!({ "ttl": 300 });
+    let refused = house
+        .pipeline
+        .process(&inbound(to("a", login.clone())))
+        .await;
+    assert_eq!(outline(&refused), ["wait 10s vapid_rejected 0"]);
+    house.clock.advance(Duration::from_secs(10));
+    let again = house.pipeline.process(&returned(&refused[0])).await;
+    assert_eq!(outline(&again), ["wait 20s vapid_rejected 0"]);
+    assert_eq!(sent(&house, to("b", login)).await.0, json!(1), "at once");
+    house.clock.advance(Duration::from_secs(20));
+    let taken = house.pipeline.process(&returned(&again[0])).await;
+    assert_eq!(outline(&taken), ["delivery.shop.accepted._ accepted"]);
+    let result = parsed(&taken[0]);
+    let counted = (&result["requests"], &result["attempts"]);
+    assert_eq!(counted, (&json!(3), &json!(1)));
+    assert_eq!(alarms(&house), 0);
+}
+
+#[tokio::test]
+async fn the_fifth_refused_subscription_suspends_the_key_until_a_message_is_taken() {
+    let script = (0..5).map(|_| REFUSED);
+    let house = house_of(ring(&["main"]), script, 100);
+    for n in 0..5 {
+        let waits = comes_to(&house, to(&n.to_string(), json!({}))).await;
+        let seconds = if n < 4 { 10 } else { 20 };
+        assert_eq!(waits, [format!("wait {seconds}s vapid_rejected 0")], "{n}");
+    }
+    assert_eq!(alarms(&house), 1);
+    let held = house.pipeline.process(&inbound(to("x", json!({})))).await;
+    assert_eq!(outline(&held), ["wait 20s vapid_rejected 0"]);
+    assert_eq!(requests(&house), 5, "no request with a suspended key");
+    house.clock.advance(Duration::from_secs(20));
+    house.service.script.lock().unwrap().push_back(REFUSED);
+    let same = comes_to(&house, to("0", json!({}))).await;
+    assert_eq!(same, ["wait 10s vapid_rejected 0"]);
+    let taken = house.pipeline.process(&returned(&held[0])).await;
+    assert_eq!(outline(&taken), ["delivery.shop.accepted._ accepted"]);
     assert_eq!(
-        (&result["requests"], &result["attempts"]),
-        (&json!(2), &json!(1))
+        alarms(&house),
+        1,
+        "one of the five does not suspend it again"
     );
+}
+
+#[tokio::test]
+async fn what_an_endpoint_refuses_that_takes_it_from_others_uses_up_attempts() {
+    let script = [Says::Status(201), REFUSED, REFUSED, REFUSED];
+    let house = house_of(ring(&["main"]), script, 100);
+    sent(&house, to("fine", json!({}))).await;
+    let first = house.pipeline.process(&inbound(to("a", json!({})))).await;
+    assert_eq!(outline(&first), ["wait 5s vapid_rejected 1"]);
+    house.clock.advance(Duration::from_secs(5));
+    let second = house.pipeline.process(&returned(&first[0])).await;
+    assert_eq!(outline(&second), ["wait 10s vapid_rejected 2"]);
+    house.clock.advance(Duration::from_secs(10));
+    let last = house.pipeline.process(&returned(&second[0])).await;
+    assert_eq!(outline(&last), ["delivery.shop.failed._ vapid_rejected"]);
+    assert_eq!(alarms(&house), 0);
+}
+
+#[tokio::test]
+async fn a_message_that_any_key_could_have_signed_proves_none() {
+    const MISMATCH: &str = r#"{"code":401,"errno":109,"error":"Unauthorized","message":"VAPID public key mismatch","more_info":"x"}"#;
+    const MOZILLA: &str = "https://updates.push.services.mozilla.com";
+    const UNLISTED: &str = "https://push.example.net";
+    for (host, path, doubted) in [
+        (MOZILLA, "/wpush/v1/x", true),
+        (MOZILLA, "/wpush/v2/x", false),
+        (UNLISTED, "/wpush/v1/x", true),
+        (UNLISTED, "/upAbCdEfGhIjKl?up=1", true),
+        (UNLISTED, "/x", true),
+    ] {
+        let script = [Says::Status(201), Says::Text(401, MISMATCH)];
+        let house = house_of(ring(&["wrong"]), script, 100);
+        let at = |path| json!({ "subscription": subscription(&format!("{host}{path}")) });
+        sent(&house, to("any", at(path))).await;
+        let owed = comes_to(&house, to("bound", at("/wpush/v2/bound"))).await;
+        let waits = owed == ["wait 10s key_mismatch 0"];
+        assert_eq!(waits, doubted, "{host}{path}: {owed:?}");
+    }
 }
 
 #[tokio::test]

@@ -24,13 +24,10 @@ const NOT_FOUND: &str = "gone not_found";
 pub(super) const MISMATCH: &str = "rejected key_mismatch";
 const BAD_REQUEST: &str = "rejected bad_request";
 const TOO_LARGE: &str = "rejected payload_too_large";
-/// It waits until the operator has mended the key, or its time runs out: here at once, since the
-/// pause is longer than its TTL.
-const VAPID: &str = "expired ttl_elapsed";
+/// The service takes the key from another subscription, so the endpoint is at fault.
+pub(super) const VAPID: &str = "failed vapid_rejected";
 const THROTTLED: &str = "failed throttled";
 const UNAVAILABLE: &str = "failed service_unavailable";
-
-const AUTOPUSH_MISMATCH: &str = r#"{"code":401,"errno":109,"error":"Unauthorized","message":"VAPID public key mismatch","more_info":"http://autopush.readthedocs.io/en/latest/http.html#error-codes"}"#;
 
 /// What becomes of a push that has one attempt, and how many requests that takes.
 pub(super) const TABLE: &[(Service, Meets, &str, u64)] = &[
@@ -240,6 +237,4 @@ pub(super) const TABLE: &[(Service, Meets, &str, u64)] = &[
     (Other, Says(422, ""), BAD_REQUEST, 1),
     (Other, Says(425, ""), UNAVAILABLE, 1),
     (Other, Says(502, ""), UNAVAILABLE, 1),
-    // An autopush gives itself away behind any name.
-    (Other, Says(401, AUTOPUSH_MISMATCH), MISMATCH, 1),
 ];

@@ -1,0 +1,219 @@
+//! Whether a push service's answer speaks against one subscription or against the key that signed.
+//!
+//! Why doubt it: an operator who loads a wrong private key makes every subscription of an
+//! application look like somebody else's. Believed, that would have all of them subscribed again,
+//! and those users lost who never come back. So a mismatch is believed only at an origin where
+//! every key of the ring has been proved: a message that it signed was taken there. Until then a
+//! recipient that fits no key waits in the broker; and once five distinct subscriptions fit none, a
+//! key that was never proved is suspended, and an operator hears of it.
+//!
+//! A token that is refused is doubted in the same way: one refusal may be the endpoint's, which a
+//! stranger chose. So only that recipient waits, and the others are sent to; once five distinct
+//! subscriptions were refused and no message was taken, the key is suspended.
+//!
+//! A suspension ends after a while, the next such answer renews it for twice as long, and the first
+//! message taken ends it for good. So a wrong key loses nothing, and a key that is merely new costs
+//! its first subscriptions a short wait.
+
+mod standing;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use moka::sync::Cache;
+use tokio::time::Instant;
+
+use crate::message::Name;
+use crate::origin::Origin;
+use crate::subscription::Fingerprint;
+
+use self::standing::Standing;
+
+pub use self::standing::{Belief, Cause};
+
+/// How many origins are remembered; strangers choose them.
+const ORIGIN_LIMIT: u64 = 10_000;
+
+/// What is known of every key at every origin.
+#[derive(Debug)]
+pub struct Mismatches {
+    origins: Cache<Origin, Arc<Mutex<Keys>>>,
+}
+
+/// There are as many as the configuration has keys.
+type Keys = Vec<(Name, Standing)>;
+
+/// What is to be done about a subscription that fits no key of the ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It belongs to another key.
+    Believed,
+    /// It waits until more is known.
+    Wait {
+        /// How long the key is suspended that it waits for, if one is.
+        suspended: Option<Duration>,
+        /// The keys that are suspended just now, and whether for the first time.
+        alarms: Vec<(Name, bool)>,
+    },
+}
+
+impl Default for Mismatches {
+    fn default() -> Self {
+        Self {
+            origins: Cache::new(ORIGIN_LIMIT),
+        }
+    }
+}
+
+impl Mismatches {
+    /// Returns how long a key is still suspended at an origin, and why.
+    #[must_use]
+    pub fn suspended(
+        &self,
+        origin: &Origin,
+        key: &Name,
+        now: Instant,
+    ) -> Option<(Duration, Cause)> {
+        let keys = self.origins.get(origin)?;
+        let keys = lock(&keys);
+        let (_, standing) = keys.iter().find(|(name, _)| name == key)?;
+        standing.suspended(now)
+    }
+
+    /// Notes that the origin took a message that the key signed; tells whether the key was
+    /// suspended.
+    ///
+    /// The endpoint must be one that refuses other keys than that of its subscription.
+    pub fn prove(&self, origin: &Origin, key: &Name, now: Instant) -> bool {
+        let keys = self.keys(origin);
+        let mut keys = lock(&keys);
+        standing(&mut keys, key).prove(now)
+    }
+
+    /// Judges a refusal of a token that the key signed, for one subscription.
+    pub fn refuse(
+        &self,
+        origin: &Origin,
+        key: &Name,
+        subscription: Fingerprint,
+        now: Instant,
+    ) -> Belief {
+        let keys = self.keys(origin);
+        let mut keys = lock(&keys);
+        standing(&mut keys, key).refuse(subscription, now)
+    }
+
+    /// Judges a subscription that fits none of `ring`, which is every key there is for it.
+    pub fn judge<'a>(
+        &self,
+        origin: &Origin,
+        ring: impl IntoIterator<Item = &'a Name>,
+        subscription: Fingerprint,
+        now: Instant,
+    ) -> Judgement {
+        let keys = self.keys(origin);
+        let mut keys = lock(&keys);
+        let (mut is_believed, mut suspended, mut alarms) = (true, None, Vec::new());
+        for key in ring {
+            match standing(&mut keys, key).mismatch(subscription, now) {
+                Belief::Believed => {}
+                Belief::Doubted { .. } => is_believed = false,
+                Belief::Suspended {
+                    left,
+                    renewed,
+                    first,
+                } => {
+                    is_believed = false;
+                    suspended = suspended.max(Some(left));
+                    if renewed {
+                        alarms.push((key.clone(), first));
+                    }
+                }
+            }
+        }
+        if is_believed {
+            Judgement::Believed
+        } else {
+            Judgement::Wait { suspended, alarms }
+        }
+    }
+
+    fn keys(&self, origin: &Origin) -> Arc<Mutex<Keys>> {
+        match self.origins.get(origin) {
+            Some(keys) => keys,
+            None => self.origins.get_with(origin.clone(), Arc::default),
+        }
+    }
+}
+
+fn standing<'a>(keys: &'a mut Keys, key: &Name) -> &'a mut Standing {
+    let known = keys.iter().position(|(name, _)| name == key);
+    let index = known.unwrap_or_else(|| {
+        keys.push((key.clone(), Standing::default()));
+        keys.len() - 1
+    });
+    &mut keys[index].1
+}
+
+fn lock(keys: &Mutex<Keys>) -> MutexGuard<'_, Keys> {
+    keys.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::*;
+    use crate::clock::{Clock, SystemClock};
+
+    fn subscription(n: u8) -> Fingerprint {
+        Fingerprint::of(&format!("https://push.example.net/{n}"))
+    }
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn origin(host: &str) -> Origin {
+        Origin::of(&Url::parse(&format!("https://{host}/")).unwrap())
+    }
+
+    #[test]
+    fn one_unproved_key_of_the_ring_is_enough_to_doubt() {
+        let now = SystemClock.now().mono;
+        let mismatches = Mismatches::default();
+        let ring = [name("new"), name("old")];
+        let judge = |n| mismatches.judge(&origin("a"), &ring, subscription(n), now);
+        let waits = |suspended, alarms| Judgement::Wait { suspended, alarms };
+        assert!(!mismatches.prove(&origin("a"), &ring[1], now));
+        for n in 1..5 {
+            assert_eq!(judge(n), waits(None, Vec::new()));
+        }
+        let ten = Some(Duration::from_secs(10));
+        let suspended = ten.map(|left| (left, Cause::Mismatch));
+        assert_eq!(judge(5), waits(ten, vec![(name("new"), true)]));
+        assert_eq!(judge(6), waits(ten, Vec::new()));
+        assert_eq!(mismatches.suspended(&origin("a"), &ring[0], now), suspended);
+        assert_eq!(mismatches.suspended(&origin("a"), &ring[1], now), None);
+        assert_eq!(mismatches.suspended(&origin("b"), &ring[0], now), None);
+        assert!(mismatches.prove(&origin("a"), &ring[0], now));
+        assert_eq!(judge(7), Judgement::Believed);
+        assert_eq!(mismatches.suspended(&origin("a"), &ring[0], now), None);
+    }
+
+    #[test]
+    fn a_message_that_was_taken_speaks_for_its_key_at_its_origin() {
+        let (here, there) = (origin("push.example.net"), origin("push.example.org"));
+        let (mine, other) = (name("2026"), name("2019"));
+        let now = SystemClock.now().mono;
+        let mismatches = Mismatches::default();
+        mismatches.prove(&here, &mine, now);
+        for (origin, key, belief) in [
+            (&here, &mine, Belief::Believed),
+            (&there, &mine, Belief::Doubted { first: true }),
+            (&here, &other, Belief::Doubted { first: true }),
+        ] {
+            assert_eq!(mismatches.refuse(origin, key, subscription(1), now), belief);
+        }
+    }
+}
