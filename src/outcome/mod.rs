@@ -5,6 +5,7 @@
 
 mod reason;
 mod record;
+mod refusal;
 
 use std::fmt;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use http::{HeaderMap, StatusCode};
 
 pub use self::reason::{Outcome, Reason, Waiting};
 pub use self::record::{Record, Warning};
+pub use self::refusal::Refusal;
 
 /// One exchange with a push service.
 #[derive(Clone, Debug)]

@@ -138,6 +138,12 @@ impl Reason {
         Self::VapidRejected,
     ];
 
+    /// Returns the reason that a header's word names.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == word)
+    }
+
     /// Returns the word of results, logs and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -2,7 +2,6 @@
 
 use crate::broker::{Inbound, Source};
 use crate::outcome::Reason;
-use crate::plan::Refusal;
 use crate::wire::Kind;
 use crate::wire::fault::Fault;
 use crate::wire::headers::{Death, DeathCause};
@@ -55,12 +54,5 @@ pub(super) fn internal_error() -> Fault {
         reason: Reason::InternalError,
         path: "".into(),
         expected: expected.into(),
-    }
-}
-
-pub(super) fn refusal_of(fault: &Fault) -> Refusal {
-    Refusal {
-        reason: fault.reason,
-        detail: fault.to_string().into(),
     }
 }

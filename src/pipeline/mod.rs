@@ -47,7 +47,7 @@ use crate::wire::fault::Fault;
 use crate::wire::headers::Passage;
 use crate::wire::recipient::RecipientRef;
 
-use self::fault::{foreign_type, given_up, internal_error, refusal_of};
+use self::fault::{foreign_type, given_up, internal_error};
 use self::settlement::Settlement;
 use self::unfamiliar::Unfamiliar;
 
@@ -187,13 +187,13 @@ impl<T: Transport> Pipeline<T> {
         settlement.event(&event, found.as_ref().ok().copied());
         let app = match found {
             Ok(app) => app,
-            Err(refusal) => return self.end_all(settlement, &event, &refusal),
+            Err(refusal) => return self.refuse(settlement, passage, event, &refusal),
         };
         if let Some(fault) = given_up(inbound) {
             settlement.quarantine(&fault);
-            return self.end_all(settlement, &event, &refusal_of(&fault));
+            return self.refuse(settlement, passage, event, &fault.into());
         }
-        self.follow_plan(inbound, passage, settlement, &event, app)
+        self.follow_plan(inbound, passage, settlement, event, app)
             .await;
     }
 
@@ -202,36 +202,52 @@ impl<T: Transport> Pipeline<T> {
         inbound: &'a Inbound,
         passage: &Passage,
         settlement: &mut Settlement<'a>,
-        event: &Event<'a>,
+        event: Event<'a>,
         app: &Arc<App>,
     ) {
         let timestamp = *inbound.properties.timestamp();
         let now = self.clock.now().wall;
         let Plan { terms, step } =
-            match plan::plan(event, app, passage, timestamp, &self.settings.plan, now) {
+            match plan::plan(&event, app, passage, timestamp, &self.settings.plan, now) {
                 Ok(plan) => plan,
-                Err(refusal) => return self.end_all(settlement, event, &refusal),
+                Err(refusal) => return self.refuse(settlement, passage, event, &refusal),
             };
         settlement.terms(&terms);
         match step {
-            Step::Split(parts) => settlement.split(event, &parts),
+            Step::Split(split) => settlement.split(&event, split),
             Step::Wait {
                 after,
                 until,
                 waiting,
             } => {
                 self.metrics.recipient_waits(waiting);
-                settlement.wait_whole(event, after, until, waiting);
+                settlement.wait_whole(&event, after, until, waiting);
             }
             Step::Expire { reason, detail } => {
-                self.end_all(settlement, event, &Refusal { reason, detail });
+                self.end_all(settlement, &event, &Refusal { reason, detail });
             }
             Step::Push { hold } => {
                 if !hold.is_zero() {
                     tokio::time::sleep(hold).await;
                 }
-                self.push_all(settlement, event, app, &terms, passage).await;
+                self.push_all(settlement, &event, app, &terms, passage)
+                    .await;
             }
+        }
+    }
+
+    /// Ends every recipient of an event without a request: here, or in its chunks if it is large.
+    fn refuse<'a>(
+        &self,
+        settlement: &mut Settlement<'a>,
+        passage: &Passage,
+        event: Event<'a>,
+        refusal: &Refusal,
+    ) {
+        let event = event.without_content();
+        match plan::split(&event, self.settings.plan.chunk, passage, Some(refusal)) {
+            Some(split) => settlement.split(&event, split),
+            None => self.end_all(settlement, &event, refusal),
         }
     }
 
@@ -251,7 +267,7 @@ impl<T: Transport> Pipeline<T> {
         self.end(
             settlement,
             about,
-            refusal_of(fault).into_record(self.clock.now().wall),
+            Refusal::from(fault.clone()).into_record(self.clock.now().wall),
         );
     }
 }

@@ -16,7 +16,7 @@ use crate::wire::recipient::{RawRecipient, Recipient, RecipientRef};
 
 use super::Pipeline;
 use super::fate::Fate;
-use super::fault::{internal_error, refusal_of};
+use super::fault::internal_error;
 use super::record;
 use super::settlement::Settlement;
 
@@ -137,7 +137,7 @@ impl<T: Transport> Pipeline<T> {
             Fate::Settled(record) => self.end(settlement, about, *record),
             Fate::Broken => {
                 settlement.quarantine(&internal_error());
-                let record = refusal_of(&internal_error()).into_record(self.clock.now().wall);
+                let record = Refusal::from(internal_error()).into_record(self.clock.now().wall);
                 self.end(settlement, about, record);
             }
             Fate::Waits(wait) => {
@@ -167,7 +167,7 @@ impl<T: Transport> Pipeline<T> {
                         plan::plan_recipient(&recipient, event, app, terms, guard, seen, now);
                     (recipient.about, push)
                 }
-                Err(error) => (error.about, Err(refusal_of(&error.fault))),
+                Err(error) => (error.about, Err(error.fault.into())),
             }
         }));
         match planned {

@@ -9,8 +9,7 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::deadline::Deadline;
-use super::split;
-pub use super::split::Part;
+use super::split::{Split, split};
 use super::{App, Refusal};
 use crate::message::{EventId, TTL_LIMIT, Ttl};
 use crate::outcome::{Reason, Waiting, Warning};
@@ -55,7 +54,7 @@ pub struct Terms {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Publish each part by itself to the due queue.
-    Split(Vec<Part>),
+    Split(Split),
     /// Wait in the broker.
     Wait {
         /// How long.
@@ -84,7 +83,8 @@ pub enum Step {
 /// `timestamp` is the AMQP property, in seconds since 1970.
 ///
 /// # Errors
-/// If the event ends as a whole: `invalid_schedule`.
+/// If the event ends as a whole: its content is too large for anybody, `invalid_schedule`, or what
+/// ended the event that it is a chunk of.
 pub fn plan(
     event: &Event<'_>,
     app: &App,
@@ -93,6 +93,12 @@ pub fn plan(
     settings: &Settings,
     now: SystemTime,
 ) -> Result<Plan, Refusal> {
+    if let Some(refusal) = &passage.refusal {
+        return Err(refusal.clone());
+    }
+    if let Some(fault) = event.oversized() {
+        return Err(fault.into());
+    }
     check_schedule(event, settings.horizon, now)?;
     let terms = Terms::of(event, app, passage, timestamp, now);
     let step = next_step(event, &terms.deadline, passage, settings, now);
@@ -183,8 +189,8 @@ fn next_step(
             waiting,
         };
     }
-    if event.recipient_count() > settings.chunk && passage.chunk.is_none() {
-        return Step::Split(split::parts(event, settings.chunk));
+    if let Some(split) = split(event, settings.chunk, passage, None) {
+        return Step::Split(split);
     }
     if expired {
         return Step::Expire {
@@ -480,11 +486,12 @@ mod tests {
         };
         let first = Passage::default();
         assert_eq!(step(&many(50, ""), &first), NOW);
-        let Step::Split(parts) = step(&many(101, ""), &first) else {
+        let Step::Split(split) = step(&many(101, ""), &first) else {
             panic!("not split");
         };
         assert_eq!(
-            parts
+            split
+                .now
                 .iter()
                 .map(|part| (part.recipients.len(), part.first))
                 .collect::<Vec<_>>(),

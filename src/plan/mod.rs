@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use crate::ece::Padding;
 use crate::message::{MediaType, Name, PLAINTEXT_LIMIT};
 use crate::origin::Service;
-use crate::outcome::{Reason, Record};
+use crate::outcome::Reason;
+pub use crate::outcome::Refusal;
 use crate::vapid::{KeyRing, Subject};
 pub use crate::wire::result::{EndpointForm, Results};
 
@@ -20,6 +20,7 @@ mod split;
 pub use self::event::{Plan, Settings, Step, Terms, event_id, plan};
 pub use self::recipient::{Push, Seen, plan_recipient};
 pub use self::shape::{changed, timely};
+pub use self::split::{Part, Split, split};
 
 /// One application: its keys, and what its events mean where they are silent.
 #[derive(Clone, Debug)]
@@ -121,23 +122,6 @@ impl Apps {
             Some(asked) => format!("app: expected one of those configured: {names}; got `{asked}`"),
             None => format!("app: is missing; expected one of those configured: {names}"),
         }
-    }
-}
-
-/// An end without a request, of an event or of a recipient.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Why.
-    pub reason: Reason,
-    /// A sentence for people.
-    pub detail: Box<str>,
-}
-
-impl Refusal {
-    /// Records the end.
-    #[must_use]
-    pub fn into_record(self, settled_at: SystemTime) -> Record {
-        Record::unsent(self.reason, settled_at, self.detail)
     }
 }
 

@@ -15,11 +15,8 @@ pub(super) enum Audience<'a> {
         subscription: &'a RawValue,
         id: Option<&'a RawValue>,
     },
-    /// `recipients`: the whole list, and the text of each.
-    Many {
-        list: &'a RawValue,
-        recipients: Vec<&'a RawValue>,
-    },
+    /// `recipients`: the text of each.
+    Many(Vec<&'a RawValue>),
 }
 
 impl<'a> Audience<'a> {
@@ -40,10 +37,7 @@ impl<'a> Audience<'a> {
                     ));
                 }
                 let recipients = faults.read("recipients", Some(list), recipients_of);
-                return Self::Many {
-                    list,
-                    recipients: recipients.unwrap_or_default(),
-                };
+                return Self::Many(recipients.unwrap_or_default());
             }
             (Some(_), Some(_)) => "both",
             (None, None) => "neither",
@@ -52,10 +46,7 @@ impl<'a> Audience<'a> {
             "",
             format!("expected either `subscription` or `recipients`; got {found}"),
         ));
-        Self::Many {
-            list: RawValue::NULL,
-            recipients: Vec::new(),
-        }
+        Self::Many(Vec::new())
     }
 }
 

@@ -12,7 +12,7 @@ pub use super::death::{Death, DeathCause};
 use super::event::RECIPIENT_LIMIT;
 use super::table;
 use crate::message::{EventId, Name};
-use crate::outcome::Waiting;
+use crate::outcome::{Reason, Refusal, Waiting};
 
 /// What happened to a message on its earlier passes; the default is a first pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,10 @@ pub struct Passage {
     pub vapid_key: Option<Name>,
     /// Which part of a large event it is.
     pub chunk: Option<Chunk>,
+    /// Which chunks it is still to be split into, if earlier ones were published.
+    pub unsplit: Option<Unsplit>,
+    /// Why every recipient ends without a request.
+    pub refusal: Option<Refusal>,
     /// The event's name, where the body has none.
     pub event_id: Option<EventId>,
     /// W3C trace context, passed on.
@@ -49,6 +53,17 @@ pub struct Chunk {
     /// How many chunks there are.
     pub of: u32,
     /// The place of its first recipient in the event, while the chunk is an unbroken run of it.
+    pub first: Option<u32>,
+}
+
+/// What is left of a large event of which the first chunks were published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsplit {
+    /// The number of the next chunk, from 1.
+    pub next: u32,
+    /// How many chunks the event has in all, as far as that was known.
+    pub of: u32,
+    /// The place of its first recipient in the event, if it is an unbroken run of it.
     pub first: Option<u32>,
 }
 
@@ -72,6 +87,9 @@ const VAPID_KEY: &str = "x-pushrider-vapid-key";
 const CHUNK: &str = "x-pushrider-chunk";
 const CHUNKS: &str = "x-pushrider-chunks";
 const FIRST_RECIPIENT: &str = "x-pushrider-first-recipient";
+const NEXT_CHUNK: &str = "x-pushrider-next-chunk";
+const REFUSAL: &str = "x-pushrider-refusal";
+const DETAIL: &str = "x-pushrider-detail";
 const EVENT_ID: &str = "x-pushrider-event-id";
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
@@ -102,6 +120,8 @@ impl Passage {
                 .filter(|status| (100..=999).contains(status)),
             vapid_key: table::text(headers, VAPID_KEY).and_then(Name::parse),
             chunk: Chunk::read(headers),
+            unsplit: Unsplit::read(headers),
+            refusal: read_refusal(headers),
             event_id: table::text(headers, EVENT_ID).and_then(EventId::parse),
             trace: Trace::read(headers),
         }
@@ -142,6 +162,13 @@ impl Passage {
         if let Some(chunk) = self.chunk {
             chunk.write(&mut headers);
         }
+        if let Some(unsplit) = self.unsplit {
+            unsplit.write(&mut headers);
+        }
+        if let Some(refusal) = &self.refusal {
+            table::put_text(&mut headers, REFUSAL, refusal.reason.name());
+            table::put_text(&mut headers, DETAIL, &refusal.detail);
+        }
         if let Some(id) = &self.event_id {
             table::put_text(&mut headers, EVENT_ID, id.as_str());
         }
@@ -150,9 +177,53 @@ impl Passage {
     }
 }
 
+fn read_refusal(headers: &FieldTable) -> Option<Refusal> {
+    Some(Refusal {
+        reason: table::text(headers, REFUSAL).and_then(Reason::parse)?,
+        detail: table::text(headers, DETAIL).unwrap_or_default().into(),
+    })
+}
+
+/// Tells whether an event may have so many recipients, and so as many chunks.
+fn below_limit(count: u32) -> bool {
+    usize::try_from(count).is_ok_and(|count| count <= RECIPIENT_LIMIT)
+}
+
+/// A whole event.
+impl Default for Unsplit {
+    fn default() -> Self {
+        Self {
+            next: 1,
+            of: 1,
+            first: Some(0),
+        }
+    }
+}
+
+impl Unsplit {
+    /// A message that is a chunk is never split again.
+    fn read(headers: &FieldTable) -> Option<Self> {
+        if table::count(headers, CHUNK).is_some() {
+            return None;
+        }
+        Some(Self {
+            next: table::count(headers, NEXT_CHUNK).filter(|next| below_limit(*next))?,
+            of: table::count(headers, CHUNKS).filter(|of| below_limit(*of))?,
+            first: table::count(headers, FIRST_RECIPIENT).filter(|first| below_limit(*first)),
+        })
+    }
+
+    fn write(self, headers: &mut FieldTable) {
+        table::put_number(headers, NEXT_CHUNK, self.next);
+        table::put_number(headers, CHUNKS, self.of);
+        if let Some(first) = self.first {
+            table::put_number(headers, FIRST_RECIPIENT, first);
+        }
+    }
+}
+
 impl Chunk {
     fn read(headers: &FieldTable) -> Option<Self> {
-        let below_limit = |count: u32| usize::try_from(count).is_ok_and(|n| n <= RECIPIENT_LIMIT);
         let of = table::count(headers, CHUNKS).filter(|of| below_limit(*of))?;
         Some(Self {
             n: table::count(headers, CHUNK).filter(|n| (1..=of).contains(n))?,
@@ -218,6 +289,11 @@ mod tests {
                 of: 200,
                 first: Some(50),
             }),
+            unsplit: None,
+            refusal: Some(Refusal {
+                reason: Reason::UnknownApp,
+                detail: "app: is missing".into(),
+            }),
             event_id: EventId::parse("order-1"),
             trace: Trace {
                 traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
@@ -228,7 +304,22 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        for passage in [Passage::default(), whole()] {
+        let unsplit = |first| Passage {
+            unsplit: Some(Unsplit {
+                next: 7,
+                of: 200,
+                first,
+            }),
+            chunk: None,
+            ..whole()
+        };
+        let passages = [
+            Passage::default(),
+            whole(),
+            unsplit(None),
+            unsplit(Some(300)),
+        ];
+        for passage in passages {
             assert_eq!(Passage::read(&passage.write()), passage);
         }
     }
@@ -259,11 +350,13 @@ mod tests {
                 CHUNK,
                 CHUNKS,
                 CREATED_AT,
+                DETAIL,
                 EVENT_ID,
                 FIRST_RECIPIENT,
                 LAST_STATUS,
                 NOT_BEFORE,
                 PASS,
+                REFUSAL,
                 REQUESTS,
                 VAPID_KEY,
                 WAITING
@@ -294,7 +387,7 @@ mod tests {
     proptest! {
         #[test]
         fn nonsense_is_read_as_something_that_can_be_written(
-            values in prop::collection::vec(any_value(), 14),
+            values in prop::collection::vec(any_value(), 16),
         ) {
             let names = whole().write();
             let mut headers = FieldTable::default();

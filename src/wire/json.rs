@@ -147,11 +147,6 @@ pub(super) fn integer(raw: &RawValue) -> Option<&str> {
         .then_some(text)
 }
 
-/// Returns where the text of a value begins in the body it was read from.
-pub(super) fn offset(body: &[u8], raw: &RawValue) -> usize {
-    raw.get().as_ptr().addr() - body.as_ptr().addr()
-}
-
 /// Tells whether the value is `[]`.
 pub(super) fn is_empty_array(raw: &RawValue) -> bool {
     raw.get()

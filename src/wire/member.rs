@@ -28,6 +28,12 @@ const GROUP_LIMIT: usize = 128;
 /// The longest name a producer may give a recipient, in bytes.
 const RECIPIENT_ID_LIMIT: usize = 255;
 
+/// The most digits that a number of seconds may have.
+const DIGIT_LIMIT: usize = 64;
+
+/// The most bytes of JSON that a time may take: room for each character written as an escape.
+const TIME_TEXT_LIMIT: usize = 256;
+
 pub(super) fn version(path: &'static str, raw: &RawValue) -> Result<(), Fault> {
     match json::integer(raw) {
         Some(VERSION) => Ok(()),
@@ -73,10 +79,7 @@ pub(super) fn recipient_id<'a>(
 
 pub(super) fn metadata<'a>(path: &'static str, raw: &'a RawValue) -> Result<&'a RawValue, Fault> {
     let text = raw.get();
-    if json::is_empty_array(raw) {
-        return serde_json::from_str("{}").map_err(|_| Fault::kind(path, "an object", raw));
-    }
-    if !text.starts_with('{') {
+    if !text.starts_with('{') && !json::is_empty_array(raw) {
         return Err(Fault::kind(path, "an object", raw));
     }
     if text.len() > METADATA_LIMIT {
@@ -85,6 +88,9 @@ pub(super) fn metadata<'a>(path: &'static str, raw: &'a RawValue) -> Result<&'a 
             text.len()
         );
         return Err(Fault::malformed(path, found));
+    }
+    if json::is_empty_array(raw) {
+        return serde_json::from_str("{}").map_err(|_| Fault::kind(path, "an object", raw));
     }
     Ok(raw)
 }
@@ -98,6 +104,10 @@ pub(super) fn seconds(path: &'static str, raw: &RawValue) -> Result<u64, Fault> 
             path,
             format!("expected {EXPECTED}; got a negative one"),
         )),
+        Some(digits) if digits.len() > DIGIT_LIMIT => Err(Fault::malformed(
+            path,
+            format!("expected {EXPECTED}; got one of {} digits", digits.len()),
+        )),
         Some(digits) => Ok(digits.parse().unwrap_or(u64::MAX)),
         None => Err(Fault::kind(path, EXPECTED, raw)),
     }
@@ -108,6 +118,9 @@ pub(super) fn time(path: &'static str, raw: &RawValue) -> Result<SystemTime, Fau
         "expected an RFC 3339 time with its offset, such as \"2026-03-14T09:26:53Z\"";
     let text = json::string(raw)
         .ok_or_else(|| Fault::malformed(path, format!("{EXPECTED}; got {}", json::kind(raw))))?;
+    if raw.get().len() > TIME_TEXT_LIMIT {
+        return Err(Fault::malformed(path, EXPECTED));
+    }
     text.parse::<Timestamp>()
         .map(SystemTime::from)
         .map_err(|_| Fault::malformed(path, EXPECTED))

@@ -71,10 +71,11 @@ pub(super) fn message_id(parts: &[&[u8]]) -> String {
     hex(&context.finish().as_ref()[..16])
 }
 
-/// Writes an output.
+/// Writes an output, in no more memory than it needs: many may wait for the broker.
 pub(super) fn write(value: &impl Serialize) -> Bytes {
     serde_json::to_vec(value)
         .expect("texts, numbers and JSON that was read before can be written")
+        .into_boxed_slice()
         .into()
 }
 

@@ -50,6 +50,14 @@ impl<'a> RawRecipient<'a> {
     }
 }
 
+impl RawRecipient<'_> {
+    /// Returns how many bytes it takes in the body.
+    #[must_use]
+    pub fn text_len(&self) -> usize {
+        self.text.as_str().len()
+    }
+}
+
 impl<'a> RecipientText<'a> {
     fn as_str(&self) -> &'a str {
         match self {

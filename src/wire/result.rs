@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::event::EventRef;
+use super::headers::Chunk;
 use super::output::{self, RecipientMember, Time, app_word, label_word};
 use super::recipient::RecipientRef;
 use crate::message::{EventId, Name};
@@ -108,17 +109,26 @@ pub fn routing_key(app: Option<&Name>, outcome: Outcome, label: Option<&Name>) -
 /// Returns the AMQP `message_id`: equal for a repeat of this result, different for every other.
 ///
 /// It is made of the event's name and the endpoint. A second recipient with the same endpoint is
-/// told from the first by its place, so that nobody drops its result as a repeat.
+/// told from the first by its chunk and its place there, so that nobody drops its result as a
+/// repeat.
 #[must_use]
-pub fn message_id(event: &EventId, recipient: &RecipientRef<'_>, record: &Record) -> String {
+pub fn message_id(
+    event: &EventId,
+    chunk: Option<Chunk>,
+    recipient: &RecipientRef<'_>,
+    record: &Record,
+) -> String {
     let told_by_place =
         recipient.fingerprint.is_none() || record.reason == Reason::DuplicateRecipient;
-    let place = told_by_place.then(|| recipient.index.to_be_bytes());
+    let place = told_by_place.then(|| {
+        let chunk = chunk.map_or(0, |chunk| chunk.n);
+        [&chunk.to_be_bytes()[..], &recipient.index.to_be_bytes()[..]].concat()
+    });
     output::message_id(&[
         b"delivery",
         event.as_str().as_bytes(),
         recipient.distinction(),
-        place.as_ref().map_or(&[], |place| place),
+        place.as_deref().unwrap_or_default(),
     ])
 }
 
@@ -273,22 +283,29 @@ mod tests {
             let id = EventId::parse("order-1234").unwrap();
             let sent = accepted();
             let twice = Record::unsent(Reason::DuplicateRecipient, at(0), "");
+            let other = EventId::parse("other").unwrap();
+            let chunk = |n| {
+                Some(Chunk {
+                    n,
+                    of: 2,
+                    first: None,
+                })
+            };
             let ids = [
-                message_id(&id, &recipient(event, 0), &sent),
-                message_id(&id, &recipient(event, 0), &twice),
-                message_id(&id, &recipient(event, 1), &sent),
-                message_id(&id, &recipient(event, 2), &sent),
-                message_id(&id, &RecipientRef::default(), &sent),
-                message_id(
-                    &EventId::parse("other").unwrap(),
-                    &recipient(event, 0),
-                    &sent,
-                ),
+                message_id(&id, None, &recipient(event, 0), &sent),
+                message_id(&id, chunk(1), &recipient(event, 0), &twice),
+                message_id(&id, chunk(2), &recipient(event, 0), &twice),
+                message_id(&id, chunk(1), &recipient(event, 1), &sent),
+                message_id(&id, chunk(2), &recipient(event, 1), &sent),
+                message_id(&id, None, &recipient(event, 2), &sent),
+                message_id(&id, None, &RecipientRef::default(), &sent),
+                message_id(&other, None, &recipient(event, 0), &sent),
             ];
             let different: std::collections::BTreeSet<_> = ids.iter().collect();
             assert_eq!(different.len(), ids.len());
             let failed = Record::unsent(Reason::Timeout, at(9), "later");
-            assert_eq!(ids[0], message_id(&id, &recipient(event, 0), &failed));
+            let again = message_id(&id, chunk(1), &recipient(event, 0), &failed);
+            assert_eq!(ids[0], again);
         });
     }
 

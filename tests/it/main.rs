@@ -25,6 +25,8 @@ mod interop;
 #[cfg(test)]
 mod lanes;
 #[cfg(test)]
+mod large_events;
+#[cfg(test)]
 mod main_job;
 #[cfg(test)]
 mod readme;

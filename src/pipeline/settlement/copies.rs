@@ -7,10 +7,10 @@ use bytes::Bytes;
 use crate::broker::{Pace, Route};
 use crate::outcome::Waiting;
 use crate::pipeline::fate::Wait;
-use crate::plan;
+use crate::plan::Split;
 use crate::wire::Kind;
 use crate::wire::event::Event;
-use crate::wire::headers::{Chunk, Passage};
+use crate::wire::headers::{Chunk, Passage, Unsplit};
 
 use super::Settlement;
 
@@ -48,31 +48,56 @@ impl<'a> Settlement<'a> {
             Waiting::Scheduled => Pace::Towards,
             Waiting::Busy | Waiting::Retry(_) => Pace::AtLeast,
         };
-        let every: Vec<usize> = (0..event.recipient_count()).collect();
         let passage = self.next_pass(waiting, until);
-        self.send_off(event.subset(&every), after, pace, &passage);
+        self.send_off(event.body().clone(), after, pace, &passage);
     }
 
-    /// Sends each part of a large event on by itself, to be taken at once.
-    pub(in crate::pipeline) fn split(&mut self, event: &Event<'a>, parts: &[plan::event::Part]) {
+    /// Publishes each part of a large event by itself, to be taken at once, and a copy of what is to
+    /// be split later.
+    pub(in crate::pipeline) fn split(&mut self, event: &Event<'a>, split: Split) {
         self.fan_out = false;
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        for (n, part) in parts.iter().enumerate() {
+        for part in split.now {
             let chunk = Chunk {
-                n: number(n + 1),
-                of: number(parts.len()),
-                first: part.first.map(number),
+                n: part.number,
+                of: split.of,
+                first: part.first,
             };
             let passage = Passage {
                 chunk: Some(chunk),
-                not_before: None,
-                waiting: None,
-                ..self.next_pass(Waiting::Scheduled, self.now)
+                unsplit: None,
+                refusal: part.refusal,
+                ..self.next_pass_at_once()
             };
-            let body = event.subset(&part.recipients);
-            let lane = self.inbound.lane.clone();
-            self.copy(Route::Due(lane), Kind::Chunk, body, &passage);
+            self.send_on(event.subset(&part.recipients), &passage);
         }
+        for part in split.later {
+            let unsplit = Unsplit {
+                next: part.number,
+                of: split.of,
+                first: part.first,
+            };
+            let passage = Passage {
+                // Every chunk of an event is of the same pass.
+                pass: self.passage.pass,
+                unsplit: Some(unsplit),
+                refusal: part.refusal,
+                ..self.next_pass_at_once()
+            };
+            self.send_on(event.subset(&part.recipients), &passage);
+        }
+    }
+
+    fn next_pass_at_once(&self) -> Passage {
+        Passage {
+            not_before: None,
+            waiting: None,
+            ..self.next_pass(Waiting::Scheduled, self.now)
+        }
+    }
+
+    fn send_on(&mut self, body: Bytes, passage: &Passage) {
+        let lane = self.inbound.lane.clone();
+        self.copy(Route::Due(lane), Kind::Chunk, body, passage);
     }
 
     fn next_pass(&self, waiting: Waiting, until: SystemTime) -> Passage {

@@ -155,7 +155,7 @@ impl<'a> Settlement<'a> {
                 self.about.label.as_ref(),
             );
             let body = result::body(&self.about, Some(self.created_at), about, record, self.form);
-            let message_id = result::message_id(&self.event_id, about, record);
+            let message_id = result::message_id(&self.event_id, self.passage.chunk, about, record);
             self.publish(Route::Results(key), Kind::Result, message_id, body);
         }
     }

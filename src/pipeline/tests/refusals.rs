@@ -1,0 +1,102 @@
+//! Large events all of whose recipients end without a request.
+
+use super::*;
+
+/// Processes an event and everything that comes of it at once, and returns what the results say:
+/// each recipient's `id`, reason and detail.
+async fn ends(house: &House, first: Inbound) -> Vec<(u64, String, String)> {
+    let (mut ended, mut ids) = (Vec::new(), HashSet::new());
+    let mut left = VecDeque::from([first]);
+    while let Some(inbound) = left.pop_front() {
+        let size = inbound.body.len();
+        let owed = house.pipeline.process(&inbound).await;
+        let copied: usize = owed.iter().map(|it| it.body.len()).sum();
+        let bound = 3 * size + (256 << 10);
+        assert!(copied <= bound, "{copied} bytes came of {size}");
+        for publication in owed.iter() {
+            match publication.kind {
+                Kind::Chunk => left.push_back(returned(publication)),
+                Kind::Result => {
+                    assert!(ids.insert(publication.message_id.clone()), "told twice");
+                    let result = parsed(publication);
+                    let text = |name: &str| result[name].as_str().unwrap().to_owned();
+                    let id = result["recipient"]["id"].as_u64().unwrap();
+                    ended.push((id, text("reason"), text("detail")));
+                }
+                Kind::Summary | Kind::Subscription | Kind::Retry | Kind::Quarantine => {}
+            }
+        }
+    }
+    ended.sort_unstable();
+    ended
+}
+
+fn large(more: Value) -> Value {
+    let recipients: Vec<_> = (0..3000).map(|n| json!({ "id": n })).collect();
+    let mut event = json!({ "id": "e1", "recipients": recipients });
+    let members = event.as_object_mut().unwrap();
+    members.extend(more.as_object().unwrap().clone());
+    event
+}
+
+async fn assert_all_end(house: &House, first: Inbound, reason: &str, detail: &str) {
+    let ended = ends(house, first).await;
+    let expected: Vec<_> = (0..3000)
+        .map(|n| (n, reason.to_owned(), detail.to_owned()))
+        .collect();
+    assert_eq!(ended.len(), expected.len());
+    assert_eq!(ended, expected);
+    assert!(house.service.requests.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_large_event_that_is_refused_ends_in_chunks() {
+    let metadata = json!({ "pad": "m".repeat(4000) });
+    for (more, reason, detail) in [
+        (
+            json!({ "app": "nobody", "metadata": metadata }),
+            "unknown_app",
+            "app: expected one of those configured: shop; got `nobody`",
+        ),
+        (
+            json!({ "deliver_at": "2027-11-21T12:00:00Z", "metadata": metadata }),
+            "invalid_schedule",
+            "deliver_at: expected a time at most 30 days ahead",
+        ),
+        (
+            json!({ "payload": "x".repeat(3_000_000) }),
+            "payload_too_large",
+            "the payload is 3000000 bytes long; at most 3993 fit",
+        ),
+        (
+            json!({ "topic": "x".repeat(3_000_000) }),
+            "malformed_event",
+            "topic: expected at most 1024 bytes; got 3000002",
+        ),
+    ] {
+        let house = house([]);
+        let event = inbound(large(more).to_string());
+        assert_all_end(&house, event, reason, detail).await;
+    }
+}
+
+#[tokio::test]
+async fn a_large_event_that_the_broker_gave_up_on_ends_in_chunks_and_is_not_pushed() {
+    let house = house([]);
+    let mut headers = lapin::types::FieldTable::default();
+    headers.insert(
+        "x-first-death-reason".into(),
+        lapin::types::AMQPValue::LongString("delivery_limit".into()),
+    );
+    let dead = Inbound {
+        source: Source::Undeliverable,
+        properties: BasicProperties::default().with_headers(headers),
+        ..inbound(large(json!({ "payload": "hi" })).to_string())
+    };
+    let owed = outline(&house.pipeline.process(&dead).await);
+    let parked = owed.iter().filter(|it| *it == "quarantine").count();
+    assert_eq!(parked, 1, "{owed:?}");
+    let detail =
+        "the broker gave up on the event: it was delivered too often without being settled";
+    assert_all_end(&house, dead, "poison", detail).await;
+}
