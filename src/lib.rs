@@ -40,7 +40,7 @@
 //! ```text
 //! clock · secret · origin · subscription · message · outcome                          vocabulary
 //! retry_after · classify · retry · guard · ece · vapid · declarative · wire · plan    rules
-//! drift · tokens · gate · mismatch · learned · gone_share                             state
+//! drift · tokens · endpoint_turns · gate · mismatch · learned · gone_share            state
 //! memory · tombstones · metrics · health
 //! push_service · broker                                                               adapters
 //! pipeline · logging · admin · systemd · sandbox · daemon · config · cli              assembly
@@ -99,6 +99,7 @@ pub mod vapid;
 pub mod wire;
 // state
 pub mod drift;
+pub mod endpoint_turns;
 pub mod gate;
 pub mod gone_share;
 pub mod health;

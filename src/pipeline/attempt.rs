@@ -35,7 +35,7 @@ impl<T: Transport> Pipeline<T> {
     ) -> Fate {
         let service = push.message.subscription.endpoint.service();
         let effort = Effort::new(service, lane, terms, passage);
-        let attempt = AssertUnwindSafe(self.attempt(app, push, effort));
+        let attempt = AssertUnwindSafe(self.attempt_in_turn(app, push, effort));
         attempt.catch_unwind().await.unwrap_or_else(|_panic| {
             self.metrics.panicked();
             Fate::Broken
@@ -43,7 +43,7 @@ impl<T: Transport> Pipeline<T> {
     }
 
     /// Tries one key after the other until one fits.
-    async fn attempt(&self, app: &App, push: Push, mut effort: Effort<'_>) -> Fate {
+    pub(super) async fn attempt(&self, app: &App, push: Push, mut effort: Effort<'_>) -> Fate {
         let endpoint = &push.message.subscription.endpoint;
         let (mut misfit, mut suspended) = (None, None);
         for key in self.keys_to_try(app, &push, effort.passage) {

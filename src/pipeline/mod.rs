@@ -9,6 +9,7 @@ mod attempt;
 mod exchange;
 mod fate;
 mod fault;
+mod in_turn;
 mod recipients;
 mod record;
 mod request;
@@ -28,6 +29,7 @@ use futures_util::FutureExt as _;
 use crate::broker::{Inbound, Publication, Source};
 use crate::clock::{Clock, Jitter};
 use crate::drift::Drifts;
+use crate::endpoint_turns::EndpointTurns;
 use crate::gate::Gates;
 use crate::gone_share::GoneShares;
 use crate::guard;
@@ -76,6 +78,7 @@ pub struct Pipeline<T> {
     transport: T,
     tokens: TokenCache,
     drifts: Drifts,
+    endpoint_turns: EndpointTurns,
     gates: Gates,
     mismatches: Mismatches,
     learned: LearnedKeys,
@@ -106,6 +109,7 @@ impl<T: Transport> Pipeline<T> {
             transport,
             tokens: TokenCache::default(),
             drifts: Drifts::default(),
+            endpoint_turns: EndpointTurns::default(),
             gates,
             mismatches: Mismatches::default(),
             learned: LearnedKeys::default(),

@@ -85,10 +85,15 @@ impl Messages {
         self.keep > 0 || self.arrivals.receiver_count() > 0
     }
 
-    pub(crate) fn record(&self, message: Message) {
+    /// Records a message; `by_millisecond` loses the one of the same subscription and the same
+    /// millisecond, as autopush does for a browser that is offline.
+    pub(crate) fn record(&self, message: Message, by_millisecond: bool) {
         let message = Arc::new(message);
         if self.keep > 0 {
             let mut kept = self.lock();
+            if by_millisecond && let Some(at) = replaced(&kept, &message) {
+                kept.remove(at);
+            }
             if kept.len() == self.keep {
                 kept.pop_front();
             }
@@ -116,6 +121,25 @@ impl Messages {
     fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Message>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Finds the message whose place in autopush's storage `message` takes: the user, the subscription
+/// and the millisecond are the key of one without a topic (autopush-rs,
+/// `autopush-common/src/notification.rs`, `chidmessageid`).
+fn replaced(kept: &VecDeque<Arc<Message>>, message: &Message) -> Option<usize> {
+    let is_stored = |it: &Message| it.topic.is_none() && it.status == Some(201);
+    let millisecond = |it: &Message| {
+        let since = it.received_at.duration_since(SystemTime::UNIX_EPOCH);
+        since.unwrap_or_default().as_millis()
+    };
+    if !is_stored(message) {
+        return None;
+    }
+    kept.iter().rposition(|it| {
+        it.subscription == message.subscription
+            && is_stored(it)
+            && millisecond(it) == millisecond(message)
+    })
 }
 
 #[cfg(test)]
@@ -149,7 +173,7 @@ mod tests {
     fn only_the_last_are_kept() {
         let messages = Messages::new(3);
         for id in 1..=5 {
-            messages.record(message(id, if id % 2 == 0 { "even" } else { "odd" }));
+            messages.record(message(id, if id % 2 == 0 { "even" } else { "odd" }), false);
         }
         let ids = |of: Option<&str>| messages.of(of).iter().map(|m| m.id).collect::<Vec<_>>();
         assert_eq!(ids(None), [3, 4, 5]);
@@ -160,12 +184,38 @@ mod tests {
     }
 
     #[test]
+    fn a_message_of_the_same_millisecond_replaces_the_one_before() {
+        let messages = Messages::new(10);
+        let later = |id| Message {
+            received_at: UNIX_EPOCH + Duration::from_millis(1_501),
+            ..message(id, "s1")
+        };
+        let topic = Message {
+            topic: Some("news".to_owned()),
+            ..message(5, "s1")
+        };
+        let refused = Message {
+            status: Some(503),
+            ..message(6, "s1")
+        };
+        let others = [message(3, "s2"), later(4), topic, refused];
+        for message in [message(1, "s1"), message(2, "s1")]
+            .into_iter()
+            .chain(others)
+        {
+            messages.record(message, true);
+        }
+        let ids: Vec<_> = messages.of(None).iter().map(|it| it.id).collect();
+        assert_eq!(ids, [2, 3, 4, 5, 6]);
+    }
+
+    #[test]
     fn nothing_is_wanted_when_nothing_is_kept_and_nobody_listens() {
         let messages = Messages::new(0);
         assert!(!messages.wanted());
         let mut arrivals = messages.arrivals();
         assert!(messages.wanted());
-        messages.record(message(1, "s1"));
+        messages.record(message(1, "s1"), false);
         assert_eq!(arrivals.try_recv().unwrap().id, 1);
         assert!(messages.of(None).is_empty());
     }

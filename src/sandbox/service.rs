@@ -193,7 +193,8 @@ impl PushService {
             message.error = refusal.map(|refusal| refusal.to_string());
             message.status = reply.status();
             message.fault = reply.answer.act.fault();
-            self.messages.record(message);
+            let service = self.speaks_as(arrival.connection.origin);
+            self.messages.record(message, service == Service::Mozilla);
         }
         reply
     }

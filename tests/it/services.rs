@@ -234,6 +234,35 @@ async fn a_deployment_may_push_to_the_services_it_knows_alone() {
     assert!(!house.results.iter().any(is_change));
 }
 
+/// autopush stores messages for a browser that is offline under the subscription and the
+/// millisecond, and the sandbox does so too.
+#[tokio::test]
+async fn a_burst_to_few_subscriptions_of_mozilla_arrives_whole() {
+    const BURST: usize = 120;
+    let settings = sandbox::Settings {
+        services: vec![Service::Mozilla],
+        ..sandbox::Settings::default()
+    };
+    let mut house = House::open_with(settings, "").await;
+    let subscriptions = [(); 3].map(|()| house.subscribe(json!({})));
+    let payloads: BTreeSet<_> = (0..BURST).map(|n| format!("message {n}")).collect();
+    let bodies: Vec<_> = payloads
+        .iter()
+        .zip(subscriptions.iter().cycle())
+        .map(|(payload, one)| event(payload, one, json!({ "payload": payload })).to_string())
+        .collect();
+    house
+        .vhost
+        .publish_all("webpush.events", "shop.default", &bodies)
+        .await;
+    let results = house.gather(BURST, is_delivery).await;
+    assert!(results.iter().all(|it| it["outcome"] == "accepted"));
+    let messages = house.sandbox.messages(None);
+    let arrived: BTreeSet<_> = messages.iter().filter_map(|it| it.text.clone()).collect();
+    let lost: Vec<_> = payloads.difference(&arrived).collect();
+    assert!(lost.is_empty(), "{} are lost: {lost:?}", lost.len());
+}
+
 /// Names what an event was for, for people.
 fn named(id: &str) -> String {
     let number = id.rsplit('-').next().and_then(|number| number.parse().ok());

@@ -1,6 +1,7 @@
 //! Who is not admitted.
 
 use super::*;
+use crate::clock::{Clock as _, SystemClock};
 
 #[tokio::test(start_paused = true)]
 async fn without_room_a_recipient_waits_in_the_broker_and_uses_up_no_attempt() {
@@ -90,4 +91,32 @@ async fn who_has_no_time_for_a_pause_is_told_what_for() {
         ["wait 240s busy 0"],
         "the pause, spread over as long again"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_of_mozilla_whose_request_hangs_holds_up_no_other() {
+    let told = Arc::new(Notify::new());
+    let house = house_of(app(Mode::Send), [Says::Holds(Arc::clone(&told))], 2);
+    let mozilla = |id: usize, token: &str| {
+        let endpoint = format!("https://updates.push.services.mozilla.com/wpush/v2/{token}");
+        let id = format!("{token}{id}");
+        inbound(event(
+            json!({ "id": id, "subscription": subscription(&endpoint) }),
+        ))
+    };
+    let hung: Vec<_> = (0..100).map(|n| mozilla(n, "hangs")).collect();
+    let pushed = async |inbound: &Inbound| outline(&house.pipeline.process(inbound).await);
+    let (other, late) = (mozilla(0, "answers"), async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        told.notify_one();
+    });
+    let began = SystemClock.now().mono;
+    let hung = futures_util::future::join_all(hung.iter().map(&pushed));
+    let other = async { (pushed(&other).await, SystemClock.now().mono - began) };
+    let (hung, (other, after), ()) = futures_util::join!(hung, other, late);
+    assert_eq!(other, ["delivery.shop.accepted._ accepted"]);
+    assert!(after < Duration::from_millis(100), "{after:?}");
+    let waits = hung.iter().filter(|it| *it[0] == *"wait 1s busy 0").count();
+    assert_eq!(waits, 99, "{hung:?}");
+    assert_eq!(house.service.requests.lock().unwrap().len(), 2);
 }
