@@ -14,7 +14,6 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use lapin::runtime::default_runtime;
 use lapin::tcp::RustlsConnectorConfig;
 use lapin::types::ShortString;
 use lapin::uri::{AMQPScheme, AMQPUri};
@@ -24,6 +23,8 @@ use rustls::pki_types::pem::PemObject;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
+use crate::broker::frames::Found;
+use crate::broker::runtime::{self, Filtered};
 use crate::broker::trouble::Trouble;
 use crate::broker::{OperatorMustAct, Settings};
 use crate::metrics::Role;
@@ -63,9 +64,12 @@ impl Address {
     /// Connects, in bounded time.
     pub(super) async fn connect(&self, role: Role) -> Result<Link, Trouble> {
         let socket = Arc::new(Socket::default());
-        match timeout(self.timeout, self.open(role, Arc::downgrade(&socket))).await {
+        let unreadable = Arc::new(Found::default());
+        let opening = self.open(role, Arc::downgrade(&socket), Arc::clone(&unreadable));
+        match timeout(self.timeout, opening).await {
             Ok(Ok(connection)) => Ok(Link {
                 connection,
+                unreadable,
                 _socket: socket,
             }),
             Ok(Err(error)) => Err(Trouble::Connect {
@@ -84,27 +88,33 @@ impl Address {
         uri
     }
 
-    async fn open(&self, role: Role, socket: Weak<Socket>) -> lapin::Result<Connection> {
+    async fn open(
+        &self,
+        role: Role,
+        socket: Weak<Socket>,
+        unreadable: Arc<Found>,
+    ) -> lapin::Result<Connection> {
         let name = format!("pushrider {} ({})", env!("CARGO_PKG_VERSION"), role.name());
         let options = ConnectionProperties::default().with_connection_name(name.into());
         let (limit, ca) = (self.timeout, self.ca.clone());
-        let runtime = default_runtime()?;
-        let reactor = runtime.clone();
+        let (kit, runtime) = runtime::current();
         let connect = async move |uri: AMQPUri, _runtime| {
             let opening = async {
                 let address = (uri.authority.host.as_str(), uri.authority.port);
                 let addresses: Vec<_> = lookup_host(address).await?.collect();
-                let stream = AsyncTcpStream::connect(&reactor, addresses).await?;
+                let stream = kit.connect(addresses).await?;
                 if let AsyncTcpStream::Plain(plain) = &stream {
                     Socket::duplicate(&socket, plain.get_ref())?;
                 }
-                match uri.scheme {
-                    AMQPScheme::AMQP => Ok(stream),
+                let stream = match uri.scheme {
+                    AMQPScheme::AMQP => stream,
                     AMQPScheme::AMQPS => {
                         let tls = trusting(ca.as_deref())?.connector_with_no_client_auth()?;
-                        stream.into_rustls(&tls, &uri.authority.host).await
+                        stream.into_rustls(&tls, &uri.authority.host).await?
                     }
-                }
+                };
+                let filtered = Filtered::new(stream, Arc::clone(&unreadable));
+                Ok(AsyncTcpStream::Plain(filtered))
             };
             let opened: Result<_, io::Error> = match timeout(limit, opening).await {
                 Ok(opened) => opened,
@@ -143,6 +153,8 @@ pub(super) async fn open_channel(connection: &Connection) -> Result<Channel, Tro
 /// A connection whose socket is shut down when it is dropped.
 pub(super) struct Link {
     pub(super) connection: Connection,
+    /// The deliveries that could not be read.
+    pub(super) unreadable: Arc<Found>,
     _socket: Arc<Socket>,
 }
 

@@ -26,6 +26,7 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::acker::{InFlight, Progress};
+use crate::broker::frames::Found;
 use crate::broker::ramp::Ramp;
 use crate::broker::topology::Consumed;
 use crate::broker::trouble::Trouble;
@@ -41,6 +42,7 @@ pub(super) struct Consumer {
     receipt: Receipt,
     progress: Arc<Progress>,
     in_flight: Arc<InFlight>,
+    unreadable: Arc<Found>,
     ramp: Ramp,
     /// What the subscriptions bring, the oldest first; only the last is not cancelled.
     streams: VecDeque<Stream>,
@@ -57,6 +59,7 @@ impl Consumer {
         progress: Arc<Progress>,
         in_flight: Arc<InFlight>,
         delivery_limit: u32,
+        unreadable: Arc<Found>,
     ) -> Result<Self, Trouble> {
         let ramp = Ramp::new(consumed.prefetch, delivery_limit);
         let stream = subscribe(&channel, &consumed.queue, ramp.prefetch()).await?;
@@ -66,6 +69,7 @@ impl Consumer {
             receipt,
             progress,
             in_flight,
+            unreadable,
             ramp,
             streams: VecDeque::from([stream]),
             resubscribing: None,
@@ -134,16 +138,18 @@ impl Consumer {
             let before = deliveries_before(&message);
             self.ramp.deliver(before, SystemClock.now().mono);
         }
+        let tag = message.delivery_tag;
         Delivery {
             inbound: Inbound {
                 lane: self.consumed.lane.clone(),
                 source: self.consumed.source,
                 body: message.data.into(),
                 properties: message.properties,
+                unreadable: self.unreadable.take(self.channel.id(), tag),
                 redelivered: message.redelivered,
             },
             receipt: Receipt {
-                tag: message.delivery_tag,
+                tag,
                 ..self.receipt
             },
         }

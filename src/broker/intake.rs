@@ -89,6 +89,7 @@ impl Intake {
                 Arc::clone(progress),
                 Arc::clone(&self.in_flight),
                 self.shared.settings.delivery_limit,
+                Arc::clone(&self.link.unreadable),
             )
             .await?;
             let stop = self.shared.stop.clone();

@@ -4,12 +4,13 @@
 //! be confirmed before the delivery may be acknowledged. Nothing outside these rooms publishes or
 //! acknowledges.
 //!
-//! [`run`] lives one [`generation`] of two connections after the other ([`session`], [`connect`]).
-//! In each, [`intake`] starts a [`consumer`] per queue, whose prefetch grows by its [`ramp`], the
-//! [`publisher`] publishes what is owed and counts [`confirms`] in its [`ledger`], and the [`acker`]
-//! acknowledges what a [`window`] of tags allows. [`topology`] says which [`object`]s must exist, [`declare`] sees to it, [`route`] and
-//! [`properties`] address what is published, and [`trouble`] tells what passes from what an operator
-//! must mend.
+//! [`run`] lives one [`generation`] of two connections after the other ([`session`], [`connect`]);
+//! what producers have put into its [`frames`] is made readable for lapin first. In each, [`intake`]
+//! starts a [`consumer`] per queue, whose prefetch grows by its [`ramp`], the [`publisher`] publishes
+//! what is owed and counts [`confirms`] in its [`ledger`], and the [`acker`] acknowledges what a
+//! [`window`] of tags allows. [`topology`] says which [`object`]s must exist, [`declare`] sees to it,
+//! [`route`] and [`properties`] address what is published, and [`trouble`] tells what passes from what
+//! an operator must mend.
 //!
 //! For operators, a [`visit`] looks or declares and leaves again, the [`blueprint`] is the topology
 //! to read, and [`permissions`] are what the daemon's user needs on it.
@@ -32,6 +33,8 @@ mod confirms;
 mod connect;
 mod consumer;
 mod declare;
+mod fields;
+mod frames;
 mod generation;
 mod intake;
 mod ledger;
@@ -41,6 +44,7 @@ mod properties;
 mod publisher;
 mod ramp;
 mod route;
+mod runtime;
 mod session;
 mod topology;
 mod trouble;
@@ -49,6 +53,7 @@ mod window;
 
 pub use blueprint::{Binding, Blueprint, Exchange, Queue};
 pub use declare::Declared;
+pub use fields::{DEPTH_LIMIT, Unreadable};
 pub use permissions::Permissions;
 pub use session::run;
 pub use trouble::OperatorMustAct;
@@ -65,6 +70,8 @@ pub struct Inbound {
     pub body: Bytes,
     /// The AMQP properties, the producer's headers among them.
     pub properties: BasicProperties,
+    /// What could not be read of its properties, headers or routing key, and was overwritten.
+    pub unreadable: Option<Unreadable>,
     /// Whether the broker has delivered it before.
     pub redelivered: bool,
 }

@@ -95,7 +95,7 @@ impl Session {
                 return Err(act);
             }
             let now = SystemClock.now().mono;
-            if trouble.is_unreadable() || now.duration_since(opened) > GOOD_LIFE {
+            if now.duration_since(opened) > GOOD_LIFE {
                 self.streak = 0;
             }
             let pause = pause(self.streak, RandomJitter.draw());

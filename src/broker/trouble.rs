@@ -222,23 +222,6 @@ impl Trouble {
             reason: words(error)?,
         })
     }
-
-    /// Tells whether lapin could not read what the broker sent: a message with a property that is
-    /// not UTF-8, which comes back until the delivery limit parks it.
-    pub(super) fn is_unreadable(&self) -> bool {
-        match self {
-            Self::Connect { error, .. }
-            | Self::Declare { error, .. }
-            | Self::Consume { error, .. }
-            | Self::Publish(error)
-            | Self::Lost(error) => matches!(error.kind(), ErrorKind::ParsingError(_)),
-            Self::Silent(_)
-            | Self::NoChannel(_)
-            | Self::Cancelled { .. }
-            | Self::Unconfirmed(_)
-            | Self::ConfirmsOff => false,
-        }
-    }
 }
 
 /// Tells whether an object exists with other arguments than were asked for.
@@ -284,10 +267,7 @@ struct Plain<'a>(&'a lapin::Error);
 impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if matches!(self.0.kind(), ErrorKind::ParsingError(_)) {
-            return f.write_str(
-                "the broker sent something unreadable, such as a message with a property that is \
-                 not UTF-8",
-            );
+            return f.write_str("the broker sent a frame that cannot be read");
         }
         self.0.fmt(f)
     }

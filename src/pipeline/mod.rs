@@ -49,7 +49,7 @@ use crate::wire::fault::Fault;
 use crate::wire::headers::Passage;
 use crate::wire::recipient::RecipientRef;
 
-use self::fault::{foreign_type, given_up, internal_error};
+use self::fault::{foreign_type, internal_error, refused};
 use self::settlement::Settlement;
 use self::unfamiliar::Unfamiliar;
 
@@ -182,7 +182,7 @@ impl<T: Transport> Pipeline<T> {
         let event = match event::decode(&inbound.body) {
             Ok(event) => event,
             Err(error) => {
-                let fault = given_up(inbound).unwrap_or(error.fault);
+                let fault = refused(inbound).unwrap_or(error.fault);
                 settlement.about(&error.about, apps.find(error.about.app.as_ref()).ok());
                 return self.end_original(settlement, &error.recipient, &fault);
             }
@@ -193,7 +193,7 @@ impl<T: Transport> Pipeline<T> {
             Ok(app) => app,
             Err(refusal) => return self.refuse(settlement, passage, event, &refusal),
         };
-        if let Some(fault) = given_up(inbound) {
+        if let Some(fault) = refused(inbound) {
             settlement.quarantine(&fault);
             return self.refuse(settlement, passage, event, &fault.into());
         }

@@ -139,6 +139,7 @@ fn inbound(recipients: usize) -> Inbound {
         source: Source::Lane,
         body: body.into(),
         properties: BasicProperties::default(),
+        unreadable: None,
         redelivered: false,
     }
 }

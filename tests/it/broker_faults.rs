@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lapin::{BasicProperties, Connection, ConnectionProperties};
+use lapin::{Connection, ConnectionProperties};
 use pushrider::broker::{Declare, Settings, Source};
 use pushrider::clock::{Clock, SystemClock};
 use pushrider::wire::Kind;
@@ -10,7 +10,7 @@ use pushrider::wire::Kind;
 use crate::support::broker::Broker;
 use crate::support::cable::{Cable, Way};
 use crate::support::echo::{Echo, RESULTS, all_results, publication, result, results, settings};
-use crate::support::vhost::{arguments, open};
+use crate::support::vhost::arguments;
 use crate::support::{eventually, wanted};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -139,32 +139,23 @@ async fn after_the_first_success_a_missing_queue_is_waited_for() {
 #[tokio::test]
 async fn a_message_that_breaks_connections_ends_in_quarantine_alone() {
     let vhost = Broker::shared().vhost();
+    let cable = Cable::to(vhost.port()).await;
     let low_limit = Settings {
         delivery_limit: 3,
-        ..settings(vhost.url())
+        ..settings(vhost.url_of("guest", cable.port()))
     };
     let echo = Echo::start(low_limit, result);
     echo.consumes().await;
     results(&vhost).await;
-    let cable = Cable::to(vhost.port()).await;
-    cable.swap(b"not-utf-8", b"not-\xff\xfe\xfd-8");
-    let (_connection, channel) = open(&vhost.url_of("guest", cable.port())).await;
+    cable.cut_at(b"poison");
     for number in 0..200 {
-        let poison = number == 100;
-        let properties = BasicProperties::default().with_delivery_mode(2);
-        let properties = match poison {
-            true => properties.with_app_id("not-utf-8".into()),
-            false => properties,
+        let body = match number {
+            100 => "poison".to_owned(),
+            number => number.to_string(),
         };
-        let body = if poison {
-            "poison".to_owned()
-        } else {
-            number.to_string()
-        };
-        let (exchange, key) = ("webpush.events".into(), "shop.default".into());
-        let options = lapin::options::BasicPublishOptions::default();
-        let published = channel.basic_publish(exchange, key, options, body.as_bytes(), properties);
-        assert!(published.await.unwrap().await.unwrap().is_ack());
+        vhost
+            .publish("webpush.events", "shop.default", body.as_bytes())
+            .await;
     }
     all_results(&vhost, 199).await;
     eventually(PATIENCE, async || {
@@ -186,31 +177,6 @@ async fn a_message_that_breaks_connections_ends_in_quarantine_alone() {
         "no innocent went along"
     );
     echo.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_is_killed_and_comes_back_loses_nothing() {
-    let broker = Broker::own();
-    let vhost = broker.vhost();
-    let echo = Echo::start(settings(vhost.url()), result);
-    echo.consumes().await;
-    results(&vhost).await;
-    vhost
-        .publish_numbered("webpush.events", "shop.default", 2000)
-        .await;
-    broker.remembers(vhost.name(), RESULTS).await;
-    broker.kill();
-    echo.is(|state| !state.connected).await;
-    broker.restart();
-    echo.consumes().await;
-    let vhost = vhost.again();
-    vhost
-        .publish_numbered("webpush.events", "shop.default", 2500)
-        .await;
-    all_results(&vhost, 2500).await;
-    echo.has_acknowledged_all().await;
-    echo.stop().await;
-    assert_eq!(vhost.depth("webpush.lane.default").await, 0);
 }
 
 #[tokio::test]

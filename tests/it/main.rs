@@ -45,4 +45,6 @@ mod support;
 #[cfg(test)]
 mod systemd;
 #[cfg(test)]
+mod unreadable;
+#[cfg(test)]
 mod waiting;

@@ -213,6 +213,7 @@ fn inbound(body: impl Into<Bytes>) -> Inbound {
         source: Source::Lane,
         body: body.into(),
         properties: BasicProperties::default(),
+        unreadable: None,
         redelivered: false,
     }
 }

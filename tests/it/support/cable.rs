@@ -36,8 +36,8 @@ struct State {
     refusing: bool,
     frozen: [bool; 2],
     delay: Duration,
-    /// Bytes to put in the place of others.
-    swap: Option<(Vec<u8>, Vec<u8>)>,
+    /// Bytes that end the connection on which the server sends them.
+    cut_at: Option<Vec<u8>>,
 }
 
 impl Cable {
@@ -91,11 +91,10 @@ impl Cable {
         self.state.send_modify(|state| state.delay = delay);
     }
 
-    /// Replaces some bytes by others of the same length, on the way up.
-    pub(crate) fn swap(&self, these: &[u8], those: &[u8]) {
-        assert_eq!(these.len(), those.len());
-        let swap = Some((these.to_vec(), those.to_vec()));
-        self.state.send_modify(|state| state.swap = swap);
+    /// Cuts each connection on which the server sends these bytes, before they arrive.
+    pub(crate) fn cut_at(&self, bytes: &[u8]) {
+        self.state
+            .send_modify(|state| state.cut_at = Some(bytes.to_vec()));
     }
 
     /// Counts the bytes that flowed one way.
@@ -136,31 +135,20 @@ async fn carry(
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let flows = state.wait_for(|state| !state.frozen[way as usize]).await;
-        let Ok(State { delay, swap, .. }) = flows.map(|state| state.clone()) else {
+        let Ok(State { delay, cut_at, .. }) = flows.map(|state| state.clone()) else {
             return;
         };
         if !delay.is_zero() {
             sleep(delay).await;
         }
-        let bytes = &mut buffer[..count];
-        if let (Way::Up, Some((these, those))) = (way, swap) {
-            replace(bytes, &these, &those);
+        let bytes = &buffer[..count];
+        let contain = |these: Vec<u8>| bytes.windows(these.len()).any(|it| it == these);
+        if way == Way::Down && cut_at.is_some_and(contain) {
+            return;
         }
         if to.write_all(bytes).await.is_err() {
             return;
         }
         counts[way as usize].fetch_add(count as u64, Ordering::Relaxed);
-    }
-}
-
-fn replace(bytes: &mut [u8], these: &[u8], those: &[u8]) {
-    let mut at = 0;
-    while at + these.len() <= bytes.len() {
-        if bytes[at..].starts_with(these) {
-            bytes[at..at + those.len()].copy_from_slice(those);
-            at += those.len();
-        } else {
-            at += 1;
-        }
     }
 }

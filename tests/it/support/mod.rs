@@ -6,6 +6,7 @@ pub(crate) mod daemon;
 pub(crate) mod echo;
 pub(crate) mod house;
 pub(crate) mod node;
+pub(crate) mod producer;
 pub(crate) mod vhost;
 
 use std::fmt::Debug;

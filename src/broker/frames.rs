@@ -1,0 +1,268 @@
+//! The frames that a broker sends, made readable for lapin.
+//!
+//! A [`Filter`] stands between the socket and lapin. It holds back method and content header frames
+//! until they are complete, overwrites what lapin cannot read in them ([`fields`]) and notes the
+//! delivery in [`Found`], so that its message can be refused with a reason. Bodies and everything
+//! else pass as they are. No frame changes its length.
+//!
+//! [`fields`]: super::fields
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::broker::fields::{Fields, Unreadable};
+
+const METHOD: u8 = 1;
+const CONTENT_HEADER: u8 = 2;
+const BODY: u8 = 3;
+const HEARTBEAT: u8 = 8;
+
+/// The bytes before the payload of a frame: type, channel, size of the payload.
+const HEAD: usize = 7;
+
+/// The deliveries of a connection that could not be read, by channel and delivery tag.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    deliveries: Mutex<BTreeMap<(u16, u64), Unreadable>>,
+    /// How many there are, so that other deliveries need no lock.
+    count: AtomicUsize,
+}
+
+impl Found {
+    fn note(&self, channel: u16, tag: u64, unreadable: Unreadable) {
+        let mut deliveries = self.lock();
+        deliveries.insert((channel, tag), unreadable);
+        self.count.store(deliveries.len(), Ordering::Release);
+    }
+
+    /// Takes what could not be read of a delivery.
+    pub(super) fn take(&self, channel: u16, tag: u64) -> Option<Unreadable> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut deliveries = self.lock();
+        let unreadable = deliveries.remove(&(channel, tag));
+        self.count.store(deliveries.len(), Ordering::Release);
+        unreadable
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(u16, u64), Unreadable>> {
+        self.deliveries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes the bytes of one connection readable, in the order in which they arrive.
+pub(super) struct Filter {
+    state: State,
+    /// The head of a frame, or a frame that is looked at, as far as it has arrived.
+    held: Vec<u8>,
+    /// The last delivery of each channel; its content header comes next.
+    open: BTreeMap<u16, Delivery>,
+    found: Arc<Found>,
+}
+
+/// What comes next in the stream.
+#[derive(Clone, Copy)]
+enum State {
+    /// So many bytes of the head of a frame.
+    Head(usize),
+    /// So many bytes of a frame that is looked at.
+    Held(usize),
+    /// So many bytes of a frame that passes as it is.
+    Passing(usize),
+    /// Anything, for the peer does not speak AMQP.
+    Foreign,
+}
+
+struct Delivery {
+    tag: u64,
+    unreadable: Option<Unreadable>,
+}
+
+impl Filter {
+    pub(super) fn new(found: Arc<Found>) -> Self {
+        Self {
+            state: State::Head(HEAD),
+            held: Vec::new(),
+            open: BTreeMap::new(),
+            found,
+        }
+    }
+
+    /// Takes bytes as they arrive, and appends to `ready` what lapin may read.
+    ///
+    /// Where the stream is cut into calls makes no difference to what comes out of all of them.
+    pub(super) fn push(&mut self, mut bytes: &[u8], ready: &mut Vec<u8>) {
+        while !bytes.is_empty() {
+            let next = match self.state {
+                State::Head(left) | State::Held(left) | State::Passing(left) => left,
+                State::Foreign => bytes.len(),
+            };
+            let (now, later) = bytes.split_at(next.min(bytes.len()));
+            let left = next - now.len();
+            match self.state {
+                State::Head(_) | State::Held(_) => self.held.extend_from_slice(now),
+                State::Passing(_) | State::Foreign => ready.extend_from_slice(now),
+            }
+            self.state = match self.state {
+                State::Head(_) if left == 0 => self.begin_frame(ready),
+                State::Head(_) => State::Head(left),
+                State::Held(_) if left == 0 => self.end_held(ready),
+                State::Held(_) => State::Held(left),
+                State::Passing(_) if left == 0 => State::Head(HEAD),
+                State::Passing(_) => State::Passing(left),
+                State::Foreign => State::Foreign,
+            };
+            bytes = later;
+        }
+    }
+
+    /// Decides by the head of a frame whether the frame is looked at.
+    fn begin_frame(&mut self, ready: &mut Vec<u8>) -> State {
+        let size = self.held[3..HEAD].try_into().map(u32::from_be_bytes);
+        let size = size.ok().and_then(|size| usize::try_from(size).ok());
+        // One byte more marks the end of the frame.
+        let size = size.unwrap_or_default().saturating_add(1);
+        match self.held[0] {
+            METHOD | CONTENT_HEADER => State::Held(size),
+            kind => {
+                ready.append(&mut self.held);
+                match kind {
+                    BODY | HEARTBEAT => State::Passing(size),
+                    _ => State::Foreign,
+                }
+            }
+        }
+    }
+
+    fn end_held(&mut self, ready: &mut Vec<u8>) -> State {
+        self.look();
+        ready.append(&mut self.held);
+        State::Head(HEAD)
+    }
+
+    /// Looks at a complete frame, and overwrites what lapin cannot read in it.
+    fn look(&mut self) {
+        let channel = u16::from_be_bytes([self.held[1], self.held[2]]);
+        let end = self.held.len() - 1;
+        let is_method = self.held[0] == METHOD;
+        let mut fields = Fields::new(&mut self.held[HEAD..end]);
+        if is_method {
+            if let Some(tag) = fields.method() {
+                let unreadable = fields.unreadable();
+                self.open.insert(channel, Delivery { tag, unreadable });
+            }
+            return;
+        }
+        // What ends too early is lapin's to complain about.
+        let _complete = fields.content_header();
+        if let Some(delivery) = self.open.remove(&channel)
+            && let Some(unreadable) = delivery.unreadable.or(fields.unreadable())
+        {
+            self.found.note(channel, delivery.tag, unreadable);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::broker::fields::tests::{content_header, deliver};
+
+    const NO_HEADERS: &[u8] = b"\0\0\0\0";
+
+    fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
+        let size = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&[kind], &channel.to_be_bytes()[..], &size, payload, &[0xce]].concat()
+    }
+
+    /// Deliveries on two channels, whose frames alternate, with what RabbitMQ sends between them.
+    fn stream(text: &[u8]) -> Vec<u8> {
+        [
+            frame(METHOD, 0, b"\0\x0a\0\x0aanything"),
+            frame(METHOD, 1, &deliver(1, b"x", b"a")),
+            frame(METHOD, 2, &deliver(9, b"x", text)),
+            frame(HEARTBEAT, 0, b""),
+            frame(CONTENT_HEADER, 1, &content_header(text, NO_HEADERS)),
+            frame(CONTENT_HEADER, 2, &content_header(b"b", NO_HEADERS)),
+            frame(BODY, 2, b"\x01\xff\xce\x02"),
+            frame(BODY, 1, text),
+            frame(METHOD, 1, &deliver(2, b"x", b"c")),
+            frame(CONTENT_HEADER, 1, &content_header(b"d", NO_HEADERS)),
+        ]
+        .concat()
+    }
+
+    fn filtered<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Arc<Found>) {
+        let found = Arc::new(Found::default());
+        let mut filter = Filter::new(Arc::clone(&found));
+        let mut ready = Vec::new();
+        pieces.for_each(|piece| filter.push(piece, &mut ready));
+        (ready, found)
+    }
+
+    #[test]
+    fn only_the_delivery_that_could_not_be_read_is_found_and_only_once() {
+        let (_, found) = filtered([&*stream(b"\xff")].into_iter());
+        assert_eq!(found.take(1, 2), None);
+        assert_eq!(found.take(2, 1), None);
+        let text = |name| Some(Unreadable::Text(name));
+        assert_eq!(found.take(1, 1), text("content_type"));
+        assert_eq!(found.take(1, 1), None);
+        assert_eq!(found.take(2, 9), text("routing_key"));
+        assert_eq!(found.count.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn bodies_and_heartbeats_pass_before_their_frames_are_complete() {
+        for kind in [BODY, HEARTBEAT] {
+            let whole = frame(kind, 1, &[7; 100]);
+            assert_eq!(filtered([&whole[..50]].into_iter()).0, whole[..50]);
+        }
+    }
+
+    #[test]
+    fn what_is_not_amqp_passes_as_it_is() {
+        for text in [
+            &b"AMQP\0\0\x09\x01AMQP\0\0\x09\x01"[..],
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        ] {
+            assert_eq!(filtered(text.chunks(1)).0, text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn where_the_stream_is_cut_makes_no_difference(
+            text in prop::collection::vec(any::<u8>(), 0..5),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        ) {
+            let stream = stream(&text);
+            let (whole, found) = filtered([&*stream].into_iter());
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len())).collect();
+            cuts.extend([0, stream.len()]);
+            cuts.sort_unstable();
+            let pieces = cuts.windows(2).map(|cut| &stream[cut[0]..cut[1]]);
+            let (parts, again) = filtered(pieces);
+            prop_assert_eq!(&parts, &whole);
+            prop_assert_eq!(found.take(1, 1), again.take(1, 1));
+            prop_assert_eq!(whole.len(), stream.len());
+            prop_assert_eq!(whole == stream, str::from_utf8(&text).is_ok());
+        }
+
+        #[test]
+        fn no_byte_is_lost_whatever_comes(
+            bytes in prop::collection::vec(prop_oneof![any::<u8>(), 0u8..9], 0..300),
+        ) {
+            let mut filter = Filter::new(Arc::default());
+            let mut ready = Vec::new();
+            filter.push(&bytes, &mut ready);
+            prop_assert_eq!(ready.len() + filter.held.len(), bytes.len());
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What lapin runs on: tokio, with connections whose frames it can read.
+//!
+//! lapin takes any connection that its runtime can make, and a runtime names the type of its
+//! connections. This one is [`Tokio`] in everything but that.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use async_rs::traits::{Executor, Reactor, RuntimeKit};
+use async_rs::util::Task;
+use async_rs::{Runtime, Tokio};
+use futures_util::Stream;
+use futures_util::io::{AsyncRead, AsyncWrite};
+use lapin::AsyncTcpStream;
+
+use crate::broker::frames::{Filter, Found};
+
+/// So many bytes are taken from the socket at once.
+const READ_SIZE: usize = 64 * 1024;
+
+/// A connection as tokio makes it, with TLS or without.
+pub(super) type Unfiltered = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
+
+/// Returns the runtime that the caller runs on, bare and as lapin takes it.
+pub(super) fn current() -> (Filtering, Runtime<Filtering>) {
+    let kit = Filtering(Tokio::current());
+    (kit.clone(), Runtime::new(kit))
+}
+
+/// tokio with filtered connections.
+#[derive(Clone, Debug)]
+pub(super) struct Filtering(Tokio);
+
+impl Filtering {
+    /// Connects to the first of the addresses that answers, without a filter yet.
+    pub(super) async fn connect(&self, addresses: Vec<SocketAddr>) -> io::Result<Unfiltered> {
+        AsyncTcpStream::connect(&self.0, addresses).await
+    }
+}
+
+/// A connection whose frames lapin can read.
+pub(super) struct Filtered {
+    stream: Unfiltered,
+    filter: Filter,
+    /// What is taken from the socket.
+    taken: Vec<u8>,
+    /// What lapin may read, and how much of it was handed out.
+    ready: Vec<u8>,
+    handed_out: usize,
+}
+
+impl Filtered {
+    pub(super) fn new(stream: Unfiltered, found: Arc<Found>) -> Self {
+        Self {
+            stream,
+            filter: Filter::new(found),
+            taken: vec![0; READ_SIZE],
+            ready: Vec::new(),
+            handed_out: 0,
+        }
+    }
+
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut Unfiltered> {
+        Pin::new(&mut self.get_mut().stream)
+    }
+}
+
+impl AsyncRead for Filtered {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        while this.handed_out == this.ready.len() {
+            let stream = Pin::new(&mut this.stream);
+            let count = ready!(stream.poll_read(cx, &mut this.taken))?;
+            if count == 0 {
+                return Poll::Ready(Ok(0));
+            }
+            this.ready.clear();
+            this.handed_out = 0;
+            this.filter.push(&this.taken[..count], &mut this.ready);
+        }
+        let waiting = &this.ready[this.handed_out..];
+        let count = waiting.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&waiting[..count]);
+        this.handed_out += count;
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl AsyncWrite for Filtered {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.stream().poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream().poll_write_vectored(cx, slices)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_close(cx)
+    }
+}
+
+impl RuntimeKit for Filtering {}
+
+impl Executor for Filtering {
+    type Task<T: Send + 'static> = <Tokio as Executor>::Task<T>;
+
+    fn block_on<T, F: Future<Output = T>>(&self, future: F) -> T {
+        self.0.block_on(future)
+    }
+
+    fn spawn<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+        &self,
+        future: F,
+    ) -> Task<Self::Task<T>> {
+        self.0.spawn(future)
+    }
+
+    fn spawn_blocking<T: Send + 'static, F: FnOnce() -> T + Send + 'static>(
+        &self,
+        work: F,
+    ) -> Task<Self::Task<T>> {
+        self.0.spawn_blocking(work)
+    }
+}
+
+impl Reactor for Filtering {
+    type TcpStream = Filtered;
+    type Sleep = <Tokio as Reactor>::Sleep;
+
+    fn register<H: Read + Write + AsFd + AsRawFd + Send + 'static>(
+        &self,
+        socket: H,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
+        self.0.register(socket)
+    }
+
+    fn sleep(&self, duration: Duration) -> Self::Sleep {
+        self.0.sleep(duration)
+    }
+
+    fn interval(&self, period: Duration) -> impl Stream<Item = Instant> + Send + 'static {
+        self.0.interval(period)
+    }
+
+    fn tcp_connect_addr(
+        &self,
+        address: SocketAddr,
+    ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
+        let connecting = self.0.tcp_connect_addr(address);
+        async move {
+            let stream = AsyncTcpStream::Plain(connecting.await?);
+            Ok(Filtered::new(stream, Arc::default()))
+        }
+    }
+}
