@@ -161,7 +161,7 @@ impl Service {
 }
 
 /// Whether a host is known, whose words may be repeated: one of the large push services, or one
-/// that the operator has named.
+/// that the operator has named. It says nothing of whether a 404 is the service's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listed(pub bool);
 

@@ -7,12 +7,18 @@
 //! application that may know better. So it is pushed, and if the subscription takes it after all,
 //! the tombstone is lifted. A producer whose clock lags makes its events look older than they are;
 //! what that costs is a push to an endpoint of which its application was told that it is gone.
+//!
+//! Beside them are the first words of services that must say twice that a subscription is dead: a
+//! message may not live until the second, which is then said to a later message.
 
 use std::time::{Duration, SystemTime};
 
+use moka::Expiry;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+use tokio::time::Instant;
 
+use crate::classify::FirstWord;
 use crate::message::Name;
 use crate::outcome::{Outcome, Reason, Record};
 use crate::subscription::Fingerprint;
@@ -23,6 +29,9 @@ const CAPACITY: u64 = 50_000;
 
 /// For how long each is kept: a service that was wrong is asked again soon.
 const LIFETIME: Duration = Duration::from_hours(1);
+
+/// For how long the first word of a death is kept: a daily message still finds it.
+const WORD_LIFETIME: Duration = Duration::from_hours(36);
 
 /// How coarse the creation time of an event may be: the AMQP `timestamp` has whole seconds.
 const GRAIN: Duration = Duration::from_secs(1);
@@ -67,9 +76,57 @@ impl Tombstone {
     }
 }
 
-/// The tombstones of the last hour, of every application.
+/// What is known of one subscription.
+#[derive(Clone, Copy, Debug)]
+enum Entry {
+    Gone(Tombstone),
+    Unconfirmed(Word),
+}
+
+/// Answers of one status that call a subscription dead and are not yet believed.
+#[derive(Clone, Copy, Debug)]
+struct Word {
+    status: u16,
+    since: Instant,
+    times: u32,
+}
+
+/// An entry is kept as long as its kind is.
+struct Lifetimes;
+
+impl Expiry<(Name, Fingerprint), Entry> for Lifetimes {
+    fn expire_after_create(
+        &self,
+        _key: &(Name, Fingerprint),
+        entry: &Entry,
+        _created_at: std::time::Instant,
+    ) -> Option<Duration> {
+        Some(entry.lifetime())
+    }
+
+    fn expire_after_update(
+        &self,
+        _key: &(Name, Fingerprint),
+        entry: &Entry,
+        _updated_at: std::time::Instant,
+        _left: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(entry.lifetime())
+    }
+}
+
+impl Entry {
+    fn lifetime(&self) -> Duration {
+        match self {
+            Self::Gone(_) => LIFETIME,
+            Self::Unconfirmed(_) => WORD_LIFETIME,
+        }
+    }
+}
+
+/// The tombstones of the last hour and the unconfirmed words, of every application.
 pub struct Tombstones {
-    stones: Cache<(Name, Fingerprint), Tombstone>,
+    entries: Cache<(Name, Fingerprint), Entry>,
 }
 
 impl Default for Tombstones {
@@ -80,23 +137,23 @@ impl Default for Tombstones {
 
 impl Tombstones {
     fn new(capacity: u64) -> Self {
-        let stones = Cache::builder()
+        let entries = Cache::builder()
             .max_capacity(capacity)
-            .time_to_live(LIFETIME)
+            .expire_after(Lifetimes)
             // Whose subscription ended last has the most events still queued.
             .eviction_policy(EvictionPolicy::lru())
             .build();
-        Self { stones }
+        Self { entries }
     }
 
     /// Notes what a recipient's end says of its subscription: a tombstone is set if it is gone or
-    /// fits no key, and lifted if it takes messages.
+    /// fits no key, and everything is forgotten if it takes messages.
     pub fn note(&self, app: &Name, subscription: Fingerprint, record: &Record) {
         let key = (app.clone(), subscription);
         if let Some(stone) = Tombstone::of(record) {
-            self.stones.insert(key, stone);
+            self.entries.insert(key, Entry::Gone(stone));
         } else if record.outcome() == Outcome::Accepted {
-            self.stones.invalidate(&key);
+            self.entries.invalidate(&key);
         }
     }
 
@@ -108,14 +165,67 @@ impl Tombstones {
         subscription: Fingerprint,
         created_at: SystemTime,
     ) -> Option<Tombstone> {
-        let stone = self.stones.get(&(app.clone(), subscription))?;
-        stone.covers(created_at).then_some(stone)
+        match self.entries.get(&(app.clone(), subscription))? {
+            Entry::Gone(stone) => stone.covers(created_at).then_some(stone),
+            Entry::Unconfirmed(_) => None,
+        }
+    }
+
+    /// Notes an answer of `status` that calls a subscription dead and is not yet believed.
+    pub fn note_unconfirmed(
+        &self,
+        app: &Name,
+        subscription: Fingerprint,
+        status: u16,
+        now: Instant,
+    ) {
+        let key = (app.clone(), subscription);
+        let word = match self.entries.get(&key) {
+            Some(Entry::Gone(_)) => return,
+            Some(Entry::Unconfirmed(word)) if word.counts(status, now) => Word {
+                times: word.times.saturating_add(1),
+                ..word
+            },
+            Some(Entry::Unconfirmed(_)) | None => Word {
+                status,
+                since: now,
+                times: 1,
+            },
+        };
+        self.entries.insert(key, Entry::Unconfirmed(word));
+    }
+
+    /// Returns the unconfirmed answers of `status` so far.
+    #[must_use]
+    pub fn first_word(
+        &self,
+        app: &Name,
+        subscription: Fingerprint,
+        status: u16,
+        now: Instant,
+    ) -> Option<FirstWord> {
+        match self.entries.get(&(app.clone(), subscription))? {
+            Entry::Unconfirmed(word) if word.counts(status, now) => Some(FirstWord {
+                age: now.saturating_duration_since(word.since),
+                times: word.times,
+            }),
+            Entry::Unconfirmed(_) | Entry::Gone(_) => None,
+        }
+    }
+}
+
+impl Word {
+    /// Tells whether it is of the same kind as an answer of `status`, and not too old.
+    fn counts(&self, status: u16, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.since);
+        self.status == status && age < WORD_LIFETIME
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{Clock, SystemClock};
 
     fn noon() -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_262_400)
@@ -185,10 +295,37 @@ mod tests {
         for n in 0..1000 {
             stones.note(&name("shop"), subscription(n), &sent(Reason::NotFound, 404));
         }
-        stones.stones.run_pending_tasks();
-        assert_eq!(stones.stones.entry_count(), 100);
+        stones.entries.run_pending_tasks();
+        assert_eq!(stones.entries.entry_count(), 100);
         let old = noon() - Duration::from_secs(60);
         let found = |n| stones.find(&name("shop"), subscription(n), old).is_some();
         assert!(found(999) && !found(0), "the oldest make room");
+    }
+
+    #[test]
+    fn unconfirmed_words_are_counted_by_status_until_a_message_is_taken_or_they_are_old() {
+        let (stones, start) = (Tombstones::default(), SystemClock.now().mono);
+        let (shop, a) = (name("shop"), Fingerprint::of("https://a.example/1"));
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let word = |status, seconds| stones.first_word(&shop, a, status, after(seconds));
+        let words = |seconds, times| {
+            let age = Duration::from_secs(seconds);
+            Some(FirstWord { age, times })
+        };
+        stones.note_unconfirmed(&shop, a, 404, start);
+        stones.note_unconfirmed(&shop, a, 404, after(60));
+        assert_eq!(word(404, 90), words(90, 2));
+        assert_eq!(word(403, 90), None);
+        let lifetime = WORD_LIFETIME.as_secs();
+        assert!(word(404, lifetime - 1).is_some() && word(404, lifetime).is_none());
+        stones.note_unconfirmed(&shop, a, 404, after(lifetime));
+        assert_eq!(word(404, lifetime), words(0, 1), "begins anew");
+        assert_eq!(stones.find(&shop, a, noon()), None);
+        stones.note(&shop, a, &sent(Reason::Accepted, 201));
+        assert_eq!(word(404, lifetime), None);
+        stones.note(&shop, a, &sent(Reason::Unsubscribed, 410));
+        stones.note_unconfirmed(&shop, a, 404, start);
+        let old = noon() - Duration::from_secs(60);
+        assert!(stones.find(&shop, a, old).is_some(), "the tombstone stays");
     }
 }

@@ -52,6 +52,14 @@ const THROTTLE: Throttle = Throttle {
     rest: Rest::AsAsked,
 };
 
+/// What it says of a subscription that it does not know (row 6).
+const NOT_FOUND: [&str; 2] = ["a valid push subscription endpoint", "NotRegistered"];
+
+/// Tells whether a 404 is FCM's own, and not a page of the front end before it.
+pub(super) fn says_not_found(said: &Said<'_>) -> bool {
+    NOT_FOUND.iter().any(|text| said.holds(text))
+}
+
 /// Tells what FCM says, if it is one of its ways to say it.
 pub(super) fn sign(said: &Said<'_>) -> Option<Sign> {
     match said.status {

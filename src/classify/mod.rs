@@ -7,10 +7,10 @@
 //! table is push-services.md §2, in its order, and "row" is a row of it.
 //!
 //! Three asymmetries are on purpose. A subscription ends only on a service's plain word, because a
-//! wrong `gone` deletes a subscriber and a wrong retry costs a request. And a host outside the list
-//! of the large services is a stranger: its 404 may come from a reverse proxy in trouble and must
-//! be said twice, its 401 and 403 speak of its own access control rather than of our VAPID token,
-//! and its words are not repeated. And a refused token pauses nothing: even the large services have
+//! wrong `gone` deletes a subscriber and a wrong retry costs a request. So a 404 that is not in the
+//! service's own words may come from a proxy or a front end in trouble, and must be said twice. And
+//! a host outside the list of the large services is a stranger: its 401 and 403 speak of its own
+//! access control rather than of our VAPID token, and its words are not repeated. And a refused token pauses nothing: even the large services have
 //! paths that are not for VAPID and refuse whatever a key signs, and a stranger who subscribes such
 //! a path must not stop the messages of others. Whether a key is at fault is judged over several
 //! subscriptions (`mismatch`).
@@ -48,6 +48,9 @@ pub struct Context {
     pub attempt: u32,
     /// The status of the attempt before this one.
     pub last_status: Option<u16>,
+    /// What the service said with the same status of earlier messages to the subscription, if it
+    /// called the subscription dead and took no message since.
+    pub first_word: Option<FirstWord>,
     /// What the request changed, if it was not the attempt's first.
     pub tried: Option<Again>,
     /// How old the VAPID token was that signed the request.
@@ -60,7 +63,16 @@ pub struct Context {
     pub retry_after_cap: Duration,
 }
 
-/// How long a stranger's 404 is left to settle before it is asked again.
+/// Answers that call a subscription dead and are not yet believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstWord {
+    /// How long ago the first of them came.
+    pub age: Duration,
+    /// How many there were.
+    pub times: u32,
+}
+
+/// How long after the first a 404 must be said again to be believed.
 const NOT_FOUND_AGAIN: Duration = Duration::from_secs(600);
 
 /// The headers that may tell answers of one status apart.
@@ -120,7 +132,7 @@ fn of_answer(answer: &Answer, context: Context, now: SystemTime) -> Verdict {
             unfamiliar: true,
             ..Verdict::of(Meaning::Rejected, Reason::Redirected)
         },
-        404 => not_found(context, asked),
+        404 => not_found(&said, service, context, asked),
         410 => Verdict::of(Meaning::Gone, ended(&said, service)),
         status => match recognised(&said, service) {
             Some(sign) => sign.verdict(context, asked),
@@ -201,14 +213,44 @@ fn unauthorized(service: Service, listed: Listed) -> Sign {
     }
 }
 
-fn not_found(context: Context, asked: Option<Duration>) -> Verdict {
+fn not_found(
+    said: &Said<'_>,
+    service: Service,
+    context: Context,
+    asked: Option<Duration>,
+) -> Verdict {
+    let is_own_word = context.listed.0 && says_not_found(said, service);
     let said_before = context.last_status == Some(StatusCode::NOT_FOUND.as_u16());
-    if context.listed.0 || said_before {
+    let age = context.first_word.map_or(Duration::ZERO, |word| word.age);
+    if is_own_word || said_before || age >= NOT_FOUND_AGAIN {
         return Verdict::of(Meaning::Gone, Reason::NotFound);
     }
     Verdict {
-        after: asked.max(Some(NOT_FOUND_AGAIN)),
+        after: asked.max(Some(NOT_FOUND_AGAIN.saturating_sub(age))),
+        unconfirmed: true,
+        unfamiliar: context.listed.0 && !may_be_silent(said, service),
         ..Verdict::of(Meaning::Retryable, Reason::ServiceUnavailable)
+    }
+}
+
+/// Tells whether a 404 is in the service's own words, and not a page of something before it.
+fn says_not_found(said: &Said<'_>, service: Service) -> bool {
+    match service {
+        Service::Fcm => fcm::says_not_found(said),
+        Service::Mozilla => mozilla::speaks(said),
+        Service::Apple => apple::words(said).is_some(),
+        Service::Wns => wns::speaks(said),
+        Service::Ntfy => unifiedpush::ntfy_says_not_found(said),
+        Service::NextPush | Service::Other => false,
+    }
+}
+
+/// Tells whether a 404 of the service has no words of its own.
+fn may_be_silent(said: &Said<'_>, service: Service) -> bool {
+    match service {
+        Service::Mozilla => said.body.is_empty(),
+        Service::NextPush | Service::Other => true,
+        Service::Fcm | Service::Apple | Service::Wns | Service::Ntfy => false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Mozilla's autopush, hosted or self-hosted (push-services.md §1.1 and §11): JSON with an `errno`.
 //!
-//! All its 404s have an empty body and all its 410s mean the same, so neither is asked for words.
+//! Its 404s have an empty body, as those of a proxy may have, and all its 410s mean the same.
 
 use serde_json::Value;
 
@@ -206,7 +206,7 @@ mod tests {
                     "",
                     "accepted accepted",
                 ),
-                (404, &[], "", "gone not_found"),
+                (404, &[], "", "retryable service_unavailable after 600s"),
                 (405, &[("allow", "POST")], "", "rejected bad_request"),
                 (
                     413,

@@ -112,8 +112,11 @@ const TOKEN_RENEWABLE: Duration = Duration::from_secs(3600);
 /// How long an endpoint in doubt is left to settle.
 const DOUBT_SETTLES: Duration = Duration::from_secs(1200);
 
-/// The attempt at which a doubt that was raised before is believed: three retries over an hour.
+/// How often a doubt must be raised to be believed: three retries over an hour.
 const DOUBT_BELIEVED: u32 = 4;
+
+/// How long after the first a doubt is believed that several messages met.
+const DOUBT_LASTS: Duration = Duration::from_secs(3600);
 
 impl Sign {
     /// Tells what the sign means for the recipient, whom the service `asked` to wait.
@@ -186,12 +189,16 @@ fn vapid_fault(asked: Option<Duration>) -> Verdict {
 }
 
 fn doubted(context: Context, asked: Option<Duration>) -> Verdict {
-    let said_before = context.last_status == Some(403);
-    if said_before && context.attempt >= DOUBT_BELIEVED {
+    let in_this_message = context.last_status == Some(403) && context.attempt >= DOUBT_BELIEVED;
+    let in_earlier_ones = context
+        .first_word
+        .is_some_and(|word| word.times >= DOUBT_BELIEVED - 1 && word.age >= DOUBT_LASTS);
+    if in_this_message || in_earlier_ones {
         return Verdict::of(Meaning::Gone, Reason::NotFound);
     }
     Verdict {
         after: asked.max(Some(DOUBT_SETTLES)),
+        unconfirmed: true,
         ..Verdict::of(Meaning::Retryable, Reason::ServiceUnavailable)
     }
 }

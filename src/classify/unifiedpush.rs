@@ -1,7 +1,7 @@
 //! UnifiedPush and its kin (push-services.md §1.5): servers that anybody may run.
 //!
 //! Strangers, unless an operator has named them, so only a plain "no such token" ends a subscription
-//! besides 404 and 410.
+//! besides 410 and a 404 that is confirmed.
 
 use std::time::Duration;
 
@@ -35,6 +35,11 @@ pub(super) fn ntfy(said: &Said<'_>) -> Option<Sign> {
     // 400xx, 413xx and the like repeat their status in the first three digits.
     let known = code.is_some_and(|code| code / 100 == u64::from(said.status));
     (known && said.status == 400).then_some(Sign::BadRequest)
+}
+
+/// Tells whether a 404 is ntfy's own.
+pub(super) fn ntfy_says_not_found(said: &Said<'_>) -> bool {
+    said.number("code").is_some_and(|code| code / 100 == 404)
 }
 
 /// Returns ntfy's error, after its code.

@@ -59,6 +59,12 @@ const SENDER: Throttle = Throttle {
     },
 };
 
+/// Tells whether the answer is WNS's own: all of them have headers of that name.
+pub(super) fn speaks(said: &Said<'_>) -> bool {
+    let mut names = said.headers.keys();
+    names.any(|name| name.as_str().starts_with("x-wns-"))
+}
+
 /// Tells what WNS says, if it is one of its ways to say it.
 pub(super) fn sign(said: &Said<'_>) -> Option<Sign> {
     match said.status {
@@ -240,7 +246,12 @@ mod tests {
                     "retryable vapid_rejected again fresh_token unfamiliar",
                 ),
                 (403, &[], "", "rejected key_mismatch again another_key"),
-                (404, &[], "", "gone not_found"),
+                (
+                    404,
+                    &[(STATUS, "dropped")],
+                    "",
+                    "gone not_found: x-wns-status: dropped",
+                ),
                 (405, &[], "", "rejected bad_request"),
                 (410, &[], "", "gone expired_subscription"),
                 (

@@ -84,6 +84,8 @@ pub struct Verdict {
     pub down: bool,
     /// What a second request would change.
     pub again: Option<Again>,
+    /// Whether the service says that the subscription is dead, and must say so again to be believed.
+    pub unconfirmed: bool,
     /// Whether nothing that is known of the service foretold this answer.
     pub unfamiliar: bool,
     /// The service's own words, for people.
@@ -101,6 +103,7 @@ impl Verdict {
             pause: None,
             down: false,
             again: None,
+            unconfirmed: false,
             unfamiliar: false,
             detail: None,
         }

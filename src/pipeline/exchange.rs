@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use http::StatusCode;
 use http::header::{DATE, LOCATION};
 use tracing::warn;
 
 use crate::classify;
-use crate::classify::Context;
+use crate::classify::{Context, FirstWord};
 use crate::clock::Now;
 use crate::drift::TOLERANCE;
 use crate::message::PushMessage;
@@ -67,6 +68,7 @@ impl<T: Transport> Pipeline<T> {
             listed: endpoint.listed(),
             attempt: passage.attempts + 1,
             last_status: passage.last_status,
+            first_word: self.first_word(app, endpoint, &attempt, now),
             tried: again,
             token_age: authorization.age,
             token_untimely: service_time
@@ -74,7 +76,32 @@ impl<T: Transport> Pipeline<T> {
             body_len,
             retry_after_cap: self.retry(endpoint.service()).retry_after_cap,
         };
-        Ok(self.understand(endpoint, &attempt, context, sent, token))
+        let exchange = self.understand(endpoint, &attempt, context, sent, token);
+        if let (true, Some(status)) = (exchange.verdict.unconfirmed, exchange.status) {
+            let subscription = endpoint.fingerprint();
+            self.tombstones
+                .note_unconfirmed(&app.name, subscription, status, now.mono);
+        }
+        Ok(exchange)
+    }
+
+    /// Returns what earlier answers of the same status said of the subscription, where that counts.
+    fn first_word(
+        &self,
+        app: &App,
+        endpoint: &Endpoint,
+        attempt: &Attempt,
+        now: Now,
+    ) -> Option<FirstWord> {
+        let Attempt::Answered(answer) = attempt else {
+            return None;
+        };
+        if !matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN) {
+            return None;
+        }
+        let (subscription, status) = (endpoint.fingerprint(), answer.status.as_u16());
+        self.tombstones
+            .first_word(&app.name, subscription, status, now.mono)
     }
 
     fn understand(

@@ -75,6 +75,7 @@ mod tests {
             listed: Listed(listed),
             attempt: 1,
             last_status: None,
+            first_word: None,
             tried: None,
             token_age: Duration::ZERO,
             token_untimely: false,

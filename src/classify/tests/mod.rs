@@ -24,6 +24,7 @@ pub(super) fn context(service: Service) -> Context {
         listed: Listed(true),
         attempt: 1,
         last_status: None,
+        first_word: None,
         tried: None,
         token_age: Duration::from_secs(7200),
         token_untimely: false,
@@ -95,13 +96,89 @@ pub(super) fn check(context: Context, rows: &[Row<'_>]) {
 }
 
 #[test]
-fn only_404_and_410_end_a_subscription_without_a_word() {
+fn only_410_and_a_second_404_end_a_subscription_without_a_word() {
     for service in Service::ALL {
         for status in 100..=999 {
-            let verdict = silent(status, context(service));
-            let gone = verdict.meaning == Meaning::Gone;
+            let first = silent(status, context(service));
+            assert_eq!(first.meaning == Meaning::Gone, status == 410, "{status}");
+            let said_before = Context {
+                last_status: Some(status),
+                ..context(service)
+            };
+            let gone = silent(status, said_before).meaning == Meaning::Gone;
             assert_eq!(gone, status == 404 || status == 410, "{service:?} {status}");
         }
+    }
+}
+
+#[test]
+fn a_404_in_a_services_own_words_is_believed_at_once_and_any_other_must_be_said_twice() {
+    let page = "<!DOCTYPE html>\n<html lang=en>\n  <meta charset=utf-8>\n  <title>Error 404 (Not \
+                Found)!!1</title>\n  <p><b>404.</b>\n";
+    let fcm = "A valid push subscription endpoint should be specified in the URL as such: x\n";
+    let autopush = r#"{"code":404,"errno":102,"message":"Invalid","more_info":"x"}"#;
+    let wns: &[(&str, &str)] = &[("x-wns-debug-trace", "BN1")];
+    let (gone, waits) = ("gone not_found", "retryable service_unavailable after 600s");
+    let unfamiliar = "retryable service_unavailable after 600s unfamiliar";
+    for (service, headers, body, expected) in [
+        (Service::Fcm, &[][..], fcm, gone),
+        (Service::Fcm, &[], page, unfamiliar),
+        (Service::Fcm, &[], "", unfamiliar),
+        (Service::Mozilla, &[], autopush, gone),
+        (Service::Mozilla, &[], page, unfamiliar),
+        // Its own, but a proxy's may be so as well.
+        (Service::Mozilla, &[], "", waits),
+        (Service::Apple, &[], r#"{"reason":"BadPath"}"#, gone),
+        (Service::Apple, &[], page, unfamiliar),
+        (Service::Wns, wns, "", gone),
+        (Service::Wns, &[], "", unfamiliar),
+        (Service::Ntfy, &[], r#"{"code":40401,"http":404}"#, gone),
+        (Service::Ntfy, &[], page, unfamiliar),
+        (Service::NextPush, &[], page, waits),
+        (Service::Other, &[], page, waits),
+    ] {
+        let told = |context| {
+            let mut verdict = classified(answer(404, headers, body), context);
+            assert_eq!(verdict.unconfirmed, verdict.meaning != Meaning::Gone);
+            verdict.detail = None;
+            told(&verdict)
+        };
+        assert_eq!(told(context(service)), expected, "{service:?} {body}");
+        let said_before = Context {
+            last_status: Some(404),
+            ..context(service)
+        };
+        assert_eq!(told(said_before), gone, "{service:?} {body}");
+        assert_eq!(told(stranger(service)), waits, "{service:?} {body}");
+    }
+}
+
+#[test]
+fn what_was_said_of_an_earlier_message_counts() {
+    let words = |seconds, times| Context {
+        first_word: Some(FirstWord {
+            age: Duration::from_secs(seconds),
+            times,
+        }),
+        ..stranger(Service::Other)
+    };
+    for (seconds, expected) in [
+        (0, "retryable service_unavailable after 600s"),
+        (599, "retryable service_unavailable after 1s"),
+        (600, "gone not_found"),
+    ] {
+        assert_eq!(told(&silent(404, words(seconds, 1))), expected);
+    }
+    for (seconds, times, gone) in [(3600, 3, true), (3599, 9, false), (3600, 2, false)] {
+        let context = Context {
+            service: Service::Fcm,
+            listed: Listed(true),
+            ..words(seconds, times)
+        };
+        let doubt = answer(403, &[], "invalid push subscription endpoint");
+        let verdict = classified(doubt, context);
+        assert_eq!(verdict.meaning == Meaning::Gone, gone, "{seconds} {times}");
+        assert_eq!(verdict.unconfirmed, !gone);
     }
 }
 
@@ -118,7 +195,7 @@ fn what_no_room_recognises_is_judged_by_its_status() {
         (401, "retryable vapid_rejected again fresh_token unfamiliar"),
         (402, "rejected bad_request unfamiliar"),
         (403, "retryable vapid_rejected again fresh_token unfamiliar"),
-        (404, "gone not_found"),
+        (404, "retryable service_unavailable after 600s unfamiliar"),
         (405, "rejected bad_request"),
         (406, "rejected bad_request unfamiliar"),
         (408, "retryable service_unavailable"),

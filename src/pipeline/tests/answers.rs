@@ -14,8 +14,13 @@ async fn every_answer_has_its_publications() {
             ],
         ),
         (
-            Says::Status(404),
+            Says::Text(404, NOT_FOUND),
             vec!["delivery.shop.gone._ not_found", "subscription.shop.gone"],
+        ),
+        // Google's front end, and not FCM's own words.
+        (
+            Says::Text(404, "<title>Error 404 (Not Found)!!1</title>"),
+            vec!["wait 600s service_unavailable 1"],
         ),
         (
             Says::Status(400),

@@ -37,11 +37,15 @@ mod seats;
 mod second_requests;
 mod tombstones;
 mod topics;
+mod unconfirmed;
 
 /// 2026-11-21 12:00:00 UTC.
 const NOON: Duration = Duration::from_secs(1_795_262_400);
 
 const KEYS: &str = r#"{"p256dh":"BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4","auth":"BTBZMqHH6r4Tts7J_aSIgg"}"#;
+
+/// FCM's words for a subscription that it does not know.
+const NOT_FOUND: &str = "A valid push subscription endpoint should be specified in the URL";
 
 /// What the push service says to one request.
 enum Says {

@@ -15,7 +15,7 @@ fn queued(id: &str, more: Value) -> String {
 #[tokio::test]
 async fn what_was_queued_for_a_subscription_just_found_gone_is_not_sent() {
     for (status, reason) in [(410, "unsubscribed"), (404, "not_found")] {
-        let house = house([Says::Status(status)]);
+        let house = house([Says::Text(status, NOT_FOUND)]);
         let told = format!("delivery.shop.gone._ {reason}");
         assert_eq!(
             comes_to(&house, queued("e1", json!({}))).await,

@@ -112,7 +112,12 @@ const PAGES: [(&str, u16, &str); 3] = [
     ("sender_page", 403, "MismatchSenderId"),
 ];
 
+/// The page of Google's front end, in trouble or at a path that it does not know.
+const FRONT_PAGE: &str = "<!DOCTYPE html>\n<html lang=en>\n  <meta charset=utf-8>\n  <title>Error \
+                          404 (Not Found)!!1</title>\n  <p><b>404.</b>\n";
+
 fn answers() -> Vec<(&'static str, Said)> {
+    let front = ("front_page", Said::new(404).html(FRONT_PAGE));
     let texts = TEXTS.map(|(name, status, text)| {
         let said = Said::new(status).text(format!("{text}\n"));
         (name, said)
@@ -131,7 +136,12 @@ fn answers() -> Vec<(&'static str, Said)> {
         ("bad_gateway", 502),
     ]
     .map(|(name, status)| (name, Said::new(status)));
-    texts.into_iter().chain(pages).chain(bare).collect()
+    texts
+        .into_iter()
+        .chain(pages)
+        .chain(bare)
+        .chain([front])
+        .collect()
 }
 
 fn refuse(refusal: &Refusal) -> Option<Said> {
