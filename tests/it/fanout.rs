@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use pushrider::clock::{Clock, SystemClock};
 use pushrider::sandbox;
 use pushrider::sandbox::SubscriptionJson;
 use serde_json::{Value, json};
@@ -136,6 +137,46 @@ async fn killed_amid_a_campaign_it_repeats_at_most_the_chunks_in_flight() {
         repeats <= 2 * IN_HAND * CHUNK,
         "{repeats} were pushed twice"
     );
+}
+
+/// Every chunk would have one slow recipient if they were cut as they come.
+#[tokio::test]
+async fn a_slow_push_service_does_not_hold_up_the_other_recipients() {
+    const RECIPIENTS: usize = 800;
+    const SLOW: usize = RECIPIENTS / 10;
+    let settings = sandbox::Settings {
+        listen: vec!["127.0.0.1:0".parse().unwrap(); 2],
+        ..quick()
+    };
+    let more = "events.chunk = 10\nlanes.default.due_prefetch = 20\nlog.filter = 'info'";
+    let mut house = House::open_with(settings, more).await;
+    let origin = house.sandbox.origins()[1].clone();
+    let is_fast = |it: &Value| {
+        let endpoint = it["recipient"]["endpoint"].as_str();
+        endpoint.is_some_and(|endpoint| endpoint.starts_with(&origin))
+    };
+    let mut took = Vec::new();
+    for (id, delay) in [("alone", "1ms"), ("beside", "8s")] {
+        let subscribe = |n: usize| match n % 10 {
+            0 => house.subscribe_at(0, json!({ "status": 201, "delay": delay })),
+            _ => house.subscribe_at(1, json!({})),
+        };
+        let all: Vec<_> = (0..RECIPIENTS).map(|n| recipient(&subscribe(n))).collect();
+        let published = SystemClock.now().mono;
+        house.publish(&campaign(id, &all, json!({}))).await;
+        let of_event = |it: &Value| is_delivery(it) && it["event_id"] == id;
+        let fast = |it: &Value| of_event(it) && is_fast(it);
+        house.gather(RECIPIENTS - SLOW, fast).await;
+        took.push(published.elapsed());
+        let results = house.results_of(id, RECIPIENTS).await;
+        assert!(results.iter().all(|it| it["outcome"] == "accepted"));
+    }
+    let [alone, beside] = took[..] else {
+        unreachable!("two events");
+    };
+    println!("the others took {alone:?} alone, {beside:?} beside a slow push service");
+    let bound = 2 * alone + Duration::from_secs(4);
+    assert!(beside < bound, "{beside:?} instead of {alone:?}");
 }
 
 #[tokio::test]
