@@ -67,6 +67,27 @@ async fn results_of_a_whole_event_do_not_take_their_sum_in_memory() {
 }
 
 #[tokio::test]
+async fn ten_thousand_dead_subscriptions_do_not_take_the_sum_of_their_events_in_memory() {
+    let house = house().await;
+    let row =
+        |n| json!({ "id": n, "subscription": { "endpoint": format!("https://x.invalid/{n}") } });
+    let event = json!({
+        "id": "e", "recipients": (0..RECIPIENT_LIMIT).map(row).collect::<Vec<_>>(),
+        "metadata": { "pad": "m".repeat(4000) },
+    });
+    publish(&house, &event.to_string()).await;
+    let reasons = reasons_of(&house, RECIPIENT_LIMIT).await;
+    let gone = BTreeMap::from([("removed_by_browser".to_owned(), RECIPIENT_LIMIT)]);
+    assert_eq!(reasons, gone);
+    eventually(PATIENCE, async || {
+        let told = house.vhost.depth("webpush.dead-subscriptions").await;
+        wanted(told as usize, |told| *told == RECIPIENT_LIMIT)
+    })
+    .await;
+    assert_within_bounds(&house);
+}
+
+#[tokio::test]
 async fn one_endpoint_ten_thousand_times_does_not_take_the_sum_of_its_results_in_memory() {
     let house = house().await;
     let subscription = house.subscribe(json!({}));
