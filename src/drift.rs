@@ -5,21 +5,29 @@
 //! or was just set, need not guess: where the two disagree, the service's time counts, carried on
 //! by the monotonic clock, which nobody sets. A token speaks to one origin alone, so an origin that
 //! lies about the time harms nobody but itself.
+//!
+//! Deadlines and schedules concern every origin and go by this machine's clock. Where two listed
+//! push services agree with each other and not with it, a message ends for good only if it would by
+//! either clock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use moka::sync::Cache;
 use tokio::time::Instant;
 
 use crate::clock::Now;
-use crate::origin::Origin;
+use crate::origin::{Listed, Origin};
 
 /// How far two clocks may be apart before it matters (push-services.md §5).
 pub const TOLERANCE: Duration = Duration::from_secs(300);
 
 /// How many origins with another time are remembered; strangers choose them.
 const ORIGIN_LIMIT: u64 = 1000;
+
+/// How many listed origins with another time are compared with each other.
+const WITNESSES: usize = 4;
 
 /// How far this machine's wall clock is from a push service's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +71,10 @@ impl Drift {
 #[derive(Debug)]
 pub struct Drifts {
     samples: Cache<Origin, Sample>,
+    /// Listed origins that have disagreed since one last agreed, the newest sample last.
+    witnesses: Mutex<Vec<(Origin, Sample)>>,
+    /// Whether there are witnesses.
+    contradicted: AtomicBool,
     warned: AtomicBool,
 }
 
@@ -77,31 +89,90 @@ impl Default for Drifts {
     fn default() -> Self {
         Self {
             samples: Cache::new(ORIGIN_LIMIT),
+            witnesses: Mutex::default(),
+            contradicted: AtomicBool::new(false),
             warned: AtomicBool::new(false),
         }
     }
 }
 
+impl Sample {
+    /// Returns what the origin's clock shows at `now`.
+    fn carried_on(self, now: Instant) -> Option<SystemTime> {
+        let since = now.saturating_duration_since(self.at);
+        self.date.checked_add(since)
+    }
+}
+
 impl Drifts {
     /// Takes the `Date` of an answer that came at `now`; returns how far this machine is from it.
-    pub fn observe(&self, origin: &Origin, date: SystemTime, now: Now) -> Drift {
+    ///
+    /// `now` is what this machine's clocks show.
+    pub fn observe(&self, origin: &Origin, listed: Listed, date: SystemTime, now: Now) -> Drift {
         let drift = Drift::between(now.wall, date);
         if drift.distance() > TOLERANCE {
             let at = now.mono;
-            self.samples.insert(origin.clone(), Sample { date, at });
-        } else if self.samples.contains_key(origin) {
+            let sample = Sample { date, at };
+            self.samples.insert(origin.clone(), sample);
+            if listed.0 {
+                self.testify(origin, sample);
+            }
+            return drift;
+        }
+        if self.samples.contains_key(origin) {
             self.samples.invalidate(origin);
         }
+        if listed.0 && self.contradicted.swap(false, Ordering::Relaxed) {
+            self.witnesses().clear();
+        }
         drift
+    }
+
+    fn testify(&self, origin: &Origin, sample: Sample) {
+        let mut witnesses = self.witnesses();
+        witnesses.retain(|(other, _)| other != origin);
+        if witnesses.len() == WITNESSES {
+            witnesses.remove(0);
+        }
+        witnesses.push((origin.clone(), sample));
+        self.contradicted.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns the earliest and the latest time that it may be at `now`: what this machine's clock
+    /// shows, and what two listed origins agree on where none agrees with this machine.
+    #[must_use]
+    pub fn bounds(&self, now: Now) -> (SystemTime, SystemTime) {
+        let agreed = self.agreed(now.mono).unwrap_or(now.wall);
+        (now.wall.min(agreed), now.wall.max(agreed))
+    }
+
+    /// Returns the newest time that two listed origins agree on.
+    fn agreed(&self, now: Instant) -> Option<SystemTime> {
+        if !self.contradicted.load(Ordering::Relaxed) {
+            return None;
+        }
+        let witnesses = self.witnesses();
+        let told = |(_, sample): &(Origin, Sample)| sample.carried_on(now);
+        let times: Vec<_> = witnesses.iter().rev().filter_map(told).collect();
+        let mut numbered = times.iter().enumerate();
+        let agreed = numbered.find(|(n, time)| {
+            let mut others = times.iter().skip(n + 1);
+            others.any(|other| Drift::between(**time, *other).distance() <= TOLERANCE)
+        });
+        agreed.map(|(_, time)| *time)
+    }
+
+    fn witnesses(&self) -> MutexGuard<'_, Vec<(Origin, Sample)>> {
+        self.witnesses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns `now` as the origin would tell it.
     #[must_use]
     pub fn told(&self, origin: &Origin, now: Now) -> Now {
-        let told = self.samples.get(origin).and_then(|sample| {
-            let since = now.mono.saturating_duration_since(sample.at);
-            sample.date.checked_add(since)
-        });
+        let told = self.samples.get(origin);
+        let told = told.and_then(|sample| sample.carried_on(now.mono));
         Now {
             wall: told.unwrap_or(now.wall),
             ..now
@@ -122,6 +193,8 @@ mod tests {
     use super::*;
     use crate::clock::{Clock, FixedClock};
 
+    const LISTED: Listed = Listed(true);
+
     fn origin(host: &str) -> Origin {
         Origin::of(&Url::parse(&format!("https://{host}/")).unwrap())
     }
@@ -136,7 +209,7 @@ mod tests {
         let service = origin("a");
         for seconds in [0, 1, 300] {
             let date = noon() - Duration::from_secs(seconds);
-            let drift = drifts.observe(&service, date, clock.now());
+            let drift = drifts.observe(&service, LISTED, date, clock.now());
             assert_eq!(drift.seconds(), i64::try_from(seconds).unwrap());
             assert_eq!(drifts.told(&service, clock.now()).wall, noon());
         }
@@ -147,17 +220,43 @@ mod tests {
         let hours = Duration::from_hours;
         for date in [noon() - hours(30), noon() + hours(30)] {
             let (drifts, clock) = (Drifts::default(), FixedClock::at(noon()));
-            drifts.observe(&origin("a"), date, clock.now());
+            drifts.observe(&origin("a"), LISTED, date, clock.now());
             clock.advance(hours(1));
             clock.jump(noon() + hours(100));
             assert_eq!(drifts.told(&origin("a"), clock.now()).wall, date + hours(1));
             let other = drifts.told(&origin("b"), clock.now()).wall;
             assert_eq!(other, noon() + hours(100), "another origin's word");
             clock.jump(date + hours(1));
-            drifts.observe(&origin("a"), date + hours(1), clock.now());
+            drifts.observe(&origin("a"), LISTED, date + hours(1), clock.now());
             clock.advance(hours(1));
             let right = clock.now().wall;
             assert_eq!(drifts.told(&origin("a"), clock.now()).wall, right);
+        }
+    }
+
+    #[test]
+    fn two_listed_origins_that_agree_bound_the_time_until_one_agrees_with_this_machine() {
+        let hours = Duration::from_hours;
+        for there in [noon() - hours(48), noon() + hours(48)] {
+            let (drifts, clock) = (Drifts::default(), FixedClock::at(noon()));
+            let bounds = || drifts.bounds(clock.now());
+            let both = |here: SystemTime, there| (here.min(there), here.max(there));
+            let observe = |host, listed, date| {
+                drifts.observe(&origin(host), Listed(listed), date, clock.now());
+            };
+            observe("a", true, there);
+            observe("a", true, there);
+            observe("stranger", false, there);
+            observe("b", true, there + hours(1));
+            assert_eq!(bounds(), both(noon(), noon()), "no two of them agree");
+            observe("c", true, there + TOLERANCE);
+            assert_eq!(bounds(), both(noon(), there + TOLERANCE));
+            clock.advance(hours(1));
+            clock.jump(noon() + hours(500));
+            let told = there + TOLERANCE + hours(1);
+            assert_eq!(bounds(), both(noon() + hours(500), told));
+            observe("d", true, noon() + hours(500));
+            assert_eq!(bounds(), both(noon() + hours(500), noon() + hours(500)));
         }
     }
 
@@ -180,7 +279,7 @@ mod tests {
     fn the_end_of_time_is_no_panic() {
         let (drifts, clock) = (Drifts::default(), FixedClock::at(noon()));
         let date = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX.unsigned_abs());
-        drifts.observe(&origin("a"), date, clock.now());
+        drifts.observe(&origin("a"), LISTED, date, clock.now());
         clock.advance(Duration::from_secs(1));
         let told = drifts.told(&origin("a"), clock.now()).wall;
         assert_eq!(told, noon() + Duration::from_secs(1));

@@ -73,6 +73,16 @@ impl Policies {
         let own = self.own.iter().find(|(family, _)| *family == service);
         own.map_or(&self.general, |(_, policy)| policy)
     }
+
+    /// Returns the longest wait that any of them allows.
+    #[must_use]
+    pub fn longest_wait(&self) -> Duration {
+        let own = self.own.iter().map(|(_, policy)| policy);
+        own.chain([&self.general])
+            .map(|policy| policy.cap.max(policy.retry_after_cap))
+            .max()
+            .unwrap_or_default()
+    }
 }
 
 impl From<Policy> for Policies {
@@ -195,6 +205,7 @@ mod tests {
                 | Service::NextPush
                 | Service::Other => (5, 10),
             };
+            assert_eq!(policies.longest_wait(), POLICY.retry_after_cap);
             let decide = |attempt| policy.decide(&trouble(None), attempt, left(1 << 30), 1.0);
             assert_eq!(decide(1), Decision::Again(seconds(wait)), "{service:?}");
             let end = Decision::Final(Reason::ServiceUnavailable);

@@ -99,6 +99,10 @@ pub enum Failure {
 /// blocks it; then this fills up and the prefetch window ends consumption.
 const OWED_LIMIT: usize = 1024;
 
+/// No wait of the gate's own, spread included, is longer: turns at a rate, keys that are refused or
+/// taken for wrong.
+const OWN_WAITS: Duration = Duration::from_hours(2);
+
 /// How long a wait that is short enough is held in memory rather than sent to the broker.
 const HOLD: Duration = Duration::from_secs(1);
 
@@ -179,6 +183,7 @@ fn pipeline_of(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Pipeline<C
             chunk: settings.chunk,
             hold: HOLD,
             horizon: settings.schedule_limit,
+            longest_wait: longest_wait(settings),
         },
         guard: Arc::clone(&settings.push_service.guard),
         retry: settings.retry.clone(),
@@ -193,6 +198,13 @@ fn pipeline_of(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Pipeline<C
         Arc::new(SystemClock),
         Arc::new(RandomJitter),
     ))
+}
+
+/// Returns the longest wait between two attempts: what the gate asks for of its own is within
+/// [`OWN_WAITS`], its breakers apart.
+fn longest_wait(settings: &Settings) -> Duration {
+    let asked = settings.retry.longest_wait();
+    asked.max(settings.gate.breaker.open_cap) + OWN_WAITS
 }
 
 /// What the pages of each application subscribe with.

@@ -92,7 +92,7 @@ impl<T: Transport> Pipeline<T> {
         let permit = self.admit(endpoint, key.name(), effort).await?;
         let mut answered = None;
         let exchange = loop {
-            let now = self.clock.now().wall;
+            let now = self.now().wall;
             let Some(message) = plan::timely(&push.message, &effort.terms.deadline, now) else {
                 break answered.ok_or_else(|| too_late(effort, now))?;
             };
@@ -170,7 +170,7 @@ impl<T: Transport> Pipeline<T> {
     }
 
     fn unsendable(&self, fault: &Unsendable, key: &VapidKey) -> Fate {
-        let now = self.clock.now().wall;
+        let now = self.now().wall;
         let mut record = Record::unsent(Reason::InternalError, now, fault.to_string());
         record.vapid_key = Some(key.name().clone());
         Fate::settled(record)

@@ -48,7 +48,7 @@ impl<T: Transport> Pipeline<T> {
         let authorization = self.authorize(app, key, message)?;
         let request = self.prepare(app, key, message, &authorization, again)?;
         let endpoint = &message.subscription.endpoint;
-        let sent = self.clock.now();
+        let sent = self.now();
         if app.mode == Mode::DryRun {
             return Ok(dry_run(sent.wall, authorization.token));
         }
@@ -112,7 +112,7 @@ impl<T: Transport> Pipeline<T> {
         sent: Now,
         token: Arc<Token>,
     ) -> Exchange {
-        let now = self.clock.now();
+        let now = self.now();
         let verdict = classify::classify(attempt, context, now.wall);
         self.unfamiliar.notice(attempt, &context, &verdict);
         let elapsed = now.mono.saturating_duration_since(sent.mono);
@@ -134,7 +134,9 @@ impl<T: Transport> Pipeline<T> {
 
     /// Compares the clock of an answer with ours; of strangers' clocks no operator need hear.
     fn compare_clocks(&self, endpoint: &Endpoint, service_time: SystemTime, now: Now) {
-        let drift = self.drifts.observe(endpoint.origin(), service_time, now);
+        let drift = self
+            .drifts
+            .observe(endpoint.origin(), endpoint.listed(), service_time, now);
         if !endpoint.listed().0 {
             return;
         }

@@ -117,7 +117,7 @@ impl<T: Transport> Pipeline<T> {
             verdict, status, ..
         } = exchange;
         let attempts = effort.passage.attempts + 1;
-        let settled_at = self.clock.now().wall;
+        let settled_at = self.now().wall;
         let lifetime = effort.lifetime(settled_at);
         let jitter = self.jitter.draw();
         let decision = self
@@ -173,7 +173,7 @@ impl<T: Transport> Pipeline<T> {
                  again (vapid_rejected)",
             ),
         };
-        let life = effort.lifetime(self.clock.now().wall).left;
+        let life = effort.lifetime(self.now().wall).left;
         let left = left.min((life / 2).max(SHORTEST_HOLD));
         let why = Why::Paused;
         let waiting = Waiting::Retry(reason);
@@ -187,7 +187,7 @@ impl<T: Transport> Pipeline<T> {
         detail: &str,
         effort: &Effort<'_>,
     ) -> Fate {
-        let now = self.clock.now().wall;
+        let now = self.now().wall;
         let lifetime = effort.lifetime(now);
         let after = deferral.delay(effort.passage.pass, lifetime.left, self.jitter.draw());
         if after < lifetime.left {

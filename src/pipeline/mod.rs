@@ -27,7 +27,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 
 use crate::broker::{Inbound, Publication, Source};
-use crate::clock::{Clock, Jitter};
+use crate::clock::{Clock, Jitter, Now};
 use crate::drift::Drifts;
 use crate::endpoint_turns::EndpointTurns;
 use crate::gate::Gates;
@@ -146,6 +146,13 @@ impl<T: Transport> Pipeline<T> {
         Arc::clone(settled)
     }
 
+    /// Returns the time that deadlines go by: no later than any that it may be.
+    fn now(&self) -> Now {
+        let now = self.clock.now();
+        let (wall, _latest) = self.drifts.bounds(now);
+        Now { wall, ..now }
+    }
+
     async fn settle(&self, inbound: &Inbound, passage: &Passage) -> Arc<[Publication]> {
         let mut settlement = self.open(inbound, passage);
         let turned = AssertUnwindSafe(self.settle_event(inbound, passage, &mut settlement));
@@ -153,15 +160,15 @@ impl<T: Transport> Pipeline<T> {
             self.metrics.panicked();
             let mut settlement = self.open(inbound, passage);
             self.end_unread(&mut settlement, &internal_error());
-            return settlement.finish(self.clock.now().wall);
+            return settlement.finish(self.now().wall);
         }
-        settlement.finish(self.clock.now().wall)
+        settlement.finish(self.now().wall)
     }
 
     /// Opens the settlement of a message that is for whatever application a silent event is for.
     fn open<'a>(&self, inbound: &'a Inbound, passage: &Passage) -> Settlement<'a> {
         let app = self.settings.apps.find(None).ok();
-        Settlement::new(inbound, passage, app, self.clock.now().wall)
+        Settlement::new(inbound, passage, app, self.now().wall)
     }
 
     async fn settle_event<'a>(
@@ -210,7 +217,7 @@ impl<T: Transport> Pipeline<T> {
         app: &Arc<App>,
     ) {
         let timestamp = *inbound.properties.timestamp();
-        let now = self.clock.now().wall;
+        let now = self.drifts.bounds(self.clock.now());
         let Plan { terms, step } =
             match plan::plan(&event, app, passage, timestamp, &self.settings.plan, now) {
                 Ok(plan) => plan,
@@ -271,7 +278,7 @@ impl<T: Transport> Pipeline<T> {
         self.end(
             settlement,
             about,
-            Refusal::from(fault.clone()).into_record(self.clock.now().wall),
+            Refusal::from(fault.clone()).into_record(self.now().wall),
         );
     }
 }

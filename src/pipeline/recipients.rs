@@ -137,7 +137,7 @@ impl<T: Transport> Pipeline<T> {
             Fate::Settled(record) => self.end(settlement, about, *record),
             Fate::Broken => {
                 settlement.quarantine(&internal_error());
-                let record = Refusal::from(internal_error()).into_record(self.clock.now().wall);
+                let record = Refusal::from(internal_error()).into_record(self.now().wall);
                 self.end(settlement, about, record);
             }
             Fate::Waits(wait) => {
@@ -157,7 +157,7 @@ impl<T: Transport> Pipeline<T> {
         passage: &Passage,
         seen: &mut Seen,
     ) -> (RecipientRef<'a>, Result<Push, Fate>) {
-        let now = self.clock.now().wall;
+        let now = self.now().wall;
         let planned = catch_unwind(AssertUnwindSafe(|| {
             match Recipient::decode(raw, event, first_recipient(passage)) {
                 Ok(recipient) => {
@@ -193,7 +193,7 @@ impl<T: Transport> Pipeline<T> {
         event: &Event<'a>,
         refusal: &Refusal,
     ) {
-        let now = self.clock.now().wall;
+        let now = self.now().wall;
         for raw in event.recipients() {
             let about = match Recipient::decode(raw, event, None) {
                 Ok(recipient) => recipient.about,
@@ -224,7 +224,7 @@ impl<T: Transport> Pipeline<T> {
         stone: &Tombstone,
     ) {
         self.metrics.tombstone_hit();
-        let record = counted(stone.record(self.clock.now().wall), settlement.passage());
+        let record = counted(stone.record(self.now().wall), settlement.passage());
         record::settled(&self.metrics, settlement, about, &record);
         settlement.end_buried(about, &record);
     }

@@ -34,7 +34,7 @@ impl<T: Transport> Pipeline<T> {
         message: &PushMessage,
     ) -> Result<Authorization, Unsendable> {
         let origin = message.subscription.endpoint.origin();
-        let now = self.drifts.told(origin, self.clock.now());
+        let now = self.drifts.told(origin, self.now());
         let authorization = self
             .tokens
             .authorization(app, key, origin, now, &*self.jitter)?;

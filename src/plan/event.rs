@@ -26,6 +26,8 @@ pub struct Settings {
     pub hold: Duration,
     /// How far ahead a message may be scheduled.
     pub horizon: Duration,
+    /// The longest that a message waits between two attempts.
+    pub longest_wait: Duration,
 }
 
 /// What holds for every recipient of an event, and what to do next.
@@ -78,7 +80,8 @@ pub enum Step {
     },
 }
 
-/// Plans what to do with an event of `app` at `now`.
+/// Plans what to do with an event of `app` at `now`, which is the earliest and the latest time that
+/// it may be: they differ where push services contradict this machine's clock.
 ///
 /// `timestamp` is the AMQP property, in seconds since 1970.
 ///
@@ -91,7 +94,7 @@ pub fn plan(
     passage: &Passage,
     timestamp: Option<u64>,
     settings: &Settings,
-    now: SystemTime,
+    (now, latest): (SystemTime, SystemTime),
 ) -> Result<Plan, Refusal> {
     if let Some(refusal) = &passage.refusal {
         return Err(refusal.clone());
@@ -99,7 +102,7 @@ pub fn plan(
     if let Some(fault) = event.oversized() {
         return Err(fault.into());
     }
-    check_schedule(event, settings.horizon, now)?;
+    check_schedule(event, settings.horizon, latest)?;
     let terms = Terms::of(event, app, passage, timestamp, now);
     let step = next_step(event, &terms.deadline, passage, settings, now);
     Ok(Plan { terms, step })
@@ -177,12 +180,16 @@ fn next_step(
     settings: &Settings,
     now: SystemTime,
 ) -> Step {
-    let (until, waiting) = may_go_on(event, passage);
+    let (until, waiting) = may_go_on(event, passage, settings.longest_wait, now);
+    let left = deadline.left(now);
     let wait = until
         .and_then(|until| until.duration_since(now).ok())
         .unwrap_or_default();
-    let expired = deadline.left(now).is_none();
-    if wait > settings.hold && !expired {
+    // A message is reported as expired at its deadline, not when a later wait is over.
+    if let Some(wait) = left
+        .map(|left| wait.min(left))
+        .filter(|wait| *wait > settings.hold)
+    {
         return Step::Wait {
             after: wait,
             until: now + wait,
@@ -192,7 +199,7 @@ fn next_step(
     if let Some(split) = split(event, settings.chunk, passage, None) {
         return Step::Split(split);
     }
-    if expired {
+    if left.is_none() {
         return Step::Expire {
             reason: deadline.reason,
             detail: what_for(passage).into(),
@@ -202,10 +209,22 @@ fn next_step(
 }
 
 /// Tells when an event may go on at the earliest, and what it waits for until then.
-fn may_go_on(event: &Event<'_>, passage: &Passage) -> (Option<SystemTime>, Waiting) {
-    if passage.not_before > event.deliver_at {
+///
+/// A wait that would be longer than any was written by a clock that has been set back since: it
+/// does not count.
+fn may_go_on(
+    event: &Event<'_>,
+    passage: &Passage,
+    longest_wait: Duration,
+    now: SystemTime,
+) -> (Option<SystemTime>, Waiting) {
+    let latest = now.checked_add(longest_wait);
+    let not_before = passage
+        .not_before
+        .filter(|at| latest.is_none_or(|latest| *at <= latest));
+    if not_before > event.deliver_at {
         let waiting = passage.waiting.unwrap_or(Waiting::Scheduled);
-        (passage.not_before, waiting)
+        (not_before, waiting)
     } else {
         (event.deliver_at, Waiting::Scheduled)
     }
@@ -263,6 +282,7 @@ mod tests {
         chunk: 50,
         hold: Duration::from_secs(1),
         horizon: Duration::from_secs(30 * 24 * 60 * 60),
+        longest_wait: Duration::from_secs(24 * 60 * 60),
     };
 
     fn noon(offset: i64) -> SystemTime {
@@ -282,7 +302,7 @@ mod tests {
             passage,
             timestamp,
             &SETTINGS,
-            noon(0),
+            (noon(0), noon(0)),
         )
     }
 
@@ -444,6 +464,40 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_that_a_wrong_clock_wrote_ends_when_the_clock_is_right() {
+        const DAY: i64 = 24 * 60 * 60;
+        let waited = |days: i64, waiting| Passage {
+            created_at: Some(noon(days * DAY - 60)),
+            not_before: Some(noon(days * DAY + 5)),
+            waiting: Some(waiting),
+            ..Passage::default()
+        };
+        for waiting in [Waiting::Busy, Waiting::Retry(Reason::Timeout)] {
+            for days in [1, 2, 20, 300] {
+                let plan = planned("", &waited(days, waiting), None).unwrap();
+                assert_eq!(plan.step, NOW, "{days} days ahead");
+                assert_eq!(plan.terms.deadline.at, noon(DAY));
+            }
+        }
+        // A shorter one may be meant; it does not outlast the deadline.
+        let meant = Passage {
+            not_before: Some(noon(DAY)),
+            ..waited(0, Waiting::Busy)
+        };
+        let step = step(r#","ttl":600"#, &meant);
+        let (after, until) = (Duration::from_secs(540), noon(540));
+        let waiting = Waiting::Busy;
+        assert_eq!(
+            step,
+            Step::Wait {
+                after,
+                until,
+                waiting
+            }
+        );
+    }
+
+    #[test]
     fn a_schedule_that_cannot_be_kept_is_refused() {
         for (members, detail) in [
             (
@@ -480,9 +534,16 @@ mod tests {
         };
         let step = |body: &Bytes, passage: &Passage| {
             let event = decode(body).unwrap();
-            plan(&event, &app("shop"), passage, None, &SETTINGS, noon(0))
-                .unwrap()
-                .step
+            plan(
+                &event,
+                &app("shop"),
+                passage,
+                None,
+                &SETTINGS,
+                (noon(0), noon(0)),
+            )
+            .unwrap()
+            .step
         };
         let first = Passage::default();
         assert_eq!(step(&many(50, ""), &first), NOW);

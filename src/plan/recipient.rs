@@ -271,8 +271,10 @@ mod tests {
             chunk: 50,
             hold: Duration::from_secs(1),
             horizon: Duration::from_secs(60),
+            longest_wait: Duration::from_secs(60),
         };
-        let terms = plan(&event, &app, &Passage::default(), None, &settings, noon())
+        let now = (noon(), noon());
+        let terms = plan(&event, &app, &Passage::default(), None, &settings, now)
             .unwrap()
             .terms;
         let now = noon() + Duration::from_millis(500);

@@ -81,6 +81,7 @@ fn pipeline() -> Pipeline<Null> {
             chunk: 50,
             hold: Duration::from_secs(1),
             horizon: Duration::from_hours(720),
+            longest_wait: Duration::from_hours(25),
         },
         guard: Arc::new(guard::Rules::default()),
         retry: Policy {

@@ -11,6 +11,7 @@ use pushrider::sandbox;
 use serde_json::{Value, json};
 
 use crate::support::house::{House, event};
+use crate::support::{eventually, wanted};
 
 const HOUR: i64 = 3600;
 
@@ -203,5 +204,55 @@ async fn a_machine_whose_clock_is_wrong_by_hours_signs_by_the_push_services_cloc
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_two_push_services_contradict_ends_no_message() {
+    const DAY: i64 = 24 * HOUR;
+    for ahead in [-2 * DAY, 2 * DAY] {
+        let settings = sandbox::Settings {
+            listen: vec!["127.0.0.1:0".parse().unwrap(); 2],
+            services: vec![Service::Fcm, Service::Mozilla],
+            clocks: vec![ahead; 2],
+            ..sandbox::Settings::default()
+        };
+        let mut house = House::open_with(settings, "").await;
+        let there = |seconds: i64| at(ahead + seconds);
+        let first = [(json!({}), "accepted"), (json!({}), "accepted")];
+        let (judged, scheduled) = if ahead < 0 {
+            let judged = vec![
+                (json!({ "expires_at": there(HOUR) }), "accepted"),
+                (json!({ "expires_at": there(-HOUR) }), "expires_at_passed"),
+                (
+                    json!({ "created_at": there(-HOUR), "ttl": 7200 }),
+                    "accepted",
+                ),
+                (
+                    json!({ "created_at": there(-HOUR), "ttl": 600 }),
+                    "ttl_elapsed",
+                ),
+            ];
+            (judged, there(DAY))
+        } else {
+            let too_far = json!({ "deliver_at": there(31 * DAY) });
+            (vec![(too_far, "invalid_schedule")], there(29 * DAY))
+        };
+        for (n, (more, reason)) in first.into_iter().chain(judged).enumerate() {
+            let (id, one) = (format!("e{n}"), house.subscribe_at(n % 2, json!({})));
+            house.publish(&event(&id, &one, more)).await;
+            let result = house.results_of(&id, 1).await.remove(0);
+            assert_eq!(result["reason"], reason, "{ahead} {id}: {result:#}");
+        }
+        // This machine's clock calls it due, or too far ahead.
+        let one = house.subscribe(json!({}));
+        let scheduled = json!({ "deliver_at": scheduled });
+        house.publish(&event("scheduled", &one, scheduled)).await;
+        let reason = "reason=\"scheduled\"";
+        eventually(Duration::from_secs(20), async || {
+            let waits = house.daemon.metric("pushrider_retries_total", reason);
+            wanted(waits.await, |waits| *waits >= 1.0)
+        })
+        .await;
     }
 }

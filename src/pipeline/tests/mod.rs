@@ -169,6 +169,7 @@ fn house_with(
             chunk: 50,
             hold: Duration::from_secs(1),
             horizon: Duration::from_hours(30 * 24),
+            longest_wait: Duration::from_hours(25),
         },
         guard: Arc::new(guard::Rules::default()),
         retry: Policy {
