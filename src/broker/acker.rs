@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Receipt;
+use crate::broker::answer::answered;
 use crate::broker::trouble::Trouble;
 use crate::broker::window::Window;
 use crate::clock::{Clock, SystemClock};
@@ -225,13 +226,13 @@ impl Desk {
         }
         if let Some(tag) = due.up_to {
             let options = BasicAckOptions { multiple: true };
-            self.channel.basic_ack(tag, options).await?;
+            answered("basic.ack", self.channel.basic_ack(tag, options)).await?;
         }
         let singly = due.singly.iter().map(|&tag| {
             let options = BasicAckOptions::default();
             self.channel.basic_ack(tag, options)
         });
-        try_join_all(singly).await?;
+        answered("basic.ack", try_join_all(singly)).await?;
         in_flight.ended(due.count);
         self.progress
             .acknowledged

@@ -31,8 +31,8 @@ pub(super) struct Ticket {
     index: usize,
     /// When it was published last.
     pub(super) published: Instant,
-    /// How often the broker refused it.
-    pub(super) refusals: u32,
+    /// Whether the broker refused it before.
+    pub(super) refused: bool,
     returned: bool,
 }
 
@@ -55,7 +55,7 @@ impl Ticket {
             debt: Arc::clone(&debt),
             index,
             published: now,
-            refusals: 0,
+            refused: false,
             returned: false,
         })
     }

@@ -2,8 +2,7 @@
 //!
 //! What can go wrong here: a peer that accepts TCP and then stays silent would hold lapin's thread
 //! and socket for ever, because lapin has no time-out of its own. A [`Link`] therefore keeps a
-//! duplicate of the socket and shuts it down when its time is over, which ends that thread. lapin
-//! forgets a channel that is asked for while the connection ends, so that has its time as well. An
+//! duplicate of the socket and shuts it down when its time is over, which ends that thread. An
 //! `amqps` URL must never end up in plain text, an IPv6 literal must not become `localhost`, and
 //! lapin prints the password in `Debug`, so nothing here has one that shows the URL.
 
@@ -23,6 +22,7 @@ use rustls::pki_types::pem::PemObject;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
+use crate::broker::answer::answered;
 use crate::broker::frames::Found;
 use crate::broker::runtime::{self, Filtered};
 use crate::broker::trouble::Trouble;
@@ -33,9 +33,6 @@ use crate::metrics::Role;
 /// each connection, 8 MiB at RabbitMQ's own 128 KiB. The consuming connection needs what the broker
 /// allows producers, for headers come in one frame.
 const PUBLISH_FRAME_MAX: u32 = 32 * 1024;
-
-/// How long a channel may take to open.
-const CHANNEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a connection may take to close in good order.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -144,10 +141,7 @@ pub(super) fn vhost(settings: &Settings) -> Result<String, OperatorMustAct> {
 
 /// Opens a channel, in bounded time.
 pub(super) async fn open_channel(connection: &Connection) -> Result<Channel, Trouble> {
-    timeout(CHANNEL_TIMEOUT, connection.create_channel())
-        .await
-        .map_err(|_elapsed| Trouble::NoChannel(CHANNEL_TIMEOUT))?
-        .map_err(Trouble::from)
+    Ok(answered("channel.open", connection.create_channel()).await?)
 }
 
 /// A connection whose socket is shut down when it is dropped.

@@ -26,6 +26,7 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::acker::{InFlight, Progress};
+use crate::broker::answer::answered;
 use crate::broker::frames::Found;
 use crate::broker::ramp::Ramp;
 use crate::broker::topology::Consumed;
@@ -231,7 +232,7 @@ fn deliveries_before(message: &Message) -> u64 {
 
 async fn cancel(channel: &Channel, tag: ShortString) -> Result<(), Trouble> {
     let options = BasicCancelOptions::default();
-    Ok(channel.basic_cancel(tag, options).await?)
+    Ok(answered("basic.cancel", channel.basic_cancel(tag, options)).await?)
 }
 
 async fn subscribe(
@@ -239,16 +240,15 @@ async fn subscribe(
     queue: &ShortString,
     prefetch: u16,
 ) -> Result<Stream, Trouble> {
-    channel
-        .basic_qos(prefetch, BasicQosOptions { global: false })
-        .await?;
-    channel
-        .basic_consume(
-            queue.clone(),
-            ShortString::default(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        )
+    let options = BasicQosOptions { global: false };
+    answered("basic.qos", channel.basic_qos(prefetch, options)).await?;
+    let consuming = channel.basic_consume(
+        queue.clone(),
+        ShortString::default(),
+        BasicConsumeOptions::default(),
+        FieldTable::default(),
+    );
+    answered("basic.consume", consuming)
         .await
         .map_err(|error| Trouble::Consume {
             object: format!("queue {queue}"),

@@ -10,6 +10,7 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection};
 
 use crate::broker::Declare;
+use crate::broker::answer::answered;
 use crate::broker::arguments::alternate_exchange;
 use crate::broker::connect::open_channel;
 use crate::broker::object::{ExchangeKind, Object};
@@ -148,9 +149,8 @@ async fn one(channel: &Channel, object: &Object, passive: bool) -> lapin::Result
                 .as_ref()
                 .map(alternate_exchange)
                 .unwrap_or_default();
-            channel
-                .exchange_declare(name.clone(), kind, options, arguments)
-                .await
+            let declaring = channel.exchange_declare(name.clone(), kind, options, arguments);
+            answered("exchange.declare", declaring).await
         }
         Object::Queue {
             name, arguments, ..
@@ -161,7 +161,7 @@ async fn one(channel: &Channel, object: &Object, passive: bool) -> lapin::Result
                 ..Default::default()
             };
             let declaring = channel.queue_declare(name.clone(), options, arguments.clone());
-            declaring.await.map(drop)
+            answered("queue.declare", declaring).await.map(drop)
         }
         // AMQP has no way to look at a binding.
         Object::Binding { .. } if passive => Ok(()),
@@ -181,7 +181,6 @@ async fn bind(
 ) -> lapin::Result<()> {
     let options = QueueBindOptions::default();
     let (exchange, queue, key) = (exchange.clone(), queue.clone(), key.clone());
-    channel
-        .queue_bind(queue, exchange, key, options, FieldTable::default())
-        .await
+    let binding = channel.queue_bind(queue, exchange, key, options, FieldTable::default());
+    answered("queue.bind", binding).await
 }

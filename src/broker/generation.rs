@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::acker::{Acker, InFlight, Progress};
+use crate::broker::answer::answered;
 use crate::broker::connect::{Address, Link, open_channel};
 use crate::broker::declare::declare;
 use crate::broker::intake::Intake;
@@ -78,9 +79,8 @@ impl Generation {
         let objects = shared.topology.essential_objects();
         declare(&consume.connection, objects, shared.settings.declare).await?;
         let publishing = open_channel(&publish.connection).await?;
-        publishing
-            .confirm_select(ConfirmSelectOptions::default())
-            .await?;
+        let options = ConfirmSelectOptions::default();
+        answered("confirm.select", publishing.confirm_select(options)).await?;
         let mut desks = Vec::new();
         for consumed in shared.topology.consumed_queues() {
             let channel = open_channel(&consume.connection).await?;

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::Receipt;
 use crate::broker::acker::{InFlight, Progress};
+use crate::broker::answer::answered;
 use crate::broker::connect::Link;
 use crate::broker::consumer::Consumer;
 use crate::broker::declare::declare;
@@ -113,10 +114,12 @@ async fn is_empty(channel: &Channel, queue: &ShortString) -> Result<bool, Troubl
         ..Default::default()
     };
     let looking = channel.queue_declare(queue.clone(), options, FieldTable::default());
-    let looked = looking.await.map_err(|error| Trouble::Consume {
-        object: format!("queue {queue}"),
-        error,
-    })?;
+    let looked = answered("queue.declare", looking)
+        .await
+        .map_err(|error| Trouble::Consume {
+            object: format!("queue {queue}"),
+            error,
+        })?;
     Ok(looked.message_count() == 0)
 }
 

@@ -1,6 +1,5 @@
 //! What is published and not paid: waiting for a confirm, or for its next attempt.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +8,11 @@ use tokio::time::Instant;
 
 use crate::broker::Receipt;
 use crate::broker::confirms::{Confirms, Ticket};
+use crate::broker::refused::{Destination, Refused};
 use crate::broker::topology::Topology;
 use crate::broker::trouble::Trouble;
 use crate::clock::{Clock, Jitter, RandomJitter, SystemClock};
 use crate::metrics::{Confirmed, Metrics};
-
-/// The first wait before something refused is published again; it doubles up to the longest.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// How often a refusal is worth a warning.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
@@ -27,9 +23,7 @@ pub(super) struct Ledger {
     metrics: Arc<Metrics>,
     settled: mpsc::UnboundedSender<Receipt>,
     pub(super) confirms: Confirms,
-    /// What the broker refused, by when it is published again.
-    refused: BTreeMap<(Instant, u64), Ticket>,
-    refusals: u64,
+    refused: Refused<Ticket>,
     warned: Option<Instant>,
     published: bool,
 }
@@ -45,8 +39,7 @@ impl Ledger {
             metrics,
             settled,
             confirms: Confirms::default(),
-            refused: BTreeMap::new(),
-            refusals: 0,
+            refused: Refused::default(),
             warned: None,
             published: false,
         }
@@ -62,6 +55,7 @@ impl Ledger {
             match confirmed {
                 Confirmed::Ack => {
                     self.published = true;
+                    self.accept(&ticket, now);
                     ticket.pay().into_iter().for_each(|paid| self.release(paid));
                 }
                 Confirmed::Nack | Confirmed::Returned | Confirmed::Lost => {
@@ -78,32 +72,50 @@ impl Ledger {
         let _gone = self.settled.send(receipt);
     }
 
+    fn accept(&mut self, ticket: &Ticket, now: Instant) {
+        if !self.refused.is_empty() {
+            let to = self.destination(ticket);
+            let jitter = RandomJitter.draw();
+            self.refused.accept(&to, ticket.refused, now, jitter);
+            self.metrics.publications_refused(self.refused.len());
+        }
+    }
+
     fn refuse(&mut self, mut ticket: Ticket, confirmed: Confirmed, now: Instant) {
+        let to = self.destination(&ticket);
+        let again = std::mem::replace(&mut ticket.refused, true);
+        let jitter = RandomJitter.draw();
+        let wait = self.refused.refuse(to.clone(), ticket, again, now, jitter);
+        let waiting = self.refused.len();
+        self.metrics.publications_refused(waiting);
         if self.warned.is_none_or(|at| now >= at + WARNING_INTERVAL) {
             self.warned = Some(now);
-            let to = self.topology.routes().destination(&ticket.publication().to);
+            let (exchange, routing_key) = to;
             tracing::warn!(
                 answer = confirmed.name(),
-                exchange = to.exchange.as_str(),
-                routing_key = to.routing_key.as_str(),
-                "the broker takes no publication there; it is published again until it does"
+                exchange = exchange.as_str(),
+                routing_key = routing_key.as_str(),
+                waiting,
+                ?wait,
+                "the broker takes no publication there: a queue bound to the exchange for this key \
+                 is full and rejects, or none is bound; their messages stay unacknowledged until it does"
             );
         }
-        let wait = wait(ticket.refusals, RandomJitter.draw());
-        ticket.refusals = ticket.refusals.saturating_add(1);
-        self.refusals += 1;
-        self.refused.insert((now + wait, self.refusals), ticket);
+    }
+
+    fn destination(&self, ticket: &Ticket) -> Destination {
+        let to = self.topology.routes().destination(&ticket.publication().to);
+        (to.exchange, to.routing_key)
     }
 
     /// Returns when something refused is published again.
     pub(super) fn next_again(&self) -> Option<Instant> {
-        self.refused.first_key_value().map(|((at, _), _)| *at)
+        self.refused.next()
     }
 
     /// Takes what is to be published again by now.
-    pub(super) fn take_again(&mut self) -> impl Iterator<Item = Ticket> {
-        let later = self.refused.split_off(&(SystemClock.now().mono, u64::MAX));
-        std::mem::replace(&mut self.refused, later).into_values()
+    pub(super) fn take_again(&mut self) -> Vec<Ticket> {
+        self.refused.take_due(SystemClock.now().mono)
     }
 
     /// Counts what is left unconfirmed.
@@ -114,6 +126,7 @@ impl Ledger {
             let kind = ticket.publication().kind;
             self.metrics.published(kind, Confirmed::Lost, elapsed);
         }
+        self.metrics.publications_refused(0);
     }
 
     /// Tells whether the broker took anything.
@@ -124,26 +137,5 @@ impl Ledger {
     /// Tells whether nothing is open.
     pub(super) fn is_paid(&self) -> bool {
         self.confirms.len() == 0 && self.refused.is_empty()
-    }
-}
-
-/// How long a publication waits after so many earlier refusals.
-fn wait(refusals: u32, jitter: f64) -> Duration {
-    let doubled = FIRST_WAIT.saturating_mul(1 << refusals.min(16));
-    doubled.min(LONGEST_WAIT).mul_f64(0.5 + jitter / 2.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_refused_waits_longer_each_time_and_not_for_ever() {
-        assert_eq!(wait(0, 0.0), FIRST_WAIT / 2);
-        assert_eq!(wait(1, 1.0), FIRST_WAIT * 2);
-        assert_eq!(wait(100, 1.0), LONGEST_WAIT);
-        for refusals in 0..40 {
-            assert!(wait(refusals, 0.5) <= wait(refusals + 1, 0.5));
-        }
     }
 }

@@ -7,7 +7,7 @@
 //! [`run`] lives one [`generation`] of two connections after the other ([`session`], [`connect`]);
 //! what producers have put into its [`frames`] is made readable for lapin first. In each, [`intake`]
 //! starts a [`consumer`] per queue, whose prefetch grows by its [`ramp`], the [`publisher`] publishes
-//! what is owed and counts [`confirms`] in its [`ledger`], and the [`acker`] acknowledges what a
+//! what is owed and counts [`confirms`] in its [`ledger`] until nothing is [`refused`], and the [`acker`] acknowledges what a
 //! [`window`] of tags allows. [`topology`] says which [`object`]s must exist, [`declare`] sees to it,
 //! [`route`] and [`properties`] address what is published, and [`trouble`] tells what passes from what
 //! an operator must mend.
@@ -27,6 +27,7 @@ use crate::secret::Secret;
 use crate::wire::Kind;
 
 mod acker;
+mod answer;
 mod arguments;
 mod blueprint;
 mod confirms;
@@ -43,6 +44,7 @@ mod permissions;
 mod properties;
 mod publisher;
 mod ramp;
+mod refused;
 mod route;
 mod runtime;
 mod session;

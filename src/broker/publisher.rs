@@ -2,11 +2,13 @@
 //!
 //! What can go wrong here: lapin mixes up confirms when two tasks publish on one channel, so there
 //! is one. It publishes without waiting and takes confirms in any order. A nack (a full queue) or a
-//! return (no queue) is published again, later and in the same generation, for ending the
-//! generation would cost innocent deliveries an attempt; the delivery stays unacknowledged
+//! return (no queue) is published again ([`refused`]), later and in the same generation, for ending
+//! the generation would cost innocent deliveries an attempt; the delivery stays unacknowledged
 //! meanwhile, and a prefetch full of such deliveries stops consumption by itself. While the broker
 //! blocks the connection, publishing just pends; otherwise what is not written in time is as overdue
 //! as what is not confirmed, so that nothing hangs unseen.
+//!
+//! [`refused`]: crate::broker::refused
 
 use std::collections::VecDeque;
 use std::sync::Arc;

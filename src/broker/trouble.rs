@@ -125,9 +125,6 @@ pub(super) enum Trouble {
     /// Somebody accepted and stayed silent.
     #[error("no AMQP handshake within {0:?}")]
     Silent(Duration),
-    /// The broker is there, and a channel is not.
-    #[error("the broker opened no channel within {0:?}")]
-    NoChannel(Duration),
     /// An exchange, queue or binding could not be declared.
     #[error("cannot declare {object}: {}", Plain(.error))]
     Declare {
@@ -200,7 +197,6 @@ impl Trouble {
                 _ => None,
             },
             Self::Silent(_)
-            | Self::NoChannel(_)
             | Self::Cancelled { .. }
             | Self::Lost(_)
             | Self::Unconfirmed(_)
@@ -345,9 +341,7 @@ mod tests {
         }
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         assert_eq!(verdict(connecting(refused.into())), None);
-        for silence in [Trouble::Silent, Trouble::NoChannel] {
-            assert_eq!(verdict(silence(Duration::from_secs(1))), None);
-        }
+        assert_eq!(verdict(Trouble::Silent(Duration::from_secs(1))), None);
     }
 
     #[test]

@@ -195,6 +195,14 @@ impl Metrics {
         self.series.publish_duration.observe(elapsed.as_secs_f64());
     }
 
+    /// Shows how many publications the broker refused and must take before their messages can be
+    /// acknowledged.
+    pub fn publications_refused(&self, count: usize) {
+        self.series
+            .publications_refused
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// Shows whether a connection to the broker is up.
     pub fn broker_connected(&self, role: Role, up: bool) {
         self.series

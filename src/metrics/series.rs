@@ -37,6 +37,7 @@ pub(super) struct Series {
     pub(super) tombstone_hits: IntCounter,
     pub(super) publishes: IntCounterVec,
     pub(super) publish_duration: Histogram,
+    pub(super) publications_refused: IntGauge,
     pub(super) broker_connected: IntGaugeVec,
     pub(super) broker_blocked: IntGauge,
     pub(super) broker_reconnects: IntCounter,
@@ -169,6 +170,11 @@ impl Series {
                 "publish_duration_seconds",
                 "From publishing to the broker's confirm.",
                 EXCHANGE_BUCKETS,
+            )?,
+            publications_refused: gauge(
+                registry,
+                "publications_refused",
+                "Publications that a full queue rejected or no queue took, published again later.",
             )?,
             broker_connected: gauges(
                 registry,

@@ -338,7 +338,7 @@ async fn a_channel_that_is_never_opened_ends_the_generation() {
     cable.freeze(Way::Down, true);
     echo.is(|state| {
         let problem = state.problem.as_deref();
-        problem.is_some_and(|problem| problem.contains("opened no channel within 5s"))
+        problem.is_some_and(|problem| problem.contains("no answer to channel.open within 10s"))
     })
     .await;
     cable.delay(Duration::ZERO);
@@ -346,6 +346,52 @@ async fn a_channel_that_is_never_opened_ends_the_generation() {
     echo.consumes().await;
     echo.stop().await;
     connection.close(200, "done".into()).await.unwrap();
+}
+
+/// Starts on a healthy connection that loses one answer, and waits until it consumes all the same.
+async fn one_lost_answer(name: &str, class: u8, method: u8) {
+    let vhost = Broker::shared().vhost();
+    let cable = Cable::to(vhost.port()).await;
+    cable.lose(class, method);
+    let echo = Echo::start(settings(vhost.url_of("guest", cable.port())), result);
+    // Only a consumer that has something to do is subscribed again.
+    eventually(PATIENCE, async || {
+        wanted(
+            cable.has_lost() || echo.state.borrow().consuming,
+            |&started| started,
+        )
+    })
+    .await;
+    if !cable.has_lost() {
+        results(&vhost).await;
+        vhost
+            .publish_numbered("webpush.events", "shop.default", 20)
+            .await;
+    }
+    let problem = format!("no answer to {name} within 10s");
+    eventually(PATIENCE, async || {
+        wanted(echo.troubles(), |all| {
+            all.iter().any(|it| it.contains(&problem))
+        })
+    })
+    .await;
+    assert!(cable.has_lost());
+    echo.consumes().await;
+    echo.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_on_a_healthy_connection_ends_the_generation() {
+    futures_util::join!(
+        one_lost_answer("channel.open", 20, 11),
+        one_lost_answer("confirm.select", 85, 11),
+        one_lost_answer("exchange.declare", 40, 11),
+        one_lost_answer("queue.declare", 50, 11),
+        one_lost_answer("queue.bind", 50, 21),
+        one_lost_answer("basic.qos", 60, 11),
+        one_lost_answer("basic.consume", 60, 21),
+        one_lost_answer("basic.cancel", 60, 31),
+    );
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A cable between a client and a server that can be cut, frozen, slowed and listened to.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,6 +38,8 @@ struct State {
     delay: Duration,
     /// Bytes that end the connection on which the server sends them.
     cut_at: Option<Vec<u8>>,
+    /// The class and the method of an AMQP frame from the server that is lost.
+    lose: Arc<Mutex<Option<[u8; 2]>>>,
 }
 
 impl Cable {
@@ -97,6 +99,16 @@ impl Cable {
             .send_modify(|state| state.cut_at = Some(bytes.to_vec()));
     }
 
+    /// Loses one AMQP method of the server's, and nothing else.
+    pub(crate) fn lose(&self, class: u8, method: u8) {
+        *self.state.borrow().lose.lock().unwrap() = Some([class, method]);
+    }
+
+    /// Tells whether the method was sent, and lost.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.state.borrow().lose.lock().unwrap().is_none()
+    }
+
     /// Counts the bytes that flowed one way.
     pub(crate) fn bytes(&self, way: Way) -> u64 {
         self.counts[way as usize].load(Ordering::Relaxed)
@@ -135,20 +147,43 @@ async fn carry(
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let flows = state.wait_for(|state| !state.frozen[way as usize]).await;
-        let Ok(State { delay, cut_at, .. }) = flows.map(|state| state.clone()) else {
+        let Ok(state) = flows.map(|state| state.clone()) else {
             return;
         };
+        let State {
+            delay,
+            cut_at,
+            lose,
+            ..
+        } = state;
         if !delay.is_zero() {
             sleep(delay).await;
         }
-        let bytes = &buffer[..count];
+        let mut bytes = buffer[..count].to_vec();
         let contain = |these: Vec<u8>| bytes.windows(these.len()).any(|it| it == these);
         if way == Way::Down && cut_at.is_some_and(contain) {
             return;
         }
-        if to.write_all(bytes).await.is_err() {
+        if way == Way::Down {
+            remove_method(&mut bytes, &mut lose.lock().unwrap());
+        }
+        if to.write_all(&bytes).await.is_err() {
             return;
         }
         counts[way as usize].fetch_add(count as u64, Ordering::Relaxed);
     }
+}
+
+/// Removes the first frame of an AMQP method, and forgets the method with it.
+fn remove_method(bytes: &mut Vec<u8>, lose: &mut Option<[u8; 2]>) {
+    let Some([class, method]) = *lose else {
+        return;
+    };
+    let begins = |frame: &[u8]| frame[0] == 1 && frame[7..] == [0, class, 0, method];
+    let Some(start) = bytes.windows(11).position(begins) else {
+        return;
+    };
+    let size = u32::from_be_bytes(bytes[start + 3..start + 7].try_into().unwrap());
+    bytes.drain(start..start + 8 + size as usize);
+    *lose = None;
 }
