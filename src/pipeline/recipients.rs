@@ -159,7 +159,7 @@ impl<T: Transport> Pipeline<T> {
     ) -> (RecipientRef<'a>, Result<Push, Fate>) {
         let now = self.now().wall;
         let planned = catch_unwind(AssertUnwindSafe(|| {
-            match Recipient::decode(raw, event, first_recipient(passage)) {
+            match Recipient::decode(raw, event, passage.place(raw.index)) {
                 Ok(recipient) => {
                     let guard = &self.settings.guard;
                     let recipient = recipient.known_to(&guard.services);
@@ -237,13 +237,5 @@ fn counted(record: Record, passage: &Passage) -> Record {
         requests: record.requests.max(passage.requests),
         status: record.status.or(passage.last_status),
         ..record
-    }
-}
-
-/// Returns the place of a message's first recipient in the event as it was published, if known.
-fn first_recipient(passage: &Passage) -> Option<usize> {
-    match passage.chunk {
-        Some(chunk) => chunk.first.and_then(|first| usize::try_from(first).ok()),
-        None => (passage.pass == 0).then_some(0),
     }
 }

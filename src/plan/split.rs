@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use crate::outcome::{Reason, Refusal};
 use crate::subscription::Endpoint;
 use crate::wire::event::Event;
-use crate::wire::headers::{Passage, Unsplit};
+use crate::wire::headers::{Passage, Places};
 
 /// About the most bytes that may come of one chunk, in results and in copies that wait.
 const CHUNK_WEIGHT: usize = 128 << 10;
@@ -41,9 +41,8 @@ pub struct Part {
     pub number: u32,
     /// Their places in the body, ascending.
     pub recipients: Vec<usize>,
-    /// The place of the first of them in the event as it was published, if they are an unbroken run
-    /// of it.
-    pub first: Option<u32>,
+    /// Their places in the event as it was published, if they are known.
+    pub places: Option<Places>,
     /// Why they end without a request.
     pub refusal: Option<Refusal>,
 }
@@ -72,7 +71,7 @@ pub fn split(
     let begin = passage.unsplit.unwrap_or_default();
     let part = |(number, cut): (u32, Cut)| {
         let refusal = refusal.cloned().or_else(|| cut.repeats.then(repeated));
-        Part::of(number, cut.recipients, begin, refusal)
+        Part::of(number, cut.recipients, passage, refusal)
     };
     let mut now: Vec<Part> = (begin.next..).zip(cuts).map(part).collect();
     let last = now.last().map_or(0, |part| part.number);
@@ -84,7 +83,7 @@ pub fn split(
     Some(Split {
         of: begin.of.max(last),
         now,
-        later: later.filter_map(|late| Part::join(late, begin)).collect(),
+        later: later.filter_map(|late| Part::join(late, passage)).collect(),
     })
 }
 
@@ -126,26 +125,28 @@ fn affordable(event: &Event<'_>, cuts: &[Cut]) -> usize {
 }
 
 impl Part {
-    fn of(number: u32, recipients: Vec<usize>, begin: Unsplit, refusal: Option<Refusal>) -> Self {
-        let is_run = recipients.windows(2).all(|pair| pair[0] + 1 == pair[1]);
-        let first = recipients.first().filter(|_| is_run);
-        let first = first.and_then(|first| u32::try_from(*first).ok());
+    fn of(
+        number: u32,
+        recipients: Vec<usize>,
+        passage: &Passage,
+        refusal: Option<Refusal>,
+    ) -> Self {
         Self {
             number,
-            first: first.and_then(|first| begin.first?.checked_add(first)),
+            places: passage.places_of(&recipients),
             recipients,
             refusal,
         }
     }
 
     /// Makes one of several that follow each other.
-    fn join(parts: Vec<Self>, begin: Unsplit) -> Option<Self> {
+    fn join(parts: Vec<Self>, passage: &Passage) -> Option<Self> {
         let first = parts.first()?;
         let (number, refusal) = (first.number, first.refusal.clone());
         let recipients = parts.into_iter().flat_map(|part| part.recipients);
         let mut recipients: Vec<_> = recipients.collect();
         recipients.sort_unstable();
-        Some(Self::of(number, recipients, begin, refusal))
+        Some(Self::of(number, recipients, passage, refusal))
     }
 }
 
@@ -300,6 +301,7 @@ mod tests {
 
     use super::*;
     use crate::wire::event::decode;
+    use crate::wire::headers::Unsplit;
 
     fn body_of(endpoints: impl IntoIterator<Item = String>, more: &str) -> Bytes {
         let recipient = |endpoint: String| match &*endpoint {
@@ -331,8 +333,10 @@ mod tests {
         let body = body_of([1, 2, 3, 1, 0, 0, 4].iter().map(endpoint), "");
         let split = split_of(&body, 2);
         assert_eq!(places(&split), [&[0, 1, 3][..], &[2, 4], &[5, 6]]);
-        let firsts: Vec<_> = split.now.iter().map(|part| part.first).collect();
-        assert_eq!(firsts, [None, None, Some(5)]);
+        let places: Vec<_> = split.now.iter().map(|part| part.places.clone()).collect();
+        let expected = [&[0, 1, 3][..], &[2, 4], &[5, 6]];
+        let expected = expected.map(|it| Some(Places::of(it.iter().copied())));
+        assert_eq!(places, expected);
         let numbers: Vec<_> = split.now.iter().map(|part| part.number).collect();
         assert_eq!((numbers, split.of), (vec![1, 2, 3], 3));
         assert_eq!(split.later, []);
@@ -391,7 +395,6 @@ mod tests {
         let payload = format!(r#","payload":"{}""#, "p".repeat(1000));
         let split = split_of(&body_of((0..10_000).map(endpoint), &payload), 50);
         assert_eq!((split.now.len(), split.later.len()), (200, 0));
-        assert!(split.now.iter().all(|part| part.first.is_some()));
     }
 
     #[test]
@@ -422,14 +425,14 @@ mod tests {
         let [rest] = &*first.later else {
             panic!("{:?}", first.later);
         };
-        assert_eq!((rest.number, rest.first), (5, Some(20)));
+        assert_eq!(rest.number, 5);
+        assert_eq!(rest.places, Some(Places::of(20..1000)));
         let body = decode(&body).unwrap().subset(&rest.recipients);
         let passage = passage_of(rest, first.of);
         let second = split(&decode(&body).unwrap(), 50, &passage, None).unwrap();
         let part = &second.now[0];
-        assert_eq!((part.number, part.first, second.of), (5, Some(20), 200));
-        let rest = &second.later[0];
-        assert_eq!(rest.first, Some((rest.number - 1) * 5));
+        assert_eq!((part.number, second.of), (5, 200));
+        assert_eq!(part.places, Some(Places::of(20..25)));
     }
 
     /// Returns what the copy of a part that is split later says of itself.
@@ -438,8 +441,8 @@ mod tests {
             unsplit: Some(Unsplit {
                 next: part.number,
                 of,
-                first: part.first,
             }),
+            places: part.places.clone(),
             refusal: part.refusal.clone(),
             ..Passage::default()
         }

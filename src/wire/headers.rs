@@ -10,6 +10,7 @@ use lapin::types::FieldTable;
 
 pub use super::death::{Death, DeathCause};
 use super::event::RECIPIENT_LIMIT;
+pub use super::places::Places;
 use super::table;
 use crate::message::{EventId, Name};
 use crate::outcome::{Reason, Refusal, Waiting};
@@ -37,6 +38,9 @@ pub struct Passage {
     pub chunk: Option<Chunk>,
     /// Which chunks it is still to be split into, if earlier ones were published.
     pub unsplit: Option<Unsplit>,
+    /// Where its recipients stand in the event, if that is known; a message that was not here before
+    /// is the event.
+    pub places: Option<Places>,
     /// Why every recipient ends without a request.
     pub refusal: Option<Refusal>,
     /// The event's name, where the body has none.
@@ -52,8 +56,6 @@ pub struct Chunk {
     pub n: u32,
     /// How many chunks there are.
     pub of: u32,
-    /// The place of its first recipient in the event, while the chunk is an unbroken run of it.
-    pub first: Option<u32>,
 }
 
 /// What is left of a large event of which the first chunks were published.
@@ -63,8 +65,6 @@ pub struct Unsplit {
     pub next: u32,
     /// How many chunks the event has in all, as far as that was known.
     pub of: u32,
-    /// The place of its first recipient in the event, if it is an unbroken run of it.
-    pub first: Option<u32>,
 }
 
 /// The producer's trace, as text.
@@ -86,7 +86,7 @@ const LAST_STATUS: &str = "x-pushrider-last-status";
 const VAPID_KEY: &str = "x-pushrider-vapid-key";
 const CHUNK: &str = "x-pushrider-chunk";
 const CHUNKS: &str = "x-pushrider-chunks";
-const FIRST_RECIPIENT: &str = "x-pushrider-first-recipient";
+const PLACES: &str = "x-pushrider-recipients";
 const NEXT_CHUNK: &str = "x-pushrider-next-chunk";
 const REFUSAL: &str = "x-pushrider-refusal";
 const DETAIL: &str = "x-pushrider-detail";
@@ -121,6 +121,7 @@ impl Passage {
             vapid_key: table::text(headers, VAPID_KEY).and_then(Name::parse),
             chunk: Chunk::read(headers),
             unsplit: Unsplit::read(headers),
+            places: table::text(headers, PLACES).and_then(|text| text.parse().ok()),
             refusal: read_refusal(headers),
             event_id: table::text(headers, EVENT_ID).and_then(EventId::parse),
             trace: Trace::read(headers),
@@ -135,6 +136,26 @@ impl Passage {
             trace: Trace::read(headers),
             ..Self::default()
         }
+    }
+
+    /// Returns the place that the recipient at `index` of the message has in the event as it was
+    /// published, if that is known.
+    #[must_use]
+    pub fn place(&self, index: usize) -> Option<u32> {
+        match &self.places {
+            Some(places) => places.get(index),
+            None if self.pass == 0 && self.chunk.is_none() && self.unsplit.is_none() => {
+                u32::try_from(index).ok()
+            }
+            None => None,
+        }
+    }
+
+    /// Returns the places of some recipients of the message, if they are known.
+    #[must_use]
+    pub fn places_of(&self, indices: &[usize]) -> Option<Places> {
+        let places: Option<Vec<u32>> = indices.iter().map(|it| self.place(*it)).collect();
+        places.map(Places::of)
     }
 
     /// Writes the headers of the next pass, exactly as they stand here.
@@ -165,6 +186,11 @@ impl Passage {
         if let Some(unsplit) = self.unsplit {
             unsplit.write(&mut headers);
         }
+        let places = self.places.as_ref().map(Places::to_string);
+        // Part of a list would name the wrong recipients.
+        if let Some(places) = places.filter(|text| text.len() <= table::TEXT_LIMIT) {
+            table::put_text(&mut headers, PLACES, &places);
+        }
         if let Some(refusal) = &self.refusal {
             table::put_text(&mut headers, REFUSAL, refusal.reason.name());
             table::put_text(&mut headers, DETAIL, &refusal.detail);
@@ -192,11 +218,7 @@ fn below_limit(count: u32) -> bool {
 /// A whole event.
 impl Default for Unsplit {
     fn default() -> Self {
-        Self {
-            next: 1,
-            of: 1,
-            first: Some(0),
-        }
+        Self { next: 1, of: 1 }
     }
 }
 
@@ -209,16 +231,12 @@ impl Unsplit {
         Some(Self {
             next: table::count(headers, NEXT_CHUNK).filter(|next| below_limit(*next))?,
             of: table::count(headers, CHUNKS).filter(|of| below_limit(*of))?,
-            first: table::count(headers, FIRST_RECIPIENT).filter(|first| below_limit(*first)),
         })
     }
 
     fn write(self, headers: &mut FieldTable) {
         table::put_number(headers, NEXT_CHUNK, self.next);
         table::put_number(headers, CHUNKS, self.of);
-        if let Some(first) = self.first {
-            table::put_number(headers, FIRST_RECIPIENT, first);
-        }
     }
 }
 
@@ -228,16 +246,12 @@ impl Chunk {
         Some(Self {
             n: table::count(headers, CHUNK).filter(|n| (1..=of).contains(n))?,
             of,
-            first: table::count(headers, FIRST_RECIPIENT).filter(|first| below_limit(*first)),
         })
     }
 
     fn write(self, headers: &mut FieldTable) {
         table::put_number(headers, CHUNK, self.n);
         table::put_number(headers, CHUNKS, self.of);
-        if let Some(first) = self.first {
-            table::put_number(headers, FIRST_RECIPIENT, first);
-        }
     }
 }
 
@@ -284,12 +298,9 @@ mod tests {
             waiting: Some(Waiting::Retry(Reason::Throttled)),
             last_status: Some(429),
             vapid_key: Name::parse("2025"),
-            chunk: Some(Chunk {
-                n: 2,
-                of: 200,
-                first: Some(50),
-            }),
+            chunk: Some(Chunk { n: 2, of: 200 }),
             unsplit: None,
+            places: Some(Places::of([50, 51, 60])),
             refusal: Some(Refusal {
                 reason: Reason::UnknownApp,
                 detail: "app: is missing".into(),
@@ -304,24 +315,26 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let unsplit = |first| Passage {
-            unsplit: Some(Unsplit {
-                next: 7,
-                of: 200,
-                first,
-            }),
+        let unsplit = Passage {
+            unsplit: Some(Unsplit { next: 7, of: 200 }),
             chunk: None,
             ..whole()
         };
-        let passages = [
-            Passage::default(),
-            whole(),
-            unsplit(None),
-            unsplit(Some(300)),
-        ];
-        for passage in passages {
+        for passage in [Passage::default(), whole(), unsplit] {
             assert_eq!(Passage::read(&passage.write()), passage);
         }
+    }
+
+    #[test]
+    fn places_that_do_not_fit_into_a_header_are_not_known() {
+        let scattered = Passage {
+            places: Some(Places::of((0..1000).map(|n| 2 * n))),
+            ..whole()
+        };
+        let read = Passage::read(&scattered.write());
+        assert_eq!((read.places.as_ref(), read.place(0)), (None, None));
+        assert_eq!(whole().place(2), Some(60));
+        assert_eq!(Passage::default().place(7), Some(7));
     }
 
     #[test]
@@ -352,10 +365,10 @@ mod tests {
                 CREATED_AT,
                 DETAIL,
                 EVENT_ID,
-                FIRST_RECIPIENT,
                 LAST_STATUS,
                 NOT_BEFORE,
                 PASS,
+                PLACES,
                 REFUSAL,
                 REQUESTS,
                 VAPID_KEY,
@@ -368,7 +381,7 @@ mod tests {
     fn a_chunk_that_cannot_be_is_none() {
         for (n, of) in [(0, 3), (4, 3), (1, 10_001), (1, 0)] {
             let mut headers = FieldTable::default();
-            Chunk { n, of, first: None }.write(&mut headers);
+            Chunk { n, of }.write(&mut headers);
             assert_eq!(Passage::read(&headers).chunk, None, "{n} of {of}");
         }
     }

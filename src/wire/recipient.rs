@@ -114,9 +114,8 @@ pub struct RecipientError<'a> {
 impl<'a> Recipient<'a> {
     /// Decodes one recipient of `event`.
     ///
-    /// `first` is the place that the body's first recipient has in the event as it was published,
-    /// if that is known: 0 on the first pass, [`super::headers::Chunk::first`] in a chunk. Faults
-    /// name `recipients[first + index]` then, and only the path inside the recipient otherwise.
+    /// `place` is its place in the event as it was published, if that is known. Faults name
+    /// `recipients[place]` then, and only the path inside the recipient otherwise.
     ///
     /// # Errors
     /// If a member of ours is wrong (`malformed_event`), or the browser's subscription has no
@@ -124,16 +123,12 @@ impl<'a> Recipient<'a> {
     pub fn decode(
         raw: RawRecipient<'a>,
         event: &Event<'a>,
-        first: Option<usize>,
+        place: Option<u32>,
     ) -> Result<Self, Box<RecipientError<'a>>> {
         let mut faults = Faults::default();
         let parts = Parts::read(raw, &mut faults);
         let options = PushOptions::read(event.body(), parts.options, &mut faults);
-        let place = Place(
-            first
-                .filter(|_| event.is_fan_out())
-                .map(|at| at + raw.index),
-        );
+        let place = Place(place.filter(|_| event.is_fan_out()));
         match faults.first().map_or(parts.endpoint, Err) {
             Ok(endpoint) => Ok(Self {
                 about: parts.about,
@@ -192,7 +187,7 @@ impl<'a> RecipientRef<'a> {
 
 /// Where a recipient stands in the event as it was published, if that is known.
 #[derive(Clone, Copy)]
-struct Place(Option<usize>);
+struct Place(Option<u32>);
 
 impl Place {
     fn of(self, fault: Fault) -> Fault {
@@ -335,7 +330,7 @@ mod tests {
     fn fault(body: &Bytes) -> Fault {
         let event = decode(body).unwrap();
         let raw = event.recipients().last().unwrap();
-        match Recipient::decode(raw, &event, Some(40)) {
+        match Recipient::decode(raw, &event, Some(41)) {
             Ok(recipient) => recipient.keys().unwrap_err(),
             Err(error) => error.fault,
         }

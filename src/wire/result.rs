@@ -284,13 +284,7 @@ mod tests {
             let sent = accepted();
             let twice = Record::unsent(Reason::DuplicateRecipient, at(0), "");
             let other = EventId::parse("other").unwrap();
-            let chunk = |n| {
-                Some(Chunk {
-                    n,
-                    of: 2,
-                    first: None,
-                })
-            };
+            let chunk = |n| Some(Chunk { n, of: 2 });
             let ids = [
                 message_id(&id, None, &recipient(event, 0), &sent),
                 message_id(&id, chunk(1), &recipient(event, 0), &twice),

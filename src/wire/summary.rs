@@ -184,11 +184,7 @@ mod tests {
         }
         tally.waits();
         let part = Part {
-            chunk: Some(Chunk {
-                n: 2,
-                of: 4,
-                first: None,
-            }),
+            chunk: Some(Chunk { n: 2, of: 4 }),
             pass: 0,
         };
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_042);
@@ -202,11 +198,7 @@ mod tests {
     fn each_message_of_each_pass_has_a_message_id_of_its_own() {
         let id = EventId::parse("order-1234").unwrap();
         let part = |n, pass| Part {
-            chunk: Some(Chunk {
-                n,
-                of: 3,
-                first: None,
-            }),
+            chunk: Some(Chunk { n, of: 3 }),
             pass,
         };
         let whole = Part {

@@ -10,7 +10,7 @@ use crate::pipeline::fate::Wait;
 use crate::plan::Split;
 use crate::wire::Kind;
 use crate::wire::event::Event;
-use crate::wire::headers::{Chunk, Passage, Unsplit};
+use crate::wire::headers::{Chunk, Passage, Places, Unsplit};
 
 use super::Settlement;
 
@@ -29,6 +29,7 @@ impl<'a> Settlement<'a> {
                 requests: wait.requests,
                 last_status: wait.last_status,
                 vapid_key: wait.vapid_key,
+                places: self.places_of(event, &indices),
                 ..self.next_pass(wait.waiting, self.now + wait.after)
             };
             self.send_off(event.subset(&indices), wait.after, Pace::AtLeast, &passage);
@@ -48,7 +49,11 @@ impl<'a> Settlement<'a> {
             Waiting::Scheduled => Pace::Towards,
             Waiting::Busy | Waiting::Retry(_) => Pace::AtLeast,
         };
-        let passage = self.next_pass(waiting, until);
+        let every: Vec<usize> = (0..event.recipient_count()).collect();
+        let passage = Passage {
+            places: self.places_of(event, &every),
+            ..self.next_pass(waiting, until)
+        };
         self.send_off(event.body().clone(), after, pace, &passage);
     }
 
@@ -60,11 +65,11 @@ impl<'a> Settlement<'a> {
             let chunk = Chunk {
                 n: part.number,
                 of: split.of,
-                first: part.first,
             };
             let passage = Passage {
                 chunk: Some(chunk),
                 unsplit: None,
+                places: part.places,
                 refusal: part.refusal,
                 ..self.next_pass_at_once()
             };
@@ -74,17 +79,23 @@ impl<'a> Settlement<'a> {
             let unsplit = Unsplit {
                 next: part.number,
                 of: split.of,
-                first: part.first,
             };
             let passage = Passage {
                 // Every chunk of an event is of the same pass.
                 pass: self.passage.pass,
                 unsplit: Some(unsplit),
+                places: part.places,
                 refusal: part.refusal,
                 ..self.next_pass_at_once()
             };
             self.send_on(event.subset(&part.recipients), &passage);
         }
+    }
+
+    /// Returns where some recipients stand in the event as it was published, if there are many.
+    fn places_of(&self, event: &Event<'a>, indices: &[usize]) -> Option<Places> {
+        let places = event.is_fan_out().then(|| self.passage.places_of(indices));
+        places.flatten()
     }
 
     fn next_pass_at_once(&self) -> Passage {

@@ -1,4 +1,4 @@
-//! Large events all of whose recipients end without a request.
+//! Recipients of large events that end without a request.
 
 use super::*;
 
@@ -99,4 +99,45 @@ async fn a_large_event_that_the_broker_gave_up_on_ends_in_chunks_and_is_not_push
     let detail =
         "the broker gave up on the event: it was delivered too often without being settled";
     assert_all_end(&house, dead, "poison", detail).await;
+}
+
+#[tokio::test]
+async fn a_bad_recipient_is_named_by_its_place_in_the_event_whatever_chunk_it_is_in() {
+    let house = house([]);
+    // Two push services by turns, so that no chunk is a run of the event.
+    let recipient = |n: usize| {
+        let host = ["fcm.googleapis.com", "web.push.apple.com"][n % 2];
+        let good = json!({ "id": n, "subscription": subscription(&format!("https://{host}/{n}")) });
+        let mut recipient = good.clone();
+        if n == 117 {
+            recipient["topic"] = json!(5);
+        }
+        recipient
+    };
+    let recipients: Vec<_> = (0..150).map(recipient).collect();
+    let event = json!({ "id": "e1", "payload": "x", "recipients": recipients });
+    let later = json!({ "deliver_at": "2026-11-21T13:00:00Z" });
+    for more in [json!({}), later] {
+        let mut event = event.clone();
+        event
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let mut owed = house.pipeline.process(&inbound(event.to_string())).await;
+        if owed.len() == 1 {
+            house.clock.advance(Duration::from_secs(3600));
+            owed = house.pipeline.process(&returned(&owed[0])).await;
+        }
+        let mut details = Vec::new();
+        for chunk in owed.iter() {
+            let ended = house.pipeline.process(&returned(chunk)).await;
+            let results = ended
+                .iter()
+                .filter(|it| it.kind == Kind::Result)
+                .map(parsed);
+            details.extend(results.filter_map(|it| Some(it["detail"].as_str()?.to_owned())));
+        }
+        let detail = "recipients[117].topic: expected a string; got an integer";
+        assert_eq!(details, [detail]);
+    }
 }
