@@ -108,7 +108,7 @@ impl Service {
     /// its owner chose, so it is never trusted further than a stranger (push-services.md §2).
     #[must_use]
     pub fn detect(url: &Url) -> (Self, Listed) {
-        let host = url.host_str().unwrap_or_default().trim_end_matches('.');
+        let host = url.host_str().unwrap_or_default();
         if let Some(service) = Self::of_listed_host(host) {
             return (service, Listed(true));
         }
@@ -130,7 +130,11 @@ impl Service {
         }
     }
 
-    fn of_listed_host(host: &str) -> Option<Self> {
+    /// Returns the family of a host that is on the list of the large services.
+    ///
+    /// Anybody may put any name below their domains into an endpoint, whether it exists or not.
+    #[must_use]
+    pub fn of_listed_host(host: &str) -> Option<Self> {
         let under = |domain: &str| {
             host.strip_suffix(domain)
                 .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
@@ -276,7 +280,7 @@ mod tests {
                 Service::Wns,
                 true,
             ),
-            ("https://web.push.apple.com./x", Service::Apple, true),
+            ("https://web.push.apple.com./x", Service::Other, false),
             (
                 "https://evilpush.apple.com.example/x",
                 Service::Other,

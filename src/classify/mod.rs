@@ -88,7 +88,7 @@ const EVIDENCE: [&str; 8] = [
 ];
 
 /// Statuses that mean the same wherever they come from, so that no marker is missed.
-const PLAIN: [u16; 9] = [405, 408, 413, 425, 429, 500, 502, 503, 504];
+const PLAIN: [u16; 10] = [405, 408, 413, 421, 425, 429, 500, 502, 503, 504];
 
 /// How long a service is left alone whose certificate is not trusted: an operator must see to it
 /// (row 37).
@@ -187,6 +187,7 @@ fn by_status(status: u16, service: Service, context: Context, asked: Option<Dura
         401 | 403 => unauthorized(service, context.listed),
         408 | 425 => Sign::PartlyDown,
         413 => Sign::TooLarge,
+        421 => Sign::Misdirected,
         429 => Sign::Throttled(HOST),
         500..=599 => Sign::Down,
         _ => Sign::BadRequest,
@@ -265,6 +266,7 @@ fn ended(said: &Said<'_>, service: Service) -> Reason {
 
 fn of_failure(failure: Failure, context: Context) -> Verdict {
     let (reason, detail) = match failure {
+        Failure::ForbiddenAddress if context.listed.0 => (Reason::Dns, PRIVATE_ANSWER),
         Failure::ForbiddenAddress => return forbidden_address(),
         Failure::Timeout => (Reason::Timeout, "no answer before the deadline"),
         Failure::Dns => (Reason::Dns, "the host's name has no address"),
@@ -288,6 +290,11 @@ fn of_failure(failure: Failure, context: Context) -> Verdict {
     verdict.detail = Some(detail.into());
     verdict
 }
+
+/// A known service is not at a private address: DNS is in trouble, or its answers are replaced.
+const PRIVATE_ANSWER: &str = "DNS gives only private or special addresses for the host, which is not \
+                              connected to; where a service of your own is there, guard.allow must \
+                              name its network";
 
 fn forbidden_address() -> Verdict {
     let detail = "the host's addresses are private or special, and guard.allow does not name them";

@@ -62,6 +62,8 @@ pub(super) enum Sign {
     Throttled(Throttle),
     /// The service is in trouble, all of it.
     Down,
+    /// The server does not answer for the origin on this connection.
+    Misdirected,
     /// Something behind the service is in trouble; others may fare better.
     PartlyDown,
     /// Taken by the service and dropped.
@@ -142,6 +144,10 @@ impl Sign {
             Self::Guarded => guarded(context),
             Self::Throttled(throttle) => throttled(throttle, context, asked),
             Self::Down => unavailable(true, asked),
+            Self::Misdirected => Verdict {
+                again: offered(Again::NewConnection, context.tried),
+                ..unavailable(false, asked)
+            },
             Self::PartlyDown => unavailable(false, asked),
             Self::NotDelivered => Verdict::of(Meaning::Accepted, Reason::NotDelivered),
             Self::PerhapsNotDelivered => Verdict {
@@ -155,11 +161,12 @@ impl Sign {
 /// Offers a second request that makes `change`, if that has not been tried.
 ///
 /// A second request is the last, so that no answer keeps us asking; but keys are tried until the
-/// ring is through, each like the first, and a request that was not seen does not count.
+/// ring is through, each like the first, and a request that was not processed does not count.
 pub(super) fn offered(change: Again, tried: Option<Again>) -> Option<Again> {
     let may = match tried {
         None | Some(Again::AnotherKey) => true,
         Some(Again::AsItWas) => change != Again::AsItWas,
+        Some(Again::NewConnection) => !matches!(change, Again::AsItWas | Again::NewConnection),
         Some(Again::FreshToken | Again::WithoutTopic | Again::TtlOfOne | Again::OtherCoding) => {
             change == Again::AnotherKey
         }

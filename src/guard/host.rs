@@ -63,7 +63,7 @@ impl fmt::Display for HostPattern {
 }
 
 /// Takes off the dot of the root, which changes nothing about where a name leads.
-pub(super) fn bare(host: &str) -> &str {
+fn bare(host: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 

@@ -90,6 +90,17 @@ impl Mismatches {
         standing(&mut keys, key).prove(now)
     }
 
+    /// Tells whether one of the `origins` has lately taken a message that the key signed.
+    #[must_use]
+    pub fn is_taken_at(&self, origins: impl Fn(&Origin) -> bool, key: &Name, now: Instant) -> bool {
+        let is_taken = |keys: &Keys| {
+            let mut standings = keys.iter().filter(|(name, _)| name == key);
+            standings.any(|(_, standing)| standing.is_trusted(now))
+        };
+        let mut known = self.origins.iter();
+        known.any(|(origin, keys)| origins(&origin) && is_taken(&lock(&keys)))
+    }
+
     /// Judges a refusal of a token that the key signed, for one subscription.
     pub fn refuse(
         &self,

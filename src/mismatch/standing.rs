@@ -104,7 +104,7 @@ impl Standing {
     }
 
     /// Tells whether a message that the key signed was taken within the last hour.
-    fn is_trusted(&self, now: Instant) -> bool {
+    pub(super) fn is_trusted(&self, now: Instant) -> bool {
         let proved = self.proved;
         proved.is_some_and(|at| now.saturating_duration_since(at) < TRUST)
     }

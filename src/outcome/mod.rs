@@ -127,6 +127,9 @@ impl Verdict {
 pub enum Again {
     /// Nothing: the service has certainly not seen the first (row 36).
     AsItWas,
+    /// The connection: the server does not answer for the origin on the one that was used (421, RFC
+    /// 9110 §15.5.20).
+    NewConnection,
     /// The VAPID token: signed anew (rows 16 to 21).
     FreshToken,
     /// The VAPID key: the next one of the ring, until none is left (rows 11 to 14).
@@ -142,8 +145,9 @@ pub enum Again {
 
 impl Again {
     /// Every change.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::AsItWas,
+        Self::NewConnection,
         Self::FreshToken,
         Self::AnotherKey,
         Self::WithoutTopic,
@@ -156,6 +160,7 @@ impl Again {
     pub fn name(self) -> &'static str {
         match self {
             Self::AsItWas => "as_it_was",
+            Self::NewConnection => "new_connection",
             Self::FreshToken => "fresh_token",
             Self::AnotherKey => "another_key",
             Self::WithoutTopic => "without_topic",

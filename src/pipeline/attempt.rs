@@ -207,6 +207,7 @@ fn may_follow(change: Option<Again>, again: Again) -> bool {
     match change {
         None | Some(Again::AnotherKey) => true,
         Some(Again::AsItWas) => again != Again::AsItWas,
+        Some(Again::NewConnection) => !matches!(again, Again::AsItWas | Again::NewConnection),
         Some(Again::FreshToken | Again::WithoutTopic | Again::TtlOfOne | Again::OtherCoding) => {
             false
         }
@@ -216,7 +217,7 @@ fn may_follow(change: Option<Again>, again: Again) -> bool {
 /// What a result says of a second request whose reason nothing else in it tells.
 fn told(again: Again) -> Option<Warning> {
     match again {
-        Again::AsItWas | Again::AnotherKey => None,
+        Again::AsItWas | Again::NewConnection | Again::AnotherKey => None,
         Again::FreshToken | Again::WithoutTopic | Again::TtlOfOne | Again::OtherCoding => {
             Some(Warning::SecondRequest(again))
         }

@@ -12,6 +12,7 @@ use crate::classify::{Context, FirstWord};
 use crate::clock::Now;
 use crate::drift::TOLERANCE;
 use crate::message::PushMessage;
+use crate::origin::Origin;
 use crate::outcome::{Again, Answer, Attempt, Meaning, Reason, Verdict};
 use crate::plan::{App, Mode};
 use crate::push_service::Transport;
@@ -32,7 +33,7 @@ pub(super) struct Exchange {
     pub(super) token: Arc<Token>,
 }
 
-/// The longest `Location` that a result repeats.
+/// The longest URL of a message that a result names.
 const LOCATION_LIMIT: usize = 2048;
 
 impl<T: Transport> Pipeline<T> {
@@ -115,6 +116,7 @@ impl<T: Transport> Pipeline<T> {
         let now = self.now();
         let verdict = classify::classify(attempt, context, now.wall);
         self.unfamiliar.notice(attempt, &context, &verdict);
+        self.private_dns.notice(attempt, endpoint, now.mono);
         let elapsed = now.mono.saturating_duration_since(sent.mono);
         self.metrics
             .exchange(endpoint.service(), verdict.meaning, elapsed);
@@ -125,7 +127,7 @@ impl<T: Transport> Pipeline<T> {
         Exchange {
             verdict,
             status: answer.map(|answer| answer.status.as_u16()),
-            message_url: answer.and_then(location),
+            message_url: answer.and_then(|answer| message_url(endpoint, answer)),
             sent_at: sent.wall,
             elapsed,
             token,
@@ -164,9 +166,17 @@ fn service_time(attempt: &Attempt) -> Option<SystemTime> {
     }
 }
 
-fn location(answer: &Answer) -> Option<Box<str>> {
-    let url = answer.headers.get(LOCATION)?.to_str().ok()?;
-    (url.len() <= LOCATION_LIMIT).then(|| url.into())
+/// Returns where the push service keeps a message that it took (RFC 8030 §5), as an absolute URL.
+///
+/// A `Location` that is relative is resolved; one of another origin is no message of this service.
+fn message_url(endpoint: &Endpoint, answer: &Answer) -> Option<Box<str>> {
+    if !answer.status.is_success() {
+        return None;
+    }
+    let location = answer.headers.get(LOCATION)?.to_str().ok()?;
+    let url = endpoint.url().join(location).ok()?;
+    let is_ours = Origin::of(&url) == *endpoint.origin();
+    (is_ours && url.as_str().len() <= LOCATION_LIMIT).then(|| url.as_str().into())
 }
 
 /// What an application in `dry_run` is told: everything but the request was done.
@@ -181,5 +191,47 @@ fn dry_run(now: SystemTime, token: Arc<Token>) -> Exchange {
         sent_at: now,
         elapsed: Duration::ZERO,
         token,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn a_result_names_a_message_of_the_service_that_took_it_and_no_other_url() {
+        let endpoint = Endpoint::parse("https://push.example.net:8443/wpush/v2/x").unwrap();
+        let long = format!(
+            "https://push.example.net:8443/m/{}",
+            "x".repeat(LOCATION_LIMIT)
+        );
+        let absolute = "https://push.example.net:8443/m/1%2";
+        for (status, location, expected) in [
+            (201, absolute, Some(absolute)),
+            (202, absolute, Some(absolute)),
+            (201, "/m/1", Some("https://push.example.net:8443/m/1")),
+            (201, "1", Some("https://push.example.net:8443/wpush/v2/1")),
+            (201, "https://push.example.net/m/1", None),
+            (201, "//evil.example/m/1", None),
+            (201, "http://push.example.net:8443/m/1", None),
+            (201, "https://push.example.net:8443@evil.example/", None),
+            (201, "javascript:alert(1)", None),
+            (201, &long, None),
+            (301, absolute, None),
+            (404, absolute, None),
+            (503, absolute, None),
+        ] {
+            let value = HeaderValue::from_str(location).unwrap();
+            let answer = Answer {
+                status: StatusCode::from_u16(status).unwrap(),
+                headers: HeaderMap::from_iter([(LOCATION, value)]),
+                excerpt: Bytes::new(),
+            };
+            let told = message_url(&endpoint, &answer);
+            assert_eq!(told.as_deref(), expected, "{status} {location}");
+        }
     }
 }

@@ -10,6 +10,7 @@ mod exchange;
 mod fate;
 mod fault;
 mod in_turn;
+mod private_dns;
 mod recipients;
 mod record;
 mod request;
@@ -50,6 +51,7 @@ use crate::wire::headers::Passage;
 use crate::wire::recipient::RecipientRef;
 
 use self::fault::{foreign_type, internal_error, refused};
+use self::private_dns::PrivateDns;
 use self::settlement::Settlement;
 use self::unfamiliar::Unfamiliar;
 
@@ -86,6 +88,7 @@ pub struct Pipeline<T> {
     memory: Memory<Arc<[Publication]>>,
     tombstones: Tombstones,
     unfamiliar: Unfamiliar,
+    private_dns: PrivateDns,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     jitter: Arc<dyn Jitter>,
@@ -117,6 +120,7 @@ impl<T: Transport> Pipeline<T> {
             memory: Memory::new(MEMORY),
             tombstones: Tombstones::default(),
             unfamiliar: Unfamiliar::default(),
+            private_dns: PrivateDns::default(),
             metrics,
             clock,
             jitter,

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::message::Name;
 use crate::metrics::KeyAlarm;
 use crate::mismatch::{Belief, Judgement};
+use crate::origin::{Origin, Service};
 use crate::outcome::Verdict;
 use crate::plan::{App, Mode, Push};
 use crate::push_service::Transport;
@@ -75,10 +77,9 @@ impl<T: Transport> Pipeline<T> {
         let judgement = self
             .mismatches
             .judge(origin, ring, endpoint.fingerprint(), now);
-        if endpoint.listed().0
-            && let Judgement::Wait { alarms, .. } = &judgement
-        {
-            for (key, first) in alarms {
+        if let Judgement::Wait { alarms, .. } = &judgement {
+            let alarms = alarms.iter();
+            for (key, first) in alarms.filter(|(key, _)| self.is_alarming(endpoint, key, now)) {
                 self.metrics
                     .key_alarm(endpoint.service(), KeyAlarm::Mismatch);
                 if *first {
@@ -122,7 +123,7 @@ impl<T: Transport> Pipeline<T> {
                 Some(verdict.after.unwrap_or_else(|| self.wait_for_key(effort)))
             }
             Belief::Suspended { left, renewed, .. } => {
-                if renewed && endpoint.listed().0 {
+                if renewed && self.is_alarming(endpoint, key, now) {
                     self.metrics
                         .key_alarm(endpoint.service(), KeyAlarm::VapidRejected);
                     warn!(
@@ -135,6 +136,16 @@ impl<T: Transport> Pipeline<T> {
                 Some(left)
             }
         }
+    }
+
+    /// Tells whether operators should hear that a key is suspended where the endpoint is.
+    ///
+    /// A key that the service has lately taken at another host is right. Strangers may make up
+    /// names below the domains of the large services, and what answers there may refuse every key.
+    fn is_alarming(&self, endpoint: &Endpoint, key: &Name, now: Instant) -> bool {
+        let service = Some(endpoint.service());
+        let is_of_service = |origin: &Origin| Service::of_listed_host(origin.host()) == service;
+        endpoint.listed().0 && !self.mismatches.is_taken_at(is_of_service, key, now)
     }
 
     /// Returns how long a recipient waits that was answered against its key before more is known.

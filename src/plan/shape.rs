@@ -75,7 +75,7 @@ pub fn timely<'a>(
 pub fn changed(message: &PushMessage, again: Again) -> Option<Cow<'_, PushMessage>> {
     let mut other = Cow::Borrowed(message);
     match again {
-        Again::AsItWas | Again::FreshToken => {}
+        Again::AsItWas | Again::NewConnection | Again::FreshToken => {}
         Again::AnotherKey => return None,
         Again::WithoutTopic => {
             message.topic.as_ref()?;
@@ -170,7 +170,7 @@ mod tests {
         ] {
             assert!(changed(&plain, again).is_none(), "{again:?}");
         }
-        for again in [Again::AsItWas, Again::FreshToken] {
+        for again in [Again::AsItWas, Again::NewConnection, Again::FreshToken] {
             let same = changed(&plain, again).unwrap();
             assert!(matches!(same, Cow::Borrowed(_)), "{again:?}");
         }

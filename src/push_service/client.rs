@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 use url::Host;
 
@@ -78,9 +78,13 @@ impl Client {
 
     async fn exchange(&self, request: PushRequest, until: Instant) -> Result<Answer, Failure> {
         self.judge_literal(&request.endpoint)?;
-        let origin = self.connections.of(request.endpoint.origin());
+        let endpoint = request.endpoint.clone();
+        let origin = self.connections.of(endpoint.origin());
         let head = timeout_at(until, self.head(&origin, request)).await;
         let (response, _lease) = head.map_err(|_elapsed| Failure::Timeout)??;
+        if response.status() == StatusCode::MISDIRECTED_REQUEST {
+            self.connections.forget(endpoint.origin(), &origin);
+        }
         read(response, until).await
     }
 

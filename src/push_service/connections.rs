@@ -64,6 +64,15 @@ impl Connections {
             .get(origin)
             .unwrap_or_else(|| self.origins.get_with(origin.clone(), fresh))
     }
+
+    /// Forgets the connections to an origin, so that the next request makes a new one. Requests
+    /// under way finish; connections that have taken their place already are kept.
+    pub(super) fn forget(&self, origin: &Origin, connections: &Arc<OriginConnections>) {
+        let current = self.origins.get(origin);
+        if current.is_some_and(|current| Arc::ptr_eq(&current, connections)) {
+            self.origins.invalidate(origin);
+        }
+    }
 }
 
 /// The connections to one origin.

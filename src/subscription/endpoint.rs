@@ -34,7 +34,8 @@ impl Endpoint {
     ///
     /// # Errors
     /// If it is not an absolute `http` or `https` URL in its normal form with a host, at most
-    /// [`ENDPOINT_LIMIT`] bytes long, or carries credentials or a fragment.
+    /// [`ENDPOINT_LIMIT`] bytes long, or carries credentials or a fragment, or its host ends in a
+    /// dot.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         if text.len() > ENDPOINT_LIMIT {
             return Err(EndpointError::TooLong(text.len()));
@@ -48,6 +49,9 @@ impl Endpoint {
         }
         if url.fragment().is_some() {
             return Err(EndpointError::Fragment);
+        }
+        if url.host_str().is_some_and(|host| host.ends_with('.')) {
+            return Err(EndpointError::TrailingDot);
         }
         // The token may hold escapes that change their meaning when they are rewritten (WNS).
         if url.as_str() != text {
@@ -153,6 +157,9 @@ pub enum EndpointError {
     /// `#…` at the end, which is never sent.
     #[error("the endpoint must not have a fragment (#…)")]
     Fragment,
+    /// `push.example.net.`: the same host as without the dot, and another origin.
+    #[error("the endpoint's host must not end in a dot; browsers give none that does")]
+    TrailingDot,
     /// Sending it would change its bytes.
     #[error(
         "the endpoint is not in the normal form browsers give it (lower-case host, no default \
@@ -248,6 +255,9 @@ mod tests {
             ("https://0x7f.1/x", EndpointError::NotNormal),
             ("https://u:p@push.example.net/x", EndpointError::Credentials),
             ("https://push.example.net/x#y", EndpointError::Fragment),
+            ("https://fcm.googleapis.com./x", EndpointError::TrailingDot),
+            ("https://localhost./x", EndpointError::TrailingDot),
+            ("https://push.example.net../x", EndpointError::TrailingDot),
             ("ftp://push.example.net/x", EndpointError::Scheme),
             (
                 "push.example.net/x",

@@ -207,6 +207,7 @@ fn what_no_room_recognises_is_judged_by_its_status() {
         ),
         (415, "rejected bad_request unfamiliar"),
         (418, "rejected bad_request unfamiliar"),
+        (421, "retryable service_unavailable again new_connection"),
         (422, "rejected bad_request unfamiliar"),
         (425, "retryable service_unavailable"),
         (429, "retryable throttled pause key"),
@@ -302,7 +303,7 @@ fn what_was_not_answered_is_tried_again() {
             "retryable network again as_it_was down",
         ),
         (Failure::Protocol, "retryable network down"),
-        (Failure::ForbiddenAddress, "rejected endpoint_forbidden"),
+        (Failure::ForbiddenAddress, "retryable dns down"),
     ] {
         let judged = |context| {
             let verdict = classify(&Attempt::Failed(failure), context, SystemTime::UNIX_EPOCH);
@@ -317,6 +318,9 @@ fn what_was_not_answered_is_tried_again() {
         };
         let patient = expected.replace("60s", "3600s");
         assert_eq!(judged(second), patient.replace(" again as_it_was", ""));
+        let unlisted = judged(stranger(Service::Fcm));
+        let forbidden = failure == Failure::ForbiddenAddress;
+        assert_eq!(unlisted == "rejected endpoint_forbidden", forbidden);
     }
 }
 

@@ -105,6 +105,9 @@ fn origin_url(text: &str) -> Result<Url, &'static str> {
     if !matches!(url.scheme(), "https" | "http") || !url.has_host() {
         return Err(EXPECTED);
     }
+    if url.host_str().is_some_and(|host| host.ends_with('.')) {
+        return Err("the host ends in a dot, as that of no endpoint does");
+    }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("an origin has no user name and no password");
     }

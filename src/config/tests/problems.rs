@@ -135,6 +135,10 @@ fn every_problem_is_told_with_its_key_its_source_and_what_was_expected() {
             "services.https://push.example.org/up: has a path; an origin ends with the host or the port (FILE)",
         ),
         (
+            "[services.\"https://push.example.org.\"]\nas = \"ntfy\"",
+            "services.https://push.example.org.: the host ends in a dot, as that of no endpoint does (FILE)",
+        ),
+        (
             "[services.\"http://push.example.org\"]\nas = \"ntfy\"",
             "services.http://push.example.org: is an http origin, which is pushed to only with guard.http = true (FILE)",
         ),

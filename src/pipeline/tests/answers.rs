@@ -48,7 +48,7 @@ async fn every_answer_has_its_publications() {
         (Says::Fails(Failure::Dns), vec!["wait 5s dns 1"]),
         (
             Says::Fails(Failure::ForbiddenAddress),
-            vec!["delivery.shop.rejected._ endpoint_forbidden"],
+            vec!["wait 5s dns 1"],
         ),
         (
             Says::Panics,
@@ -58,6 +58,30 @@ async fn every_answer_has_its_publications() {
         let house = house([says]);
         assert_eq!(comes_to(&house, event(json!({}))).await, owed);
     }
+}
+
+#[tokio::test]
+async fn a_private_address_ends_messages_of_unlisted_hosts_alone() {
+    let unlisted = json!({ "subscription": subscription("https://push.example.net/x") });
+    let apple = json!({ "subscription": subscription("https://web.push.apple.com/x") });
+    for (more, owed) in [
+        (apple, "wait 5s dns 1"),
+        (unlisted, "delivery.shop.rejected._ endpoint_forbidden"),
+    ] {
+        let house = house([Says::Fails(Failure::ForbiddenAddress)]);
+        assert_eq!(comes_to(&house, event(more)).await, [owed]);
+    }
+}
+
+#[tokio::test]
+async fn a_misdirected_request_is_made_again_at_once_and_then_waits() {
+    let house = house_of(app(Mode::Send), [Says::Status(421)], 100);
+    let (requests, _) = keys::sent(&house, event(json!({}))).await;
+    assert_eq!(requests, json!(2));
+    let misdirected = [Says::Status(421), Says::Status(421)];
+    let house = house_of(app(Mode::Send), misdirected, 100);
+    let waits = comes_to(&house, event(json!({}))).await;
+    assert_eq!(waits, ["wait 5s service_unavailable 1"]);
 }
 
 #[tokio::test]

@@ -258,6 +258,28 @@ async fn the_fifth_refused_subscription_suspends_the_key_until_a_message_is_take
 }
 
 #[tokio::test]
+async fn a_made_up_name_of_a_service_that_takes_the_key_raises_no_alarm() {
+    const WNS: &str = "notify.windows.com/w/?token=";
+    for (is_taken_elsewhere, alarms) in [(false, 1), (true, 0)] {
+        let taken = is_taken_elsewhere.then_some(Says::Status(201));
+        let script = taken.into_iter().chain((0..5).map(|_| Says::Status(401)));
+        let house = house_of(ring(&["main"]), script, 100);
+        let at = |host: &str, n: u8| json!({ "subscription": subscription(&format!("https://{host}.{WNS}{n}")) });
+        if is_taken_elsewhere {
+            sent(&house, to("fine", at("wns2-par02p", 0))).await;
+        }
+        for n in 0..5 {
+            comes_to(&house, to(&n.to_string(), at("made-up", n))).await;
+        }
+        let metrics = house.pipeline.metrics.render().unwrap();
+        let line = format!(
+            r#"pushrider_key_alarms_total{{cause="vapid_rejected",push_service="wns"}} {alarms}"#
+        );
+        assert!(metrics.contains(&line), "{is_taken_elsewhere}");
+    }
+}
+
+#[tokio::test]
 async fn what_an_endpoint_refuses_that_takes_it_from_others_uses_up_attempts() {
     let script = [Says::Status(201), REFUSED, REFUSED, REFUSED];
     let house = house_of(ring(&["main"]), script, 100);

@@ -41,6 +41,25 @@ async fn a_thousand_pushes_at_once_open_no_more_connections_than_allowed() {
     assert_eq!(service.log.accepted.load(Ordering::SeqCst), 3);
 }
 
+/// RFC 9110 §15.5.20: the request may be made again over another connection.
+#[tokio::test]
+async fn what_follows_a_misdirected_request_has_a_new_connection() {
+    let service = FakeService::start(Speaks::Both).await;
+    let client = client(&service);
+    let accepted = || service.log.accepted.load(Ordering::SeqCst);
+    answered(post(&client, &service, "/201").await);
+    let many = join_all((0..20).map(|_| post(&client, &service, "/says/421"))).await;
+    for attempt in many {
+        assert_eq!(answered(attempt).status.as_u16(), 421);
+    }
+    assert_eq!(accepted(), 1);
+    let again = join_all((0..20).map(|_| post(&client, &service, "/201"))).await;
+    for attempt in again {
+        answered(attempt);
+    }
+    assert_eq!(accepted(), 2, "one new connection serves them all");
+}
+
 /// Keeps 30 requests under way, each answered after a tenth of a second, for as many rounds; returns
 /// how many connections that took.
 async fn connections_for_slow(service: &FakeService, connections: usize, rounds: usize) -> usize {

@@ -237,6 +237,8 @@ pub(super) const TABLE: &[(Service, Meets, &str, u64)] = &[
     (Other, Says(408, ""), UNAVAILABLE, 1),
     (Other, Says(411, ""), BAD_REQUEST, 1),
     (Other, Says(415, ""), BAD_REQUEST, 1),
+    // Made again at once on a new connection.
+    (Other, Says(421, ""), UNAVAILABLE, 2),
     (Other, Says(422, ""), BAD_REQUEST, 1),
     (Other, Says(425, ""), UNAVAILABLE, 1),
     (Other, Says(502, ""), UNAVAILABLE, 1),
