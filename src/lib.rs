@@ -41,7 +41,7 @@
 //! clock · secret · origin · subscription · message · outcome                          vocabulary
 //! retry_after · classify · retry · guard · ece · vapid · declarative · wire · plan    rules
 //! drift · tokens · endpoint_turns · gate · mismatch · learned · gone_share            state
-//! memory · tombstones · metrics · health
+//! redelivery · tombstones · metrics · health
 //! push_service · broker                                                               adapters
 //! pipeline · logging · admin · systemd · sandbox · daemon · config · cli              assembly
 //! ```
@@ -104,9 +104,9 @@ pub mod gate;
 pub mod gone_share;
 pub mod health;
 pub mod learned;
-pub mod memory;
 pub mod metrics;
 pub mod mismatch;
+pub mod redelivery;
 pub mod tokens;
 pub mod tombstones;
 // adapters

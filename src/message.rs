@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -259,6 +260,59 @@ impl fmt::Debug for Name {
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Names a copy of an event that a daemon publishes: a retry, a schedule or a chunk.
+///
+/// A publication that is repeated after a lost confirm has the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CopyId(u128);
+
+impl CopyId {
+    /// Reads 32 hexadecimal digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u128::from_str_radix(text, 16).ok().filter(|_| is_hex)?;
+        Some(Self(number))
+    }
+
+    /// Returns it as a number.
+    #[must_use]
+    pub fn number(self) -> u128 {
+        self.0
+    }
+}
+
+impl fmt::Display for CopyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Makes ids that no other process makes: a number drawn at random, and a count.
+#[derive(Debug)]
+pub struct CopyIds {
+    drawn: u64,
+    count: AtomicU64,
+}
+
+impl CopyIds {
+    /// Makes ids that begin with `drawn`.
+    #[must_use]
+    pub fn new(drawn: u64) -> Self {
+        Self {
+            drawn,
+            count: AtomicU64::new(0),
+        }
+    }
+
+    /// Makes the next id.
+    #[must_use]
+    pub fn make(&self) -> CopyId {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        CopyId(u128::from(self.drawn) << 64 | u128::from(count))
     }
 }
 

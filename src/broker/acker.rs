@@ -16,10 +16,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::Receipt;
 use crate::broker::answer::answered;
 use crate::broker::trouble::Trouble;
 use crate::broker::window::Window;
+use crate::broker::{Receipt, Redeliveries};
 use crate::clock::{Clock, SystemClock};
 use crate::metrics::Metrics;
 
@@ -105,6 +105,7 @@ impl Drop for InFlight {
 pub(super) struct Acker {
     desks: Vec<Desk>,
     in_flight: Arc<InFlight>,
+    redeliveries: Arc<Redeliveries>,
     /// Settled since the last acknowledgement.
     fresh: usize,
     flush_at: Instant,
@@ -114,25 +115,38 @@ pub(super) struct Acker {
 /// One consuming channel.
 struct Desk {
     channel: Channel,
+    /// With the tag still open.
+    receipt: Receipt,
     progress: Arc<Progress>,
     window: Window,
 }
 
 impl Acker {
-    /// Acknowledges on these channels, by their index in [`Receipt`].
+    /// Acknowledges on these channels of a generation, by their index in [`Receipt`], and notes
+    /// what was acknowledged in `redeliveries`.
     pub(super) fn new(
+        generation: u64,
         channels: impl Iterator<Item = (Channel, Arc<Progress>)>,
         in_flight: Arc<InFlight>,
+        redeliveries: Arc<Redeliveries>,
     ) -> Self {
-        let desks = channels.map(|(channel, progress)| Desk {
-            channel,
-            progress,
-            window: Window::default(),
-        });
+        let desks = channels
+            .enumerate()
+            .map(|(index, (channel, progress))| Desk {
+                channel,
+                receipt: Receipt {
+                    generation,
+                    channel: index,
+                    tag: 0,
+                },
+                progress,
+                window: Window::default(),
+            });
         let now = SystemClock.now().mono;
         Self {
             desks: desks.collect(),
             in_flight,
+            redeliveries,
             fresh: 0,
             flush_at: now,
             sweep_at: now,
@@ -204,7 +218,8 @@ impl Acker {
         self.fresh = 0;
         for desk in &mut self.desks {
             let limit = desk.progress.stuck_limit();
-            desk.acknowledge(limit, &self.in_flight).await?;
+            let count = desk.acknowledge(limit, &self.redeliveries).await?;
+            self.in_flight.ended(count);
         }
         Ok(())
     }
@@ -212,31 +227,47 @@ impl Acker {
     async fn flush_everything(&mut self) -> Result<(), Trouble> {
         self.fresh = 0;
         for desk in &mut self.desks {
-            desk.acknowledge(0, &self.in_flight).await?;
+            let count = desk.acknowledge(0, &self.redeliveries).await?;
+            self.in_flight.ended(count);
         }
         Ok(())
     }
 }
 
 impl Desk {
-    async fn acknowledge(&mut self, stuck: usize, in_flight: &InFlight) -> Result<(), Trouble> {
+    /// Acknowledges what is due, and returns how many deliveries that is.
+    async fn acknowledge(
+        &mut self,
+        stuck: usize,
+        redeliveries: &Redeliveries,
+    ) -> Result<usize, Trouble> {
         let due = self.window.take_due(stuck);
         if due.count == 0 {
-            return Ok(());
+            return Ok(0);
         }
         if let Some(tag) = due.up_to {
             let options = BasicAckOptions { multiple: true };
             answered("basic.ack", self.channel.basic_ack(tag, options)).await?;
+            self.note(tag, true, redeliveries);
         }
-        let singly = due.singly.iter().map(|&tag| {
+        let singly = due.singly.iter().map(async |&tag| {
             let options = BasicAckOptions::default();
-            self.channel.basic_ack(tag, options)
+            self.channel.basic_ack(tag, options).await?;
+            self.note(tag, false, redeliveries);
+            Ok::<_, lapin::Error>(())
         });
         answered("basic.ack", try_join_all(singly)).await?;
-        in_flight.ended(due.count);
         self.progress
             .acknowledged
             .send_modify(|count| *count += due.count as u64);
-        Ok(())
+        Ok(due.count)
+    }
+
+    fn note(&self, tag: u64, multiple: bool, redeliveries: &Redeliveries) {
+        let receipt = Receipt {
+            tag,
+            ..self.receipt
+        };
+        redeliveries.acknowledged(receipt, multiple, SystemClock.now().mono);
     }
 }

@@ -27,7 +27,7 @@ use crate::broker::intake::Intake;
 use crate::broker::publisher::{Blocking, Doors, Publisher};
 use crate::broker::topology::{Consumed, Topology};
 use crate::broker::trouble::Trouble;
-use crate::broker::{Delivery, Owed, Settings, State};
+use crate::broker::{Delivery, Owed, Redeliveries, Settings, State};
 use crate::clock::{Clock, SystemClock};
 use crate::metrics::{Metrics, Role};
 
@@ -49,6 +49,7 @@ pub(super) struct Shared {
     pub(super) deliveries: mpsc::WeakSender<Delivery>,
     pub(super) state: watch::Sender<State>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) redeliveries: Arc<Redeliveries>,
     pub(super) stop: CancellationToken,
     /// Whether any generation came up completely.
     pub(super) proven: AtomicBool,
@@ -113,7 +114,7 @@ impl Generation {
         let mut publisher = Publisher::new(owed, channel, self.number, shared, doors);
         let in_flight = InFlight::new(Arc::clone(&shared.metrics));
         let mut acker = Rooms::new();
-        acker.spawn(self.acker(&in_flight).run(settling));
+        acker.spawn(self.acker(shared, &in_flight).run(settling));
         let mut rooms = Rooms::new();
         for link in [&*self.consume, &self.publish] {
             let events = link.connection.events_listener();
@@ -132,10 +133,11 @@ impl Generation {
         Ok(())
     }
 
-    fn acker(&self, in_flight: &Arc<InFlight>) -> Acker {
+    fn acker(&self, shared: &Shared, in_flight: &Arc<InFlight>) -> Acker {
         let desks = self.desks.iter();
         let desks = desks.map(|(channel, progress, _)| (channel.clone(), Arc::clone(progress)));
-        Acker::new(desks, Arc::clone(in_flight))
+        let redeliveries = Arc::clone(&shared.redeliveries);
+        Acker::new(self.number, desks, Arc::clone(in_flight), redeliveries)
     }
 
     fn intake(&self, shared: &Arc<Shared>, in_flight: Arc<InFlight>) -> Intake {

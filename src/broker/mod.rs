@@ -23,6 +23,7 @@ use lapin::BasicProperties;
 use lapin::types::FieldTable;
 
 use crate::message::{EventId, Name};
+use crate::redelivery;
 use crate::secret::Secret;
 use crate::wire::Kind;
 
@@ -60,6 +61,14 @@ pub use permissions::Permissions;
 pub use session::run;
 pub use trouble::OperatorMustAct;
 pub use visit::{check, declare_topology};
+
+pub use crate::redelivery::Receipt;
+
+/// The publications that settle a delivery.
+pub type Settled = redelivery::Settled<Publication>;
+
+/// The deliveries that are not acknowledged.
+pub type Redeliveries = redelivery::Redeliveries<Publication>;
 
 /// One message taken from a queue, as the pipeline sees it.
 #[derive(Clone, Debug)]
@@ -110,24 +119,12 @@ pub struct Delivery {
     pub receipt: Receipt,
 }
 
-/// Which delivery of which generation is to be acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// The generation (a pair of connections) that took the message.
-    pub(crate) generation: u64,
-    /// The consuming channel within the generation.
-    pub(crate) channel: usize,
-    /// The delivery tag on that channel.
-    pub(crate) tag: u64,
-}
-
 /// A delivery that was processed: the publications to confirm, then the delivery to acknowledge.
 #[derive(Debug)]
 pub struct Owed {
     /// The delivery to acknowledge at the end.
     pub receipt: Receipt,
-    /// What must be confirmed first, in this order. Shared, because the memory of what was settled
-    /// keeps it for a redelivery.
+    /// What must be confirmed first, in this order. Shared, because it is kept for a redelivery.
     pub publications: Arc<[Publication]>,
 }
 

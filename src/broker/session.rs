@@ -14,7 +14,7 @@ use crate::broker::connect::Address;
 use crate::broker::generation::{Generation, Shared};
 use crate::broker::topology::Topology;
 use crate::broker::trouble::Trouble;
-use crate::broker::{Delivery, OperatorMustAct, Owed, Settings, State};
+use crate::broker::{Delivery, OperatorMustAct, Owed, Redeliveries, Settings, State};
 use crate::clock::{Clock, Jitter, RandomJitter, SystemClock};
 use crate::metrics::{Metrics, Role};
 
@@ -32,7 +32,7 @@ const LONG_OUTAGE: Duration = Duration::from_secs(60);
 ///
 /// Cancelling `stop_consuming` ends the consumers; publishing, confirming and acknowledging go on.
 /// `deliveries` is closed then, behind the last one: the pipeline drains it, and closes `owed` when
-/// it has settled what it settles.
+/// it has settled what it settles. What was acknowledged is noted in `redeliveries`.
 ///
 /// # Errors
 /// If the first connect shows that an operator must act. After the first success nothing is fatal.
@@ -42,6 +42,7 @@ pub async fn run(
     owed: mpsc::Receiver<Owed>,
     state: watch::Sender<State>,
     metrics: Arc<Metrics>,
+    redeliveries: Arc<Redeliveries>,
     stop_consuming: CancellationToken,
 ) -> Result<(), OperatorMustAct> {
     let shared = Arc::new(Shared {
@@ -51,6 +52,7 @@ pub async fn run(
         deliveries: deliveries.downgrade(),
         state,
         metrics,
+        redeliveries,
         stop: stop_consuming.clone(),
         proven: AtomicBool::new(false),
         published: AtomicBool::new(false),

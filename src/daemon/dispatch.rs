@@ -9,9 +9,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::{Delivery, Owed};
+use crate::broker::{Delivery, Owed, Redeliveries};
 use crate::clock::{Clock, SystemClock};
 use crate::health::Health;
+use crate::pipeline;
 use crate::pipeline::Pipeline;
 use crate::push_service::Transport;
 
@@ -29,6 +30,7 @@ impl Dispatch {
     /// Starts to process what is taken; what comes of it goes to `owed`.
     pub(super) fn start<T: Transport>(
         pipeline: Arc<Pipeline<T>>,
+        redeliveries: Arc<Redeliveries>,
         taken: mpsc::Receiver<Delivery>,
         owed: mpsc::Sender<Owed>,
         health: Arc<Health>,
@@ -37,6 +39,7 @@ impl Dispatch {
         let give_up = CancellationToken::new();
         let round = Round {
             pipeline,
+            redeliveries,
             health,
             under_way: under_way.clone(),
             give_up: give_up.clone(),
@@ -64,6 +67,7 @@ impl Dispatch {
 
 struct Round<T> {
     pipeline: Arc<Pipeline<T>>,
+    redeliveries: Arc<Redeliveries>,
     health: Arc<Health>,
     under_way: TaskTracker,
     give_up: CancellationToken,
@@ -102,10 +106,15 @@ impl<T: Transport> Round<T> {
 
     fn process(&self, delivery: Delivery, owed: mpsc::Sender<Owed>) {
         let Delivery { inbound, receipt } = delivery;
+        let identity = pipeline::identity(&inbound);
+        // Here and not in the task, because tasks do not start in the order of their deliveries.
+        let taken = self
+            .redeliveries
+            .take(receipt, identity, SystemClock.now().mono);
         let (pipeline, give_up) = (Arc::clone(&self.pipeline), self.give_up.clone());
         self.under_way.spawn(async move {
             let settled = async {
-                let publications = pipeline.process(&inbound).await;
+                let publications = pipeline.process_once(&inbound, taken).await;
                 // The publisher outlives every sender; if it is gone, so is the broker.
                 let _ = owed
                     .send(Owed {

@@ -156,6 +156,7 @@ fn start(
     let (deliveries, taken) = mpsc::channel(1);
     let (owed, to_settle) = mpsc::channel(OWED_LIMIT);
     let (state, changes) = watch::channel(broker::State::default());
+    let redeliveries = Arc::<broker::Redeliveries>::default();
     let stop_consuming = CancellationToken::new();
     let broker = tokio::spawn(broker::run(
         settings.broker,
@@ -163,12 +164,13 @@ fn start(
         to_settle,
         state,
         metrics,
+        Arc::clone(&redeliveries),
         stop_consuming.clone(),
     ));
     tokio::spawn(follow_broker(changes, Arc::clone(&health), lanes));
     Running {
         broker,
-        dispatch: Dispatch::start(pipeline, taken, owed, Arc::clone(&health)),
+        dispatch: Dispatch::start(pipeline, redeliveries, taken, owed, Arc::clone(&health)),
         health,
         stop_consuming,
         grace: settings.grace,

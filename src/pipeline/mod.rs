@@ -9,6 +9,7 @@ mod attempt;
 mod exchange;
 mod fate;
 mod fault;
+mod identity;
 mod in_turn;
 mod private_dns;
 mod recipients;
@@ -21,13 +22,14 @@ mod trial;
 mod unfamiliar;
 mod waiting;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
-use crate::broker::{Inbound, Publication, Source};
+use crate::broker::{Inbound, Publication, Settled, Source};
 use crate::clock::{Clock, Jitter, Now};
 use crate::drift::Drifts;
 use crate::endpoint_turns::EndpointTurns;
@@ -35,12 +37,13 @@ use crate::gate::Gates;
 use crate::gone_share::GoneShares;
 use crate::guard;
 use crate::learned::LearnedKeys;
-use crate::memory::{Key, Memory};
+use crate::message::CopyIds;
 use crate::metrics::Metrics;
 use crate::mismatch::Mismatches;
 use crate::plan;
 use crate::plan::{App, Apps, Plan, Refusal, Step};
 use crate::push_service::Transport;
+use crate::redelivery::Taken;
 use crate::retry;
 use crate::tokens::TokenCache;
 use crate::tombstones::Tombstones;
@@ -51,6 +54,7 @@ use crate::wire::headers::Passage;
 use crate::wire::recipient::RecipientRef;
 
 use self::fault::{foreign_type, internal_error, refused};
+pub use self::identity::identity;
 use self::private_dns::PrivateDns;
 use self::settlement::Settlement;
 use self::unfamiliar::Unfamiliar;
@@ -85,7 +89,7 @@ pub struct Pipeline<T> {
     mismatches: Mismatches,
     learned: LearnedKeys,
     gone_shares: GoneShares,
-    memory: Memory<Arc<[Publication]>>,
+    ids: CopyIds,
     tombstones: Tombstones,
     unfamiliar: Unfamiliar,
     private_dns: PrivateDns,
@@ -93,9 +97,6 @@ pub struct Pipeline<T> {
     clock: Arc<dyn Clock>,
     jitter: Arc<dyn Jitter>,
 }
-
-/// What was settled lately takes at most so many bytes.
-const MEMORY: u64 = 8 << 20;
 
 impl<T: Transport> Pipeline<T> {
     /// Creates a pipeline that sends by `transport`.
@@ -117,7 +118,7 @@ impl<T: Transport> Pipeline<T> {
             mismatches: Mismatches::default(),
             learned: LearnedKeys::default(),
             gone_shares: GoneShares::default(),
-            memory: Memory::new(MEMORY),
+            ids: CopyIds::new(RandomState::new().hash_one(clock.now().wall)),
             tombstones: Tombstones::default(),
             unfamiliar: Unfamiliar::default(),
             private_dns: PrivateDns::default(),
@@ -133,21 +134,20 @@ impl<T: Transport> Pipeline<T> {
         &self.learned
     }
 
-    /// Processes one delivery and returns what must be confirmed before it may be acknowledged.
-    ///
-    /// A redelivery of what was settled lately, or is under way, gets the same answer and no
-    /// further push.
-    pub async fn process(&self, inbound: &Inbound) -> Arc<[Publication]> {
-        let passage = passage_of(inbound);
-        let key = key_of(inbound, &passage);
-        let slot = self.memory.slot(key, inbound.redelivered);
-        if let Some(known) = slot.get() {
-            return Arc::clone(known);
+    /// Processes one delivery, unless its result is known, and returns what must be confirmed before
+    /// it may be acknowledged.
+    pub async fn process_once(
+        &self,
+        inbound: &Inbound,
+        taken: Taken<Publication>,
+    ) -> Arc<[Publication]> {
+        match taken {
+            Taken::Open(slot) => {
+                let settled = slot.get_or_init(|| self.process(inbound)).await;
+                Arc::clone(&settled.publications)
+            }
+            Taken::Finished => Arc::default(),
         }
-        let settled = slot.get_or_init(|| self.settle(inbound, &passage)).await;
-        self.memory
-            .settled(key, &slot, settled.iter().map(Publication::weight).sum());
-        Arc::clone(settled)
     }
 
     /// Returns the time that deadlines go by: no later than any that it may be.
@@ -157,7 +157,9 @@ impl<T: Transport> Pipeline<T> {
         Now { wall, ..now }
     }
 
-    async fn settle(&self, inbound: &Inbound, passage: &Passage) -> Arc<[Publication]> {
+    /// Processes one delivery and returns what must be confirmed before it may be acknowledged.
+    pub async fn process(&self, inbound: &Inbound) -> Settled {
+        let passage = &passage_of(inbound);
         let mut settlement = self.open(inbound, passage);
         let turned = AssertUnwindSafe(self.settle_event(inbound, passage, &mut settlement));
         if turned.catch_unwind().await.is_err() {
@@ -170,9 +172,9 @@ impl<T: Transport> Pipeline<T> {
     }
 
     /// Opens the settlement of a message that is for whatever application a silent event is for.
-    fn open<'a>(&self, inbound: &'a Inbound, passage: &Passage) -> Settlement<'a> {
+    fn open<'a>(&'a self, inbound: &'a Inbound, passage: &Passage) -> Settlement<'a> {
         let app = self.settings.apps.find(None).ok();
-        Settlement::new(inbound, passage, app, self.now().wall)
+        Settlement::new(inbound, &self.ids, passage, app, self.now().wall)
     }
 
     async fn settle_event<'a>(
@@ -299,16 +301,4 @@ fn passage_of(inbound: &Inbound) -> Passage {
         .as_ref()
         .map(read)
         .unwrap_or_default()
-}
-
-/// Names a delivery for the memory of what was settled.
-fn key_of(inbound: &Inbound, passage: &Passage) -> Key {
-    let message_id = inbound.properties.message_id().as_ref();
-    Key::of(&[
-        inbound.source.name().as_bytes(),
-        inbound.lane.as_str().as_bytes(),
-        message_id.map_or(&[], |id| id.as_str().as_bytes()),
-        &passage.pass.to_le_bytes(),
-        &inbound.body,
-    ])
 }

@@ -12,7 +12,7 @@ pub use super::death::{Death, DeathCause};
 use super::event::RECIPIENT_LIMIT;
 pub use super::places::Places;
 use super::table;
-use crate::message::{EventId, Name};
+use crate::message::{CopyId, EventId, Name};
 use crate::outcome::{Reason, Refusal, Waiting};
 
 /// What happened to a message on its earlier passes; the default is a first pass.
@@ -91,6 +91,7 @@ const NEXT_CHUNK: &str = "x-pushrider-next-chunk";
 const REFUSAL: &str = "x-pushrider-refusal";
 const DETAIL: &str = "x-pushrider-detail";
 const EVENT_ID: &str = "x-pushrider-event-id";
+const COPY_ID: &str = "x-pushrider-copy-id";
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 /// RabbitMQ's own, on messages of a quorum queue that it delivers again.
@@ -203,6 +204,17 @@ impl Passage {
     }
 }
 
+/// Reads the id of a copy; copies of versions before it have none.
+#[must_use]
+pub fn copy_id(headers: &FieldTable) -> Option<CopyId> {
+    table::text(headers, COPY_ID).and_then(CopyId::parse)
+}
+
+/// Writes the id of a copy.
+pub fn put_copy_id(headers: &mut FieldTable, id: CopyId) {
+    table::put_text(headers, COPY_ID, &id.to_string());
+}
+
 fn read_refusal(headers: &FieldTable) -> Option<Refusal> {
     Some(Refusal {
         reason: table::text(headers, REFUSAL).and_then(Reason::parse)?,
@@ -286,6 +298,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::message::CopyIds;
     use crate::outcome::Reason;
 
     fn whole() -> Passage {
@@ -383,6 +396,19 @@ mod tests {
             let mut headers = FieldTable::default();
             Chunk { n, of }.write(&mut headers);
             assert_eq!(Passage::read(&headers).chunk, None, "{n} of {of}");
+        }
+    }
+
+    #[test]
+    fn a_copy_id_is_read_as_it_was_written() {
+        let id = CopyIds::new(u64::MAX - 1).make();
+        let mut headers = FieldTable::default();
+        assert_eq!(copy_id(&headers), None);
+        put_copy_id(&mut headers, id);
+        assert_eq!(copy_id(&headers), Some(id));
+        for nonsense in ["", "1", "+0000000000000000000000000000001"] {
+            table::put_text(&mut headers, COPY_ID, nonsense);
+            assert_eq!(copy_id(&headers), None, "{nonsense}");
         }
     }
 

@@ -31,6 +31,8 @@ mod main_job;
 #[cfg(test)]
 mod readme;
 #[cfg(test)]
+mod redelivery;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod rotation;

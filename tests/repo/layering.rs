@@ -28,7 +28,7 @@ const ORDER: [&str; 35] = [
     "mismatch",
     "learned",
     "gone_share",
-    "memory",
+    "redelivery",
     "tombstones",
     "metrics",
     "health",

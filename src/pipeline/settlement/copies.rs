@@ -10,7 +10,7 @@ use crate::pipeline::fate::Wait;
 use crate::plan::Split;
 use crate::wire::Kind;
 use crate::wire::event::Event;
-use crate::wire::headers::{Chunk, Passage, Places, Unsplit};
+use crate::wire::headers::{Chunk, Passage, Places, Unsplit, put_copy_id};
 
 use super::Settlement;
 
@@ -136,6 +136,7 @@ impl<'a> Settlement<'a> {
         self.publish(to, kind, self.event_id.to_string(), body);
         if let Some(publication) = self.publications.last_mut() {
             publication.headers = passage.write();
+            put_copy_id(&mut publication.headers, self.ids.make());
         }
     }
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use lapin::types::FieldTable;
 
-use crate::broker::{Inbound, Publication, Route};
-use crate::message::{EventId, Name};
+use crate::broker::{Inbound, Publication, Route, Settled};
+use crate::message::{CopyIds, EventId, Name};
 use crate::outcome::Record;
 use crate::plan;
 use crate::plan::{App, EndpointForm, Results, Terms};
@@ -30,9 +30,12 @@ use super::waiting::Groups;
 /// The publications of one message, and what they all repeat of it.
 pub(super) struct Settlement<'a> {
     inbound: &'a Inbound,
+    ids: &'a CopyIds,
     passage: Passage,
     now: SystemTime,
     event_id: EventId,
+    /// Whether the producer gave the event an id.
+    is_named: bool,
     about: EventRef<'a>,
     app: Option<Name>,
     form: EndpointForm,
@@ -50,12 +53,15 @@ impl<'a> Settlement<'a> {
     /// Opens the settlement of a message of which only its properties are known.
     pub(super) fn new(
         inbound: &'a Inbound,
+        ids: &'a CopyIds,
         passage: &Passage,
         app: Option<&Arc<App>>,
         now: SystemTime,
     ) -> Self {
         let mut settlement = Self {
             inbound,
+            ids,
+            is_named: false,
             passage: passage.clone(),
             now,
             event_id: name_of(inbound, passage, None),
@@ -87,6 +93,7 @@ impl<'a> Settlement<'a> {
     pub(super) fn about(&mut self, about: &EventRef<'a>, app: Option<&Arc<App>>) {
         let named = about.id.clone().or_else(|| self.about.id.clone());
         self.event_id = name_of(self.inbound, &self.passage, named.as_ref());
+        self.is_named = named.is_some();
         self.about = EventRef {
             id: named,
             ..about.clone()
@@ -186,7 +193,7 @@ impl<'a> Settlement<'a> {
     }
 
     /// Closes the settlement.
-    pub(super) fn finish(mut self, now: SystemTime) -> Arc<[Publication]> {
+    pub(super) fn finish(mut self, now: SystemTime) -> Settled {
         if self.fan_out && self.ended > 0 {
             let part = summary::Part {
                 chunk: self.passage.chunk,
@@ -197,7 +204,11 @@ impl<'a> Settlement<'a> {
             let body = summary::body(&self.about, part, &self.tally, self.created_at, now);
             self.publish(Route::Results(key), Kind::Summary, message_id, body);
         }
-        self.publications.into()
+        Settled {
+            weight: self.publications.iter().map(Publication::weight).sum(),
+            publications: self.publications.into(),
+            is_named: self.is_named,
+        }
     }
 
     fn publish(&mut self, to: Route, kind: Kind, message_id: String, body: Bytes) {

@@ -32,6 +32,7 @@ mod deadlines;
 mod gates;
 mod keys;
 mod passes;
+mod redeliveries;
 mod refusals;
 mod seats;
 mod second_requests;

@@ -140,28 +140,6 @@ async fn one_endpoint_twice_in_an_event_is_sent_once() {
 }
 
 #[tokio::test]
-async fn a_redelivery_is_answered_from_memory() {
-    let house = house([Says::Status(503)]);
-    let first = inbound(event(json!({})));
-    let owed = house.pipeline.process(&first).await;
-    let again = Inbound {
-        redelivered: true,
-        ..first.clone()
-    };
-    assert_eq!(
-        outline(&house.pipeline.process(&again).await),
-        outline(&owed)
-    );
-    assert_eq!(house.service.requests.lock().unwrap().len(), 1);
-    assert_ne!(
-        outline(&house.pipeline.process(&first).await),
-        outline(&owed),
-        "another event"
-    );
-    assert_eq!(house.service.requests.lock().unwrap().len(), 2);
-}
-
-#[tokio::test]
 async fn results_are_narrowed_as_asked_but_the_dead_are_always_told() {
     for (results, says, owed) in [
         ("failures", 201, vec![]),

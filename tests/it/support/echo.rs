@@ -53,7 +53,16 @@ impl Echo {
         let stop = CancellationToken::new();
         let counted = Arc::clone(&metrics);
         let troubles = keep_troubles(watched.clone());
-        let life = run(settings, deliveries, owed, state, counted, stop.clone());
+        let redeliveries = Arc::default();
+        let life = run(
+            settings,
+            deliveries,
+            owed,
+            state,
+            counted,
+            redeliveries,
+            stop.clone(),
+        );
         tokio::spawn(async move {
             while let Some(delivery) = taken.recv().await {
                 saw.send_modify(|count| *count += 1);
