@@ -110,7 +110,8 @@ impl Address {
                         stream.into_rustls(&tls, &uri.authority.host).await?
                     }
                 };
-                let filtered = Filtered::new(stream, Arc::clone(&unreadable));
+                let frame_max = uri.query.frame_max.unwrap_or_default();
+                let filtered = Filtered::new(stream, Arc::clone(&unreadable), frame_max);
                 Ok(AsyncTcpStream::Plain(filtered))
             };
             let opened: Result<_, io::Error> = match timeout(limit, opening).await {

@@ -6,11 +6,14 @@
 //! and aborts the process. Whatever is overwritten keeps its length, and with it every size around
 //! it.
 
+use std::ops::Range;
+
 /// The most levels that the headers of a message may have, the header table itself included.
 ///
 /// RabbitMQ's own `x-death` has three.
 pub const DEPTH_LIMIT: usize = 32;
 
+const CONNECTION_TUNE: (u16, u16) = (10, 30);
 const CONNECTION_CLOSE: (u16, u16) = (10, 50);
 const CHANNEL_CLOSE: (u16, u16) = (20, 40);
 const BASIC_DELIVER: (u16, u16) = (60, 60);
@@ -49,12 +52,26 @@ pub enum Unreadable {
     HeaderName,
     /// The headers have more than [`DEPTH_LIMIT`] levels; what lies deeper is an array of bytes.
     Depth,
+    /// The headers, with what the broker has added to them, do not fit a frame; they are left out.
+    Size,
+}
+
+/// What a method says that matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    /// `basic.deliver`, with its delivery tag.
+    Deliver(u64),
+    /// `connection.tune`, with the size of the largest frame, or 0 for no limit.
+    Tune(usize),
+    /// Any other.
+    Other,
 }
 
 /// A walk over the payload of a frame, which ends early (`None`) where the payload does.
 pub(super) struct Fields<'a> {
     bytes: &'a mut [u8],
     at: usize,
+    headers: Range<usize>,
     unreadable: Option<Unreadable>,
 }
 
@@ -70,8 +87,14 @@ impl<'a> Fields<'a> {
         Self {
             bytes: payload,
             at: 0,
+            headers: 0..0,
             unreadable: None,
         }
+    }
+
+    /// Returns where the headers are in a content header; empty if there are none.
+    pub(super) fn headers(&self) -> Range<usize> {
+        self.headers.clone()
     }
 
     /// Returns the first part that was overwritten.
@@ -79,9 +102,8 @@ impl<'a> Fields<'a> {
         self.unreadable
     }
 
-    /// Walks over a method with text that others can choose; returns the delivery tag of
-    /// `basic.deliver`.
-    pub(super) fn method(&mut self) -> Option<u64> {
+    /// Walks over a method.
+    pub(super) fn method(&mut self) -> Option<Method> {
         match (self.u16()?, self.u16()?) {
             BASIC_DELIVER => {
                 self.text(Unreadable::Text("consumer_tag"))?;
@@ -89,15 +111,19 @@ impl<'a> Fields<'a> {
                 self.skip(1)?;
                 self.text(Unreadable::Text("exchange"))?;
                 self.text(Unreadable::Text("routing_key"))?;
-                Some(tag)
+                Some(Method::Deliver(tag))
+            }
+            CONNECTION_TUNE => {
+                self.skip(2)?;
+                self.u32().map(Method::Tune)
             }
             // RabbitMQ cuts this text after 252 bytes, which may be within a character.
             CONNECTION_CLOSE | CHANNEL_CLOSE => {
                 self.skip(2)?;
                 self.text(Unreadable::Text("reply_text"))?;
-                None
+                Some(Method::Other)
             }
-            _ => None,
+            _ => Some(Method::Other),
         }
     }
 
@@ -111,7 +137,11 @@ impl<'a> Fields<'a> {
             }
             match kind {
                 Kind::Short => self.text(Unreadable::Text(name))?,
-                Kind::Table => self.table()?,
+                Kind::Table => {
+                    let start = self.at;
+                    self.table()?;
+                    self.headers = start..self.at;
+                }
                 Kind::Bytes(count) => self.skip(count)?,
             }
         }
@@ -361,7 +391,7 @@ pub(super) mod tests {
     fn a_delivery_with_a_routing_key_that_is_not_utf_8_keeps_its_tag() {
         let mut method = deliver(7, b"webpush.events", b"shop.\xfc");
         let mut fields = Fields::new(&mut method);
-        assert_eq!(fields.method(), Some(7));
+        assert_eq!(fields.method(), Some(Method::Deliver(7)));
         assert_eq!(fields.unreadable(), Some(Unreadable::Text("routing_key")));
         assert_eq!(method, deliver(7, b"webpush.events", b"shop.?"));
     }
@@ -372,7 +402,7 @@ pub(super) mod tests {
             let head = [class.to_be_bytes(), method.to_be_bytes(), [1, 148]].concat();
             let mut close = [&head[..], b"\x05vh\xc3...", &[0; 4]].concat();
             close[6] = 6;
-            assert_eq!(Fields::new(&mut close).method(), None);
+            assert_eq!(Fields::new(&mut close).method(), Some(Method::Other));
             assert_eq!(&close[6..13], b"\x06vh?...");
         }
     }

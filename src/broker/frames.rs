@@ -3,15 +3,20 @@
 //! A [`Filter`] stands between the socket and lapin. It holds back method and content header frames
 //! until they are complete, overwrites what lapin cannot read in them ([`fields`]) and notes the
 //! delivery in [`Found`], so that its message can be refused with a reason. Bodies and everything
-//! else pass as they are. No frame changes its length.
+//! else pass as they are.
+//!
+//! What can go wrong here besides: RabbitMQ adds `x-death` to the headers of what it dead-letters,
+//! and sends them in one frame even if that exceeds the limit that it has set itself. lapin ends the
+//! connection at such a frame, so it goes on without its headers.
 //!
 //! [`fields`]: super::fields
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::broker::fields::{Fields, Unreadable};
+use crate::broker::fields::{Fields, Method, Unreadable};
 
 const METHOD: u8 = 1;
 const CONTENT_HEADER: u8 = 2;
@@ -20,6 +25,10 @@ const HEARTBEAT: u8 = 8;
 
 /// The bytes before the payload of a frame: type, channel, size of the payload.
 const HEAD: usize = 7;
+
+/// The flags of the properties, by their place in a frame, and the flag of the headers.
+const FLAGS: usize = HEAD + 12;
+const HAS_HEADERS: u8 = 1 << 5;
 
 /// The deliveries of a connection that could not be read, by channel and delivery tag.
 #[derive(Debug, Default)]
@@ -62,6 +71,8 @@ pub(super) struct Filter {
     /// The last delivery of each channel; its content header comes next.
     open: BTreeMap<u16, Delivery>,
     found: Arc<Found>,
+    /// The size of the largest frame that lapin takes.
+    frame_max: usize,
 }
 
 /// What comes next in the stream.
@@ -83,8 +94,10 @@ struct Delivery {
 }
 
 impl Filter {
-    pub(super) fn new(found: Arc<Found>) -> Self {
+    /// `frame_max` is what is asked for; 0 leaves it to the broker.
+    pub(super) fn new(found: Arc<Found>, frame_max: u32) -> Self {
         Self {
+            frame_max: limit(frame_max.try_into().unwrap_or_default()),
             state: State::Head(HEAD),
             held: Vec::new(),
             open: BTreeMap::new(),
@@ -144,27 +157,54 @@ impl Filter {
         State::Head(HEAD)
     }
 
-    /// Looks at a complete frame, and overwrites what lapin cannot read in it.
+    /// Looks at a complete frame, and makes it readable.
     fn look(&mut self) {
         let channel = u16::from_be_bytes([self.held[1], self.held[2]]);
         let end = self.held.len() - 1;
-        let is_method = self.held[0] == METHOD;
+        if self.held[0] == CONTENT_HEADER {
+            return self.look_at_content_header(channel);
+        }
         let mut fields = Fields::new(&mut self.held[HEAD..end]);
-        if is_method {
-            if let Some(tag) = fields.method() {
+        match fields.method() {
+            Some(Method::Deliver(tag)) => {
                 let unreadable = fields.unreadable();
                 self.open.insert(channel, Delivery { tag, unreadable });
             }
-            return;
+            Some(Method::Tune(size)) => self.frame_max = self.frame_max.min(limit(size)),
+            // What ends too early is lapin's to complain about.
+            Some(Method::Other) | None => {}
         }
-        // What ends too early is lapin's to complain about.
+    }
+
+    fn look_at_content_header(&mut self, channel: u16) {
+        let end = self.held.len() - 1;
+        let mut fields = Fields::new(&mut self.held[HEAD..end]);
         let _complete = fields.content_header();
+        let headers = fields.headers();
+        let mut unreadable = fields.unreadable();
+        if self.held.len() > self.frame_max && !headers.is_empty() {
+            self.remove(headers);
+            unreadable = Some(Unreadable::Size);
+        }
         if let Some(delivery) = self.open.remove(&channel)
-            && let Some(unreadable) = delivery.unreadable.or(fields.unreadable())
+            && let Some(unreadable) = delivery.unreadable.or(unreadable)
         {
             self.found.note(channel, delivery.tag, unreadable);
         }
     }
+
+    /// Removes the headers from a content header.
+    fn remove(&mut self, headers: Range<usize>) {
+        self.held.drain(HEAD + headers.start..HEAD + headers.end);
+        self.held[FLAGS] &= !HAS_HEADERS;
+        let size = u32::try_from(self.held.len() - HEAD - 1).unwrap_or_default();
+        self.held[3..HEAD].copy_from_slice(&size.to_be_bytes());
+    }
+}
+
+/// Reads a limit; 0 is none.
+fn limit(size: usize) -> usize {
+    if size == 0 { usize::MAX } else { size }
 }
 
 #[cfg(test)]
@@ -200,7 +240,7 @@ mod tests {
 
     fn filtered<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Arc<Found>) {
         let found = Arc::new(Found::default());
-        let mut filter = Filter::new(Arc::clone(&found));
+        let mut filter = Filter::new(Arc::clone(&found), 0);
         let mut ready = Vec::new();
         pieces.for_each(|piece| filter.push(piece, &mut ready));
         (ready, found)
@@ -223,6 +263,35 @@ mod tests {
         for kind in [BODY, HEARTBEAT] {
             let whole = frame(kind, 1, &[7; 100]);
             assert_eq!(filtered([&whole[..50]].into_iter()).0, whole[..50]);
+        }
+    }
+
+    #[test]
+    fn headers_that_outgrow_a_frame_are_left_out_and_the_rest_stays() {
+        let tune = |size: u32| [&b"\0\x0a\0\x1e\0\0"[..], &size.to_be_bytes(), &[0, 60]].concat();
+        let table = [&[0, 0, 2, 2][..], b"\x01kS", &[0, 0, 1, 251], &[b'x'; 507]].concat();
+        let header = frame(CONTENT_HEADER, 1, &content_header(b"text", &table));
+        let size = u32::try_from(header.len()).unwrap();
+        let deliver = frame(METHOD, 1, &deliver(1, b"x", b"a"));
+        let filtered_by = |asked, offered| {
+            let found = Arc::new(Found::default());
+            let mut filter = Filter::new(Arc::clone(&found), asked);
+            let mut ready = Vec::new();
+            let tune = frame(METHOD, 0, &tune(offered));
+            let stream = [&*tune, &deliver, &header].concat();
+            filter.push(&stream, &mut ready);
+            let header = ready.split_off(tune.len() + deliver.len());
+            (header, found.take(1, 1))
+        };
+        for (asked, offered) in [(0, 0), (0, size), (size, 0), (size, size + 1)] {
+            assert_eq!(filtered_by(asked, offered), (header.clone(), None));
+        }
+        let mut without = content_header(b"text", &[]);
+        without[12] &= !HAS_HEADERS;
+        let without = frame(CONTENT_HEADER, 1, &without);
+        for (asked, offered) in [(0, size - 1), (size - 1, 0), (size - 1, size)] {
+            let left_out = (without.clone(), Some(Unreadable::Size));
+            assert_eq!(filtered_by(asked, offered), left_out);
         }
     }
 
@@ -259,7 +328,7 @@ mod tests {
         fn no_byte_is_lost_whatever_comes(
             bytes in prop::collection::vec(prop_oneof![any::<u8>(), 0u8..9], 0..300),
         ) {
-            let mut filter = Filter::new(Arc::default());
+            let mut filter = Filter::new(Arc::default(), 0);
             let mut ready = Vec::new();
             filter.push(&bytes, &mut ready);
             prop_assert_eq!(ready.len() + filter.held.len(), bytes.len());

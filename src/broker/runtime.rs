@@ -55,10 +55,11 @@ pub(super) struct Filtered {
 }
 
 impl Filtered {
-    pub(super) fn new(stream: Unfiltered, found: Arc<Found>) -> Self {
+    /// Filters by the largest frame that is asked for, or 0 to leave that to the broker.
+    pub(super) fn new(stream: Unfiltered, found: Arc<Found>, frame_max: u32) -> Self {
         Self {
             stream,
-            filter: Filter::new(found),
+            filter: Filter::new(found, frame_max),
             taken: vec![0; READ_SIZE],
             ready: Vec::new(),
             handed_out: 0,
@@ -171,7 +172,7 @@ impl Reactor for Filtering {
         let connecting = self.0.tcp_connect_addr(address);
         async move {
             let stream = AsyncTcpStream::Plain(connecting.await?);
-            Ok(Filtered::new(stream, Arc::default()))
+            Ok(Filtered::new(stream, Arc::default(), 0))
         }
     }
 }

@@ -23,6 +23,10 @@ fn not_readable(unreadable: Unreadable) -> Fault {
             "AMQP headers",
             format!("expected at most {DEPTH_LIMIT} levels of tables and arrays"),
         ),
+        Unreadable::Size => Fault::malformed(
+            "AMQP headers",
+            "expected headers that fit a frame together with what the broker adds to them",
+        ),
     }
 }
 

@@ -185,3 +185,39 @@ async fn twenty_that_cannot_be_read_delay_none_of_six_hundred() {
     assert_eq!(quarantined(&house, 20).await.len(), 20);
     assert_eq!(house.daemon.metric(RECONNECTS, "").await, 0.0);
 }
+
+#[tokio::test]
+async fn headers_that_fill_a_frame_and_grow_in_the_broker_do_not_stop_the_daemon() {
+    let mut house = House::open("").await;
+    let subscription = house.subscribe(json!({}));
+    house.daemon.stop().await;
+    let mut producer = Producer::connect(&house.vhost).await;
+    // All of a frame but what else a content header has; RabbitMQ adds `x-death` when it expires.
+    let size = 128 * 1024 - 60;
+    let entry = [b"\x01xS", &long(&vec![b'x'; size])[..]].concat();
+    let expiration = 1 << 8;
+    let properties = [long(&entry), short(b"1")].concat();
+    let body = event("large", &subscription, json!({})).to_string();
+    producer
+        .publish(
+            b"shop.default",
+            HEADERS | expiration,
+            &properties,
+            body.as_bytes(),
+        )
+        .await;
+    eventually(Duration::from_secs(60), async || {
+        wanted(house.vhost.depth("webpush.undeliverable").await, |&it| {
+            it == 1
+        })
+    })
+    .await;
+    house.daemon.start().await;
+    let result = refusal(&mut house, "large").await;
+    let detail = result["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("AMQP headers: expected headers that fit a frame"),
+        "{detail}"
+    );
+    assert_eq!(house.daemon.metric(RECONNECTS, "").await, 0.0);
+}
