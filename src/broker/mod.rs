@@ -178,8 +178,12 @@ pub enum Route {
 /// How exact a wait in the delay bands must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// Never early, late by at most the width of the band: retries.
-    AtLeast,
+    /// Never early, late by at most the width of the band: retries. Where a band might hold the message
+    /// until after its deadline, the wait is as with [`Pace::Towards`].
+    AtLeast {
+        /// What is left until the deadline.
+        within: Duration,
+    },
     /// Never late but by the last hop: comes back early and is sent on. Scheduled messages.
     Towards,
 }

@@ -55,7 +55,9 @@ mod tests {
             ways.extend(settings.bands.iter().map(|&after| Route::Delay {
                 lane: lane.name.clone(),
                 after,
-                pace: Pace::AtLeast,
+                pace: Pace::AtLeast {
+                    within: Duration::MAX,
+                },
             }));
         }
         let exchanges = ways.iter().map(|way| routes.destination(way).exchange);

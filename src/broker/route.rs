@@ -93,21 +93,25 @@ impl Routes {
 
 /// Chooses the band for a wait; `None` if there are no bands.
 ///
-/// A retry must not come early: the smallest band that holds it, else the largest. A scheduled
-/// message must not come late: the largest band it outlasts, else the smallest, from which its own
-/// expiration releases it in time.
+/// A retry must not come early: the smallest band that holds it, else the largest; unless that band
+/// might hold it until after its deadline, since a message leaves only after those before it. A
+/// scheduled message must not come late: the largest band it outlasts, else the smallest, from which
+/// its own expiration releases it in time.
 fn choose_band(
     bands: impl Iterator<Item = Duration> + Clone,
     after: Duration,
     pace: Pace,
 ) -> Option<usize> {
     let last = bands.clone().count().checked_sub(1)?;
-    let mut bands = bands;
-    Some(match pace {
-        Pace::AtLeast => bands.position(|band| band >= after).unwrap_or(last),
-        Pace::Towards => bands
-            .position(|band| band > after)
-            .map_or(last, |longer| longer.saturating_sub(1)),
+    let holds_it = bands.clone().enumerate().find(|(_, band)| *band >= after);
+    let outlasted = || {
+        let longer = bands.clone().position(|band| band > after);
+        longer.map_or(last, |longer| longer.saturating_sub(1))
+    };
+    Some(match (pace, holds_it) {
+        (Pace::AtLeast { within }, Some((index, band))) if band < within => index,
+        (Pace::AtLeast { .. }, None) => last,
+        (Pace::AtLeast { .. } | Pace::Towards, _) => outlasted(),
     })
 }
 
@@ -144,6 +148,11 @@ mod tests {
     use super::*;
     use crate::broker::tests::settings;
 
+    /// Any band is done before the deadline.
+    const IN_TIME: Pace = Pace::AtLeast {
+        within: Duration::MAX,
+    };
+
     fn bands() -> Vec<Duration> {
         [1, 2, 4, 8, 60].map(Duration::from_secs).to_vec()
     }
@@ -164,7 +173,7 @@ mod tests {
             (90_000, 60),
         ] {
             let after = Duration::from_millis(after);
-            assert_eq!(chosen(after, Pace::AtLeast), Duration::from_secs(band));
+            assert_eq!(chosen(after, IN_TIME), Duration::from_secs(band));
         }
     }
 
@@ -187,7 +196,27 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_retry_whose_band_may_outlast_its_deadline_comes_back_early() {
+        for (after, within, band) in [(5, 9, 8), (5, 8, 4), (3, 4, 2), (40, 61, 60), (40, 50, 8)] {
+            let within = Duration::from_secs(within);
+            let band = Duration::from_secs(band);
+            let found = chosen(Duration::from_secs(after), Pace::AtLeast { within });
+            assert_eq!(found, band, "{after} s of {within:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_band_that_is_longer_than_the_shortest_outlasts_a_deadline(
+            after in 0u64..200_000,
+            more in 1u64..200_000,
+        ) {
+            let within = Duration::from_millis(after + more);
+            let chosen = chosen(Duration::from_millis(after), Pace::AtLeast { within });
+            prop_assert!(chosen < within || chosen == bands()[0], "{chosen:?}");
+        }
+
         #[test]
         fn a_scheduled_message_is_never_held_past_its_time(after in 0u64..200_000) {
             let after = Duration::from_millis(after);
@@ -248,11 +277,11 @@ mod tests {
             pace,
         };
         assert_eq!(
-            to(delay(60, Pace::AtLeast)),
+            to(delay(60, IN_TIME)),
             row("webpush.delay.150ms", "webpush.due.high", Some(60), true)
         );
         assert_eq!(
-            to(delay(9000, Pace::AtLeast)),
+            to(delay(9000, IN_TIME)),
             row("webpush.delay.400ms", "webpush.due.high", Some(400), true)
         );
         assert_eq!(

@@ -53,8 +53,16 @@ pub(super) enum Turn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Closed { failures: u32 },
-    Open { until: Instant, trips: u32 },
-    HalfOpen { until: Instant, trips: u32 },
+    Open(Opening),
+    HalfOpen(Opening),
+}
+
+/// One time in a row for which it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Opening {
+    until: Instant,
+    lasts: Duration,
+    trips: u32,
 }
 
 impl Breaker {
@@ -66,12 +74,14 @@ impl Breaker {
         }
     }
 
-    /// Tells how long it stays closed to requests, without asking for one.
+    /// Tells how long it admits no request, without asking for one. While a probe is under way that is
+    /// as long as the origin was left alone last, and a tenth more for the probe: if that fails, the
+    /// origin is left alone for as long at least.
     pub(super) fn shut(&self, now: Instant) -> Option<Duration> {
         match self.state {
-            State::Open { until, .. } if now < until => Some(until - now),
-            State::Closed { .. } | State::Open { .. } => None,
-            State::HalfOpen { .. } => Some(self.settings.open),
+            State::Open(opening) if now < opening.until => Some(opening.until - now),
+            State::Closed { .. } | State::Open(_) => None,
+            State::HalfOpen(opening) => Some(opening.lasts.mul_f64(1.1)),
         }
     }
 
@@ -81,11 +91,11 @@ impl Breaker {
             return Err(wait);
         }
         let probe = match self.state {
-            State::Open { until, trips } => {
-                self.turn(State::HalfOpen { until, trips });
+            State::Open(opening) => {
+                self.turn(State::HalfOpen(opening));
                 true
             }
-            State::Closed { .. } | State::HalfOpen { .. } => false,
+            State::Closed { .. } | State::HalfOpen(_) => false,
         };
         let epoch = self.epoch;
         Ok(Ticket { epoch, probe })
@@ -115,24 +125,24 @@ impl Breaker {
                 None
             }
             (State::Closed { .. }, false) => Some(self.open(1, asked, now)),
-            (State::HalfOpen { .. }, true) => {
+            (State::HalfOpen(_), true) => {
                 self.turn(State::Closed { failures: 0 });
                 Some(Turn::Closed)
             }
-            (State::HalfOpen { trips, .. }, false) => {
-                Some(self.open(trips.saturating_add(1), asked, now))
+            (State::HalfOpen(last), false) => {
+                Some(self.open(last.trips.saturating_add(1), asked, now))
             }
-            (State::Open { .. }, _) => None,
+            (State::Open(_), _) => None,
         }
     }
 
     /// Takes back a request that found out nothing; after an abandoned probe the next one may try.
     pub(super) fn abandon(&mut self, ticket: Ticket) {
         match self.state {
-            State::HalfOpen { until, trips } if ticket.epoch == self.epoch => {
-                self.turn(State::Open { until, trips });
+            State::HalfOpen(opening) if ticket.epoch == self.epoch => {
+                self.turn(State::Open(opening));
             }
-            State::HalfOpen { .. } | State::Closed { .. } | State::Open { .. } => {}
+            State::HalfOpen(_) | State::Closed { .. } | State::Open(_) => {}
         }
     }
 
@@ -144,12 +154,15 @@ impl Breaker {
     fn open(&mut self, trips: u32, asked: Option<Duration>, now: Instant) -> Turn {
         let doubled = 2u32.saturating_pow(trips.saturating_sub(1));
         let own = self.settings.open.saturating_mul(doubled);
-        let wait = own
+        let lasts = own
             .max(asked.unwrap_or_default())
             .min(self.settings.open_cap);
-        let until = now + wait;
-        self.turn(State::Open { until, trips });
-        Turn::Opened(wait)
+        self.turn(State::Open(Opening {
+            until: now + lasts,
+            lasts,
+            trips,
+        }));
+        Turn::Opened(lasts)
     }
 
     fn turn(&mut self, state: State) {
@@ -206,7 +219,7 @@ mod tests {
         let later = now + SECOND;
         let probe = breaker.ask(later).unwrap();
         assert!(probe.probe);
-        assert_eq!(breaker.ask(later), Err(SECOND));
+        assert_eq!(breaker.ask(later), Err(SECOND * 11 / 10));
         let turn = breaker.record(probe, true, None, later);
         assert_eq!(turn, Some(Turn::Closed));
         assert!(!breaker.ask(later).unwrap().probe);
@@ -223,6 +236,16 @@ mod tests {
             let turn = breaker.record(probe, false, None, now);
             assert_eq!(turn, Some(Turn::Opened(wait)));
         }
+    }
+
+    #[test]
+    fn while_a_probe_is_under_way_the_last_pause_holds() {
+        let (mut breaker, now) = tripped();
+        let probe = breaker.ask(now + SECOND).unwrap();
+        assert_eq!(breaker.shut(now + SECOND), Some(SECOND * 11 / 10));
+        breaker.record(probe, false, None, now + SECOND);
+        breaker.ask(now + SECOND * 3).unwrap();
+        assert_eq!(breaker.shut(now + SECOND * 3), Some(SECOND * 22 / 10));
     }
 
     #[test]

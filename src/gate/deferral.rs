@@ -1,20 +1,26 @@
-//! How long those wait in the broker who were not admitted.
+//! How long a recipient that was deferred waits in the broker.
 //!
-//! Who is deferred comes back no earlier than the gate may open, and not all at once: the wait is
-//! spread over as long again, and over twice as much with every pass, so that a service that
-//! recovers meets a stream and the broker no storm of copies. Spreading alone ends nobody's life.
-//! Who waits for a turn at a rate has a place in a line: that is spread enough.
+//! It comes back no earlier than the gate may open, and when those before it will have been served
+//! (`flow`). Where no rate is known, the wait is spread at random instead, over twice as much after
+//! each deferral in a row.
+//!
+//! Only what lies beyond the wait that is certain may be wrong, so only that gives way to the deadline:
+//! it takes at most half of the life that is left. So spreading alone never lets a message expire, and
+//! a message that has little time comes back soon, with the precedence that being deferred again gives.
+//! A turn at a configured rate is certain: it is kept to the letter.
 
 use std::time::Duration;
 
-/// Why a recipient was not admitted, and how long that lasts.
+/// Why a recipient was not admitted, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deferral {
     /// Why.
     pub why: Why,
-    /// How long nobody will be admitted, or until this one's turn; nothing where only room is
-    /// wanting.
+    /// How long nobody will be admitted, or until this recipient's turn at a configured rate; zero
+    /// where only room is wanting.
     pub left: Duration,
+    /// How long after that its turn is expected; `None` where nothing is known.
+    pub turn: Option<Duration>,
 }
 
 /// Why a recipient was not admitted.
@@ -28,6 +34,21 @@ pub enum Why {
     Paused,
     /// The rate of the key at the origin is used up.
     Rate,
+}
+
+/// Why and for how long a gate admits nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shut {
+    pub(super) why: Why,
+    pub(super) left: Duration,
+}
+
+impl Shut {
+    /// There is no room, for nobody knows how long.
+    pub(super) const BUSY: Self = Self {
+        why: Why::Busy,
+        left: Duration::ZERO,
+    };
 }
 
 impl Why {
@@ -45,7 +66,7 @@ impl Why {
     }
 }
 
-/// The shortest wait of a recipient that found no room, and the shortest spread.
+/// The shortest spread where no rate is known.
 const STEP: Duration = Duration::from_secs(1);
 
 /// How often the spread doubles.
@@ -54,21 +75,49 @@ const DOUBLINGS: u32 = 5;
 /// The longest spread that a long wait brings.
 const SPREAD_CAP: Duration = Duration::from_secs(300);
 
+/// The shortest wait for room, before the jitter: places are free again after a round trip, but a trip
+/// through the broker has its price.
+const SOON: Duration = Duration::from_millis(500);
+
+/// The shortest wait for room of a recipient whose deadline is near.
+const SHORTEST: Duration = Duration::from_millis(100);
+
 impl Deferral {
-    /// Returns how long to wait, for a recipient that has waited `passes` times before and has
-    /// `life` left; `jitter` is a number from 0 to 1.
+    /// Creates the deferral of a recipient whose turn is not known.
     #[must_use]
-    pub fn delay(&self, passes: u32, life: Duration, jitter: f64) -> Duration {
-        let step = STEP.saturating_mul(1 << passes.min(DOUBLINGS));
-        if self.left.is_zero() {
-            return step.mul_f64(0.5 + jitter);
+    pub const fn of(why: Why, left: Duration) -> Self {
+        let turn = None;
+        Self { why, left, turn }
+    }
+
+    /// Creates the deferral of a recipient whose turn comes `turn` after `left`.
+    #[must_use]
+    pub const fn in_line(why: Why, left: Duration, turn: Duration) -> Self {
+        let turn = Some(turn);
+        Self { why, left, turn }
+    }
+
+    /// Returns how long to wait, for a recipient that was deferred `deferrals` times in a row before
+    /// and has `life` left; `jitter` is a number from 0 to 1.
+    #[must_use]
+    pub fn delay(&self, deferrals: u32, life: Duration, jitter: f64) -> Duration {
+        let step = STEP.saturating_mul(1 << deferrals.min(DOUBLINGS));
+        let most = life.saturating_sub(self.left) / 2;
+        match self.why {
+            Why::Rate => self.left,
+            Why::Busy => {
+                let soon = SOON.mul_f64(1.0 + jitter);
+                let wait = match self.turn {
+                    Some(turn) => turn.max(soon),
+                    None => step.mul_f64(0.5 + jitter),
+                };
+                wait.min(most).max(SHORTEST)
+            }
+            Why::BreakerOpen | Why::Paused => {
+                let spread = || self.left.min(SPREAD_CAP).max(step).mul_f64(jitter);
+                self.left + self.turn.unwrap_or_else(spread).min(most)
+            }
         }
-        if self.why == Why::Rate {
-            return self.left;
-        }
-        let bearable = life.saturating_sub(self.left) / 2;
-        let spread = self.left.min(SPREAD_CAP).max(step).min(bearable);
-        self.left + spread.mul_f64(jitter)
     }
 }
 
@@ -76,49 +125,73 @@ impl Deferral {
 mod tests {
     use super::*;
 
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
     #[test]
-    fn nobody_comes_back_early_and_the_spread_grows_with_the_passes() {
-        for (left, passes, soonest, latest) in [
-            (0, 0, 500, 1500),
-            (0, 3, 4000, 12_000),
-            (0, 99, 16_000, 48_000),
-            (100, 0, 100, 1100),
-            (100, 3, 100, 8100),
-            (5000, 0, 5000, 10_000),
-            (5000, 9, 5000, 37_000),
-            (3_600_000, 0, 3_600_000, 3_900_000),
+    fn where_no_rate_is_known_the_spread_grows_with_the_deferrals() {
+        for (why, left, deferrals, soonest, latest) in [
+            (Why::Busy, 0, 0, 500, 1500),
+            (Why::Busy, 0, 3, 4000, 12_000),
+            (Why::Busy, 0, 99, 16_000, 48_000),
+            (Why::Paused, 100, 0, 100, 1100),
+            (Why::Paused, 100, 3, 100, 8100),
+            (Why::Paused, 5000, 0, 5000, 10_000),
+            (Why::Paused, 5000, 9, 5000, 37_000),
+            (Why::Paused, 3_600_000, 0, 3_600_000, 3_900_000),
         ] {
-            let deferral = Deferral {
-                why: Why::Paused,
-                left: Duration::from_millis(left),
-            };
-            let delay = |jitter| deferral.delay(passes, Duration::MAX, jitter);
+            let deferral = Deferral::of(why, Duration::from_millis(left));
+            let delay = |jitter| deferral.delay(deferrals, Duration::MAX, jitter);
             let delays = [0.0, 1.0].map(|jitter| delay(jitter).as_millis());
-            assert_eq!(delays, [soonest, latest], "{left} ms, {passes} passes");
+            assert_eq!(
+                delays,
+                [soonest, latest],
+                "{left} ms, {deferrals} deferrals"
+            );
         }
     }
 
     #[test]
-    fn a_place_in_a_line_is_kept_to_the_letter() {
-        let deferral = Deferral {
-            why: Why::Rate,
-            left: Duration::from_secs(7),
-        };
-        for (passes, life) in [(0, 60), (9, 60), (0, 7)] {
-            let told = deferral.delay(passes, Duration::from_secs(life), 1.0);
-            assert_eq!(told.as_secs(), 7, "{passes} passes, {life} s left");
+    fn a_turn_that_is_known_is_waited_for() {
+        for (why, left, turn, expected) in [
+            (Why::Busy, 0, 70, 70),
+            (Why::Busy, 0, 0, 1),
+            (Why::Paused, 10, 70, 80),
+            (Why::BreakerOpen, 300, 1, 301),
+        ] {
+            let deferral = Deferral::in_line(why, seconds(left), seconds(turn));
+            let delay = deferral.delay(7, Duration::MAX, 1.0);
+            assert_eq!(delay, seconds(expected), "{why:?} {left} {turn}");
         }
     }
 
     #[test]
-    fn who_outlives_the_gate_outlives_the_spread() {
-        let deferral = Deferral {
-            why: Why::BreakerOpen,
-            left: Duration::from_secs(5),
-        };
-        for (life, delay) in [(80, 37), (60, 32), (31, 18), (6, 5), (5, 5), (1, 5)] {
-            let told = deferral.delay(9, Duration::from_secs(life), 1.0);
-            assert_eq!(told.as_secs(), delay, "{life} s left");
+    fn a_turn_at_a_rate_is_kept_to_the_letter() {
+        let deferral = Deferral::of(Why::Rate, seconds(7));
+        for (deferrals, life) in [(0, 60), (9, 60), (0, 7)] {
+            let told = deferral.delay(deferrals, seconds(life), 1.0);
+            assert_eq!(told, seconds(7), "{deferrals} deferrals, {life} s left");
+        }
+    }
+
+    #[test]
+    fn what_is_not_certain_takes_at_most_half_of_the_life_that_is_left() {
+        let known = |why, left| Deferral::in_line(why, seconds(left), seconds(3600));
+        let unknown = |why, left| Deferral::of(why, seconds(left));
+        for make in [known, unknown] {
+            for life in [80, 60, 31, 6] {
+                let life = seconds(life);
+                let busy = make(Why::Busy, 0).delay(99, life, 1.0);
+                assert!(busy <= life / 2, "{busy:?} of {life:?}");
+                let down = make(Why::BreakerOpen, 5).delay(99, life, 1.0);
+                assert!(down >= seconds(5), "{down:?}");
+                assert!(down - seconds(5) <= (life - seconds(5)) / 2, "{down:?}");
+            }
+            for life in [5, 1] {
+                let down = make(Why::BreakerOpen, 5).delay(99, seconds(life), 1.0);
+                assert_eq!(down, seconds(5), "certain, so it expires");
+            }
         }
     }
 }

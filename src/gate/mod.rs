@@ -1,28 +1,41 @@
-//! Permits: how much may be under way, in all and per origin, and whom to leave alone.
+//! Permits: how many requests may be under way, in all and per origin, and which origins to leave alone.
 //!
 //! A push service in trouble must not take the room of the others, so every request holds a permit
-//! of its origin besides one of the whole. What an origin bears is felt out (`limiter`); one that is
-//! down is left alone until a probe finds it up (`breaker`); one that asks for a pause gets it,
-//! whole or for the key that was throttled (`pause`). Origins outside the list of the large services
-//! are chosen by strangers: they start small and share at most half of the whole.
+//! of its origin besides one of the whole. How many requests an origin takes at once is learned from
+//! its answers (`limiter`); one that is down is left alone until a probe finds it up (`breaker`); one
+//! that asks for a pause gets it, whole or for the key that was throttled (`pause`). Unlisted origins are
+//! chosen by anybody: they start small and share at most half of the whole. Each origin has a gate of
+//! its own (`table`).
 //!
 //! Where an operator has set a rate, requests are spaced before they ask for a place (`rate`), so
-//! that who waits for its turn holds no place of the others.
+//! that what waits for its turn holds no place of the others.
 //!
-//! Who finds the gate shut, or gets no permit within about a second, does not wait here but in the
-//! broker (`deferral`): what waits in memory fills the prefetch window and starves the rest. For the
-//! same reason only so many of a lane wait for one origin at a time (`crowd`). Nor do lanes wait for
-//! each other: each has its turn (`places`).
+//! # How requests queue
+//!
+//! 1. A request that finds a place takes it; then nobody waits.
+//! 2. One that finds none waits in memory, for about a second at most, unless too many of its lane wait
+//!    for the origin already (`waiters`): what waits in memory fills the prefetch window, which others
+//!    need. All unlisted origins together have one small share of such waiters.
+//! 3. A place that becomes free goes to the lanes in turn, and within a lane to the recipient that was
+//!    deferred most often, then to the one that came first (`places`).
+//! 4. What gets no place waits in the broker (`deferral`). It is told to come back when those before it
+//!    will have been served, at the rate at which requests to the origin went out lately (`throughput`,
+//!    `line`). What is new does not use the room to wait of those who are about to come back.
+//! 5. What an origin that is paused defers queues in the same way from the end of the pause on. While
+//!    an origin is down, those who come back are spread, so that they do not all go round at once.
+//!
+//! Each lane and key has its own line at an origin (`flow`).
 //!
 //! A [`Permit`] frees its places when it is dropped: on success, panic and cancellation alike. One
 //! that is dropped without a report is an abandoned request: had it been a breaker's probe, the
 //! next request is.
 
 mod breaker;
-mod crowd;
 mod deferral;
+mod flow;
 mod keys;
 mod limiter;
+mod line;
 mod origin_gate;
 mod pause;
 mod permit;
@@ -32,6 +45,8 @@ mod slots;
 mod table;
 #[cfg(test)]
 mod tests;
+mod throughput;
+mod waiters;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,12 +64,13 @@ pub use self::permit::Permit;
 pub use self::rate::Rate;
 pub use self::slots::{LaneSlots, Slot};
 
-use self::crowd::Crowds;
+use self::deferral::Shut;
 use self::limiter::Limiter;
 use self::origin_gate::{Beginning, OriginGate};
 use self::places::{Place, Places};
 use self::slots::Slots;
 use self::table::Table;
+use self::waiters::{Waiters, Waiting};
 
 /// What an operator decides about permits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +90,12 @@ pub struct Settings {
 /// How many origins are remembered.
 const ORIGIN_LIMIT: usize = 10_000;
 
-/// How many requests a stranger gets at once before it has answered any.
-const STRANGER_START: usize = 50;
+/// How many requests an unlisted origin gets at once before it has answered any.
+const UNLISTED_START: usize = 50;
+
+/// Of the recipients that may be in flight, one in so many more may wait in memory for unlisted origins,
+/// and twice as many where those answer quickly.
+const UNLISTED_WAITERS: usize = 10;
 
 /// How many recipients of one lane may be in hand for each that may be sent to: enough to keep every
 /// place taken, and few enough that they all get one before they would be deferred.
@@ -86,10 +106,32 @@ const SLOTS_PER_PLACE: usize = 2;
 pub struct Gates {
     slots: Slots,
     all: Arc<Places>,
-    strangers: Arc<Places>,
+    unlisted: Arc<Places>,
+    unlisted_waiters: Waiters,
     origins: Table,
     tripped: Arc<AtomicUsize>,
     settings: Settings,
+}
+
+/// A request for a permit.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Where to.
+    pub origin: &'a Origin,
+    /// Whether the origin is listed.
+    pub listed: Listed,
+    /// The key that signs.
+    pub key: &'a Name,
+    /// The lane of the message.
+    pub lane: &'a Name,
+    /// How often the recipient was deferred in a row before.
+    pub deferrals: u32,
+}
+
+impl Request<'_> {
+    fn is_new(&self) -> bool {
+        self.deferrals == 0
+    }
 }
 
 /// The answer to asking for a permit.
@@ -114,12 +156,6 @@ pub enum Change {
     Paused(Scope, Duration),
 }
 
-/// There is no room, for nobody knows how long.
-const BUSY: Admission = Admission::Deferred(Deferral {
-    why: Why::Busy,
-    left: Duration::ZERO,
-});
-
 /// The places besides the origin's own.
 struct Rest {
     _shared: Option<Place>,
@@ -133,7 +169,11 @@ impl Gates {
         Self {
             slots: Slots::new(settings.in_flight.saturating_mul(SLOTS_PER_PLACE)),
             all: Places::new(settings.in_flight),
-            strangers: Places::new(settings.in_flight.div_ceil(2)),
+            unlisted: Places::new(settings.in_flight.div_ceil(2)),
+            unlisted_waiters: Waiters::new(
+                settings.in_flight.div_ceil(UNLISTED_WAITERS),
+                settings.in_flight.div_ceil(UNLISTED_WAITERS / 2),
+            ),
             origins: Table::new(ORIGIN_LIMIT),
             tripped: Arc::default(),
             settings,
@@ -146,38 +186,25 @@ impl Gates {
         self.slots.of(lane)
     }
 
-    /// Asks for a permit to send to an origin with a key, waiting for at most `max_wait` in the line
-    /// of a lane.
-    ///
-    /// A shut gate defers at once.
-    pub async fn admit(
-        &self,
-        origin: &Origin,
-        listed: Listed,
-        key: &Name,
-        lane: &Name,
-        now: Instant,
-    ) -> Admission {
-        let gate = self.gate(origin, listed, now);
-        let Some(rate) = self.settings.rate else {
-            return self
-                .find_room(gate, listed, key, lane, now, self.settings.max_wait)
-                .await;
-        };
+    /// Asks for a permit, waiting for at most `max_wait`. A shut gate defers at once.
+    pub async fn admit(&self, request: Request<'_>, now: Instant) -> Admission {
+        let gate = self.gate(request.origin, request.listed, now);
         let patience = self.settings.max_wait;
-        let wait = match gate.take_turn(key, rate, patience, now) {
+        let Some(rate) = self.settings.rate else {
+            return self.find_room(&gate, request, now, patience).await;
+        };
+        let wait = match gate.take_turn(request, rate, patience, now) {
             Ok(wait) => wait,
             Err(deferral) => return Admission::Deferred(deferral),
         };
         if !wait.is_zero() {
             sleep(wait).await;
         }
-        let (room, since) = (Arc::clone(&gate), now + wait);
         let admission = self
-            .find_room(room, listed, key, lane, since, patience - wait)
+            .find_room(&gate, request, now + wait, patience - wait)
             .await;
         if let Admission::Deferred(_) = admission {
-            gate.give_turn_back(key, rate);
+            gate.give_turn_back(request.key, rate);
         }
         admission
     }
@@ -197,77 +224,112 @@ impl Gates {
     /// Finds room for one request, waiting for at most `patience`.
     async fn find_room(
         &self,
-        gate: Arc<OriginGate>,
-        listed: Listed,
-        key: &Name,
-        lane: &Name,
+        gate: &Arc<OriginGate>,
+        request: Request<'_>,
         now: Instant,
         patience: Duration,
     ) -> Admission {
-        let strangers = (!listed.0).then_some(&self.strangers);
-        if let Some((place, rest)) = self.take_at_once(&gate, strangers) {
-            return enter(gate, place, rest, key, now);
-        }
-        if let Some(deferral) = gate.shut(key, now) {
-            return Admission::Deferred(deferral);
-        }
-        let crowd = gate.crowds.of(lane);
-        let Some(waiting) = crowd.join(now) else {
-            return BUSY;
+        let unlisted = (!request.listed.0).then_some(&self.unlisted);
+        let shut = match self.take_at_once(gate, unlisted) {
+            Some((place, rest)) => match enter(gate, place, rest, request, now) {
+                Ok(permit) => return Admission::Granted(permit),
+                Err(shut) => Some(shut),
+            },
+            None => gate.shut(request.key, now),
         };
-        match timeout(patience, self.take(&gate, strangers, lane)).await {
-            Ok((place, rest)) => {
-                waiting.succeeded();
-                // The gate may have been shut meanwhile. That `now` is a little old does no harm:
-                // it makes a pause seem longer by what was waited, never shorter.
-                enter(Arc::clone(&gate), place, rest, key, now)
-            }
-            Err(_elapsed) => {
-                waiting.gave_up(now + patience);
-                BUSY
-            }
+        let is_brief = |shut: Shut| shut.why == Why::Paused && shut.left < patience;
+        if let Some(shut) = shut.filter(|shut| !is_brief(*shut)) {
+            return Admission::Deferred(gate.defer(request, shut, now));
         }
+        let Some(waiting) = self.may_wait(gate, request, now) else {
+            return Admission::Deferred(gate.defer(request, shut.unwrap_or(Shut::BUSY), now));
+        };
+        let pause = shut.map(|shut| shut.left).unwrap_or_default();
+        let taking = async {
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
+            self.take(gate, unlisted, request).await
+        };
+        // What waits for the end of a pause waits for a place as long as others do at least half.
+        let patience = patience.max(pause + patience / 2);
+        let Ok((place, rest)) = timeout(patience, taking).await else {
+            if pause.is_zero() {
+                waiting.for_each(|it| it.gave_up(now + patience));
+            }
+            return Admission::Deferred(gate.defer(request, Shut::BUSY, now + patience));
+        };
+        waiting.for_each(Waiting::succeeded);
+        // The gate may have been shut meanwhile. That `now` is a little old does no harm: it makes a
+        // pause seem longer by what was waited for a place, never shorter.
+        let now = now + pause;
+        match enter(gate, place, rest, request, now) {
+            Ok(permit) => Admission::Granted(permit),
+            Err(shut) => Admission::Deferred(gate.defer(request, shut, now)),
+        }
+    }
+
+    /// Takes the right to wait in memory: among those of the origin, and among those of all unlisted
+    /// origins where it is one.
+    fn may_wait(
+        &self,
+        gate: &OriginGate,
+        request: Request<'_>,
+        now: Instant,
+    ) -> Option<impl Iterator<Item = Waiting> + use<>> {
+        let standing = gate.standing(request, now);
+        let join = |waiters: &Waiters| waiters.of(request.lane).join(standing, now);
+        let own = join(&gate.waiters)?;
+        let shared = if request.listed.0 {
+            None
+        } else {
+            Some(join(&self.unlisted_waiters)?)
+        };
+        Some(std::iter::once(own).chain(shared))
     }
 
     /// Spares the timer when there is room, which is nearly always.
     fn take_at_once(
         &self,
         gate: &OriginGate,
-        strangers: Option<&Arc<Places>>,
+        unlisted: Option<&Arc<Places>>,
     ) -> Option<(Place, Rest)> {
         let place = gate.places.try_take()?;
-        let shared = match strangers {
-            Some(strangers) => Some(strangers.try_take()?),
+        let shared = match unlisted {
+            Some(unlisted) => Some(unlisted.try_take()?),
             None => None,
         };
         let whole = self.all.try_take()?;
         Some((place, Rest::new(shared, whole)))
     }
 
-    /// Waits at the narrowest gate first, so that who waits there holds no place of the others.
+    /// Waits at the narrowest gate first, so that what waits there holds no place of the others. Only
+    /// there do those come first that were deferred before: what one origin defers must not take
+    /// precedence over the requests of others.
     async fn take(
         &self,
         gate: &OriginGate,
-        strangers: Option<&Arc<Places>>,
-        lane: &Name,
+        unlisted: Option<&Arc<Places>>,
+        request: Request<'_>,
     ) -> (Place, Rest) {
-        let place = gate.places.take(lane).await;
-        let shared = match strangers {
-            Some(strangers) => Some(strangers.take(lane).await),
+        let lane = request.lane;
+        let place = gate.places.take(lane, request.deferrals).await;
+        let shared = match unlisted {
+            Some(unlisted) => Some(unlisted.take(lane, 0).await),
             None => None,
         };
-        let whole = self.all.take(lane).await;
+        let whole = self.all.take(lane, 0).await;
         (place, Rest::new(shared, whole))
     }
 
     fn gate(&self, origin: &Origin, listed: Listed, now: Instant) -> Arc<OriginGate> {
         self.origins.gate(origin, now, || {
             let most = self.settings.per_origin;
-            let start = if listed.0 { most } else { STRANGER_START };
+            let start = if listed.0 { most } else { UNLISTED_START };
             let begins = Beginning {
                 listed,
                 limiter: Limiter::new(start, most),
-                crowds: Crowds::new(most.div_ceil(2), self.settings.in_flight),
+                waiters: Waiters::new(most.div_ceil(2), self.settings.in_flight),
                 breaker: self.settings.breaker,
             };
             OriginGate::new(begins, Arc::clone(&self.tripped), now)
@@ -284,9 +346,14 @@ impl Rest {
     }
 }
 
-fn enter(gate: Arc<OriginGate>, place: Place, rest: Rest, key: &Name, now: Instant) -> Admission {
-    match gate.enter(key, now) {
-        Ok(ticket) => Admission::Granted(Permit::new(gate, place, rest, ticket, key, now)),
-        Err(deferral) => Admission::Deferred(deferral),
-    }
+fn enter(
+    gate: &Arc<OriginGate>,
+    place: Place,
+    rest: Rest,
+    request: Request<'_>,
+    now: Instant,
+) -> Result<Permit, Shut> {
+    let ticket = gate.enter(request, now)?;
+    let gate = Arc::clone(gate);
+    Ok(Permit::new(gate, place, rest, ticket, request.key, now))
 }

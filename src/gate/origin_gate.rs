@@ -13,22 +13,23 @@ use crate::message::Name;
 use crate::origin::Listed;
 use crate::outcome::{Meaning, Reason, Scope, Verdict};
 
-use super::Change;
 use super::breaker;
 use super::breaker::{Breaker, Ticket, Turn};
-use super::crowd::Crowds;
-use super::deferral::{Deferral, Why};
+use super::deferral::{Deferral, Shut, Why};
+use super::flow::Flows;
 use super::keys::Keys;
 use super::limiter::Limiter;
 use super::pause::Pause;
 use super::places::Places;
 use super::rate::Rate;
+use super::waiters::{Standing, Waiters};
+use super::{Change, Request};
 
 /// The gate of one origin.
 #[derive(Debug)]
 pub(super) struct OriginGate {
     pub(super) places: Arc<Places>,
-    pub(super) crowds: Crowds,
+    pub(super) waiters: Waiters,
     listed: Listed,
     state: Mutex<State>,
     /// How many breakers are not closed, over all origins.
@@ -42,6 +43,7 @@ struct State {
     breaker: Breaker,
     pause: Pause,
     keys: Keys,
+    flows: Flows,
     used_at: Instant,
     /// Whether the host has ever answered a request.
     answered: bool,
@@ -63,8 +65,8 @@ pub(super) struct Beginning {
     pub(super) listed: Listed,
     /// How many requests may be under way.
     pub(super) limiter: Limiter,
-    /// Those who wait for a place.
-    pub(super) crowds: Crowds,
+    /// How many may wait for a place in memory.
+    pub(super) waiters: Waiters,
     pub(super) breaker: breaker::Settings,
 }
 
@@ -72,7 +74,7 @@ impl OriginGate {
     pub(super) fn new(begins: Beginning, tripped: Arc<AtomicUsize>, now: Instant) -> Self {
         Self {
             places: Places::new(begins.limiter.limit()),
-            crowds: begins.crowds,
+            waiters: begins.waiters,
             listed: begins.listed,
             state: Mutex::new(State {
                 limiter: begins.limiter,
@@ -80,6 +82,7 @@ impl OriginGate {
                 breaker: Breaker::new(begins.breaker),
                 pause: Pause::default(),
                 keys: Keys::default(),
+                flows: Flows::default(),
                 used_at: now,
                 answered: false,
             }),
@@ -90,19 +93,20 @@ impl OriginGate {
     /// Takes a turn at the rate of a key, which may be `patience` off.
     pub(super) fn take_turn(
         &self,
-        key: &Name,
+        request: Request<'_>,
         rate: Rate,
         patience: Duration,
         now: Instant,
     ) -> Result<Duration, Deferral> {
         let mut state = self.lock();
         state.used_at = now;
-        if let Some(deferral) = state.shut(key, now) {
-            return Err(deferral);
+        if let Some(shut) = state.shut(request.key, now) {
+            return Err(state.defer(request, shut, now));
         }
-        let why = Why::Rate;
-        let taken = state.keys.of(key).bucket.take(rate, patience, now);
-        taken.map_err(|left| Deferral { why, left })
+        let bucket = &mut state.keys.of(request.key).bucket;
+        bucket
+            .take(rate, patience, request.is_new(), now)
+            .map_err(|left| Deferral::of(Why::Rate, left))
     }
 
     /// Gives back a turn that was not used.
@@ -111,23 +115,39 @@ impl OriginGate {
     }
 
     /// Tells whether nobody is admitted now, without entering.
-    pub(super) fn shut(&self, key: &Name, now: Instant) -> Option<Deferral> {
+    pub(super) fn shut(&self, key: &Name, now: Instant) -> Option<Shut> {
         let mut state = self.lock();
         state.used_at = now;
         state.shut(key, now)
     }
 
+    /// Tells how much of the room to wait a request may use.
+    pub(super) fn standing(&self, request: Request<'_>, now: Instant) -> Standing {
+        let is_awaited = || self.lock().flows.is_awaited(request.lane, request.key, now);
+        match request.deferrals {
+            0 if is_awaited() => Standing::Behind,
+            0 | 1 => Standing::Equal,
+            _ => Standing::Ahead,
+        }
+    }
+
+    /// Refuses a request.
+    pub(super) fn defer(&self, request: Request<'_>, shut: Shut, now: Instant) -> Deferral {
+        self.lock().defer(request, shut, now)
+    }
+
     /// Enters with a place already taken.
-    pub(super) fn enter(&self, key: &Name, now: Instant) -> Result<Ticket, Deferral> {
+    pub(super) fn enter(&self, request: Request<'_>, now: Instant) -> Result<Ticket, Shut> {
         let mut state = self.lock();
         state.used_at = now;
         // The pauses come first: a probe that may not be sent would find out nothing.
-        if let Some(deferral) = state.paused(key, now) {
-            return Err(deferral);
+        if let Some(pause) = state.paused(request.key, now) {
+            return Err(pause);
         }
-        let ticket = state.breaker.ask(now).map_err(breaker_open)?;
+        let ticket = state.breaker.ask(now).map_err(open)?;
         state.in_flight += 1;
-        state.keys.of(key);
+        state.keys.of(request.key);
+        state.flows.admitted(request.lane, request.key, now);
         Ok(ticket)
     }
 
@@ -159,7 +179,7 @@ impl OriginGate {
                 Some(Change::Opened(wait))
             }
             Some(Turn::Closed) => {
-                self.crowds.let_go();
+                self.waiters.allow_most();
                 self.tripped.fetch_sub(1, Ordering::Relaxed);
                 Some(Change::Closed)
             }
@@ -217,12 +237,16 @@ impl State {
         self.pause.left(now).is_none() && self.keys.are_at_rest(now)
     }
 
-    fn shut(&self, key: &Name, now: Instant) -> Option<Deferral> {
-        let open = || self.breaker.shut(now).map(breaker_open);
-        self.paused(key, now).or_else(open)
+    fn shut(&self, key: &Name, now: Instant) -> Option<Shut> {
+        let is_open = || self.breaker.shut(now).map(open);
+        self.paused(key, now).or_else(is_open)
     }
 
-    fn paused(&self, key: &Name, now: Instant) -> Option<Deferral> {
+    fn defer(&mut self, request: Request<'_>, shut: Shut, now: Instant) -> Deferral {
+        self.flows.defer(request, shut, self.in_flight, now)
+    }
+
+    fn paused(&self, key: &Name, now: Instant) -> Option<Shut> {
         let of_key = self.keys.get(key).and_then(|it| it.pause.left(now));
         let both = [self.pause.left(now), of_key];
         both.into_iter().flatten().max_by_key(|it| it.left)
@@ -254,11 +278,9 @@ impl State {
     }
 }
 
-fn breaker_open(left: Duration) -> Deferral {
-    Deferral {
-        why: Why::BreakerOpen,
-        left,
-    }
+fn open(left: Duration) -> Shut {
+    let why = Why::BreakerOpen;
+    Shut { why, left }
 }
 
 /// Tells whether a verdict is about an answer: what never answers may not exist.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::deferral::{Deferral, Why};
+use super::deferral::{Shut, Why};
 
 /// The pause of one scope.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,10 +25,10 @@ const LONGEST: Duration = Duration::from_secs(300);
 
 impl Pause {
     /// Returns what is left of it, and why it is kept.
-    pub(super) fn left(&self, now: Instant) -> Option<Deferral> {
+    pub(super) fn left(&self, now: Instant) -> Option<Shut> {
         let (until, why) = self.until?;
         let left = until.saturating_duration_since(now);
-        (!left.is_zero()).then_some(Deferral { why, left })
+        (!left.is_zero()).then_some(Shut { why, left })
     }
 
     /// Begins a pause, or lengthens the one that is kept; never shortens it.

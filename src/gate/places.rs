@@ -3,11 +3,13 @@
 //! A campaign keeps hundreds of recipients waiting for room; in one line with them all, a login
 //! code would stand at its end and be deferred. So each lane has a line of its own, and a place that
 //! becomes free goes to the lines in turn: who is first in its lane lets at most one of each other
-//! lane go before it. No lane is preferred, so none can be starved.
+//! lane go before it. No lane is preferred, so none can be starved. Within a lane, what was deferred more
+//! often comes first.
 //!
 //! A place is handed over rather than offered: who arrives when it becomes free cannot snatch it
 //! from who waits.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -35,12 +37,15 @@ struct State {
     arrivals: u64,
 }
 
-/// Those of one lane who wait, in the order in which they came.
+/// The waiters of one lane, in the order of [`Turn`].
 #[derive(Debug)]
 struct Line {
     lane: Name,
-    waiting: BTreeMap<u64, oneshot::Sender<Place>>,
+    waiting: BTreeMap<Turn, oneshot::Sender<Place>>,
 }
+
+/// The order of waiters: those that were deferred more often first, then as they came.
+type Turn = (Reverse<u32>, u64);
 
 impl Places {
     pub(super) fn new(limit: usize) -> Arc<Self> {
@@ -61,10 +66,11 @@ impl Places {
         taken.then(|| Place(Arc::clone(self)))
     }
 
-    /// Waits for a place; given up, it leaves the line.
-    pub(super) async fn take(self: &Arc<Self>, lane: &Name) -> Place {
+    /// Waits for a place in the line of a lane, before those that were deferred less than `deferrals`
+    /// times; given up, it leaves the line.
+    pub(super) async fn take(self: &Arc<Self>, lane: &Name, deferrals: u32) -> Place {
         loop {
-            let Some(mut waiting) = self.queue_up(lane) else {
+            let Some(mut waiting) = self.queue_up(lane, deferrals) else {
                 return Place(Arc::clone(self));
             };
             if let Ok(place) = (&mut waiting.place).await {
@@ -87,14 +93,14 @@ impl Places {
     }
 
     /// Takes a place, or stands in the line of a lane if there is none.
-    fn queue_up(self: &Arc<Self>, lane: &Name) -> Option<Waiting> {
+    fn queue_up(self: &Arc<Self>, lane: &Name, deferrals: u32) -> Option<Waiting> {
         let mut state = self.lock();
         if state.try_take() {
             return None;
         }
         let (sender, place) = oneshot::channel();
         Some(Waiting {
-            number: state.queue_up(lane, sender),
+            turn: state.queue_up(lane, deferrals, sender),
             lane: lane.clone(),
             places: Arc::clone(self),
             place,
@@ -131,17 +137,18 @@ impl State {
         free
     }
 
-    fn queue_up(&mut self, lane: &Name, sender: oneshot::Sender<Place>) -> u64 {
+    fn queue_up(&mut self, lane: &Name, deferrals: u32, sender: oneshot::Sender<Place>) -> Turn {
         self.arrivals += 1;
+        let turn = (Reverse(deferrals), self.arrivals);
         if let Some(line) = self.lines.iter_mut().find(|line| line.lane == *lane) {
-            line.waiting.insert(self.arrivals, sender);
+            line.waiting.insert(turn, sender);
         } else {
             self.lines.push_back(Line {
                 lane: lane.clone(),
-                waiting: BTreeMap::from([(self.arrivals, sender)]),
+                waiting: BTreeMap::from([(turn, sender)]),
             });
         }
-        self.arrivals
+        turn
     }
 
     /// Takes every free place for those whose turn it is.
@@ -164,9 +171,9 @@ impl State {
         Some(next)
     }
 
-    fn leave(&mut self, lane: &Name, number: u64) {
+    fn leave(&mut self, lane: &Name, turn: Turn) {
         for line in self.lines.iter_mut().filter(|line| line.lane == *lane) {
-            line.waiting.remove(&number);
+            line.waiting.remove(&turn);
         }
         self.lines.retain(|line| !line.waiting.is_empty());
     }
@@ -176,13 +183,13 @@ impl State {
 struct Waiting {
     places: Arc<Places>,
     lane: Name,
-    number: u64,
+    turn: Turn,
     place: oneshot::Receiver<Place>,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.places.lock().leave(&self.lane, self.number);
+        self.places.lock().leave(&self.lane, self.turn);
     }
 }
 
@@ -197,8 +204,13 @@ mod tests {
 
     /// Stands in the line of a lane.
     fn wait(places: &Arc<Places>, lane: &str) -> BoxFuture<'static, Place> {
+        wait_after(places, lane, 0)
+    }
+
+    /// The same for what was deferred before.
+    fn wait_after(places: &Arc<Places>, lane: &str, deferrals: u32) -> BoxFuture<'static, Place> {
         let (places, lane) = (Arc::clone(places), Name::parse(lane).unwrap());
-        let mut waiting = async move { places.take(&lane).await }.boxed();
+        let mut waiting = async move { places.take(&lane, deferrals).await }.boxed();
         assert!(taken(&mut waiting).is_none(), "there is a place");
         waiting
     }
@@ -234,6 +246,30 @@ mod tests {
             order,
             ["bulk", "due", "high", "bulk", "high", "bulk", "bulk"]
         );
+    }
+
+    #[test]
+    fn what_was_deferred_more_often_comes_first() {
+        let places = Places::new(1);
+        let mut held = places.try_take().unwrap();
+        let mut line: Vec<_> = [0, 2, 1, 2]
+            .map(|deferrals| wait_after(&places, "bulk", deferrals))
+            .into();
+        let mut order = Vec::new();
+        while order.len() < line.len() {
+            drop(held);
+            let served = line
+                .iter_mut()
+                .enumerate()
+                .filter(|(n, _)| !order.contains(n));
+            let (n, place) = served
+                .filter_map(|(n, it)| Some((n, taken(it)?)))
+                .next()
+                .unwrap();
+            held = place;
+            order.push(n);
+        }
+        assert_eq!(order, [1, 3, 2, 0]);
     }
 
     #[test]
@@ -295,7 +331,7 @@ mod tests {
                     Step::Wait(lane) => {
                         let lane = Name::parse(["a", "b", "c"][lane]).unwrap();
                         let places = Arc::clone(&places);
-                        line.push(async move { places.take(&lane).await }.boxed());
+                        line.push(async move { places.take(&lane, 0).await }.boxed());
                     }
                     Step::Free(n) if n < held.len() => drop(held.swap_remove(n)),
                     Step::GiveUp(n) if n < line.len() => drop(line.swap_remove(n)),

@@ -6,8 +6,9 @@
 //!
 //! Whose turn is further off than anybody waits here goes to the broker, with a place in the line:
 //! each is told to come back one interval after the one before, so that they return at the very
-//! rate they may be sent at, in the order in which they left. The line is an estimate. Who finds its
-//! turn taken lines up again; and once nobody has asked for a while, there is no line.
+//! rate they may be sent at, in the order in which they left. The line is an estimate. What finds its
+//! turn taken lines up again; and once nobody has asked for a while, there is no line. While there is
+//! one, a turn that is not free at once belongs to those who come back, not to those who are new.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -52,16 +53,19 @@ impl Rate {
 
 impl Bucket {
     /// Takes a turn and returns how long it is off, at most `patience`; an error says how long to
-    /// wait before asking again.
+    /// wait before asking again. `is_new` tells that the recipient asks for the first time.
     pub(super) fn take(
         &mut self,
         rate: Rate,
         patience: Duration,
+        is_new: bool,
         now: Instant,
     ) -> Result<Duration, Duration> {
         if self.is_at_rest(now) {
             self.line = None;
         }
+        let is_behind = is_new && self.line.is_some_and(|line| line > now);
+        let patience = if is_behind { Duration::ZERO } else { patience };
         let earliest = now.checked_sub(rate.slack()).unwrap_or(now);
         let turn = self.next.map_or(earliest, |next| next.max(earliest));
         let wait = turn.saturating_duration_since(now);
@@ -108,7 +112,7 @@ mod tests {
         for (requests, at_once) in [(1, 1), (5, 1), (20, 2), (100, 10)] {
             let (mut bucket, now) = (Bucket::default(), SystemClock.now().mono);
             let rate = rate(requests);
-            let waits = (0..).map_while(|_| bucket.take(rate, SECOND, now).ok());
+            let waits = (0..).map_while(|_| bucket.take(rate, SECOND, true, now).ok());
             let waits: Vec<_> = waits.collect();
             let none = waits.iter().filter(|wait| wait.is_zero()).count();
             assert_eq!(none, at_once, "{requests}/s");
@@ -121,7 +125,7 @@ mod tests {
     #[test]
     fn who_is_too_late_comes_back_in_line_at_the_same_rate() {
         let (mut bucket, now) = (Bucket::default(), SystemClock.now().mono);
-        let mut take = |at| bucket.take(rate(10), milliseconds(200), at);
+        let mut take = |at| bucket.take(rate(10), milliseconds(200), false, at);
         for wait in [0, 100, 200] {
             assert_eq!(take(now), Ok(milliseconds(wait)));
         }
@@ -139,24 +143,40 @@ mod tests {
         let mut last = Duration::ZERO;
         for _ in 0..5000 {
             last = bucket
-                .take(rate(1), Duration::ZERO, now)
+                .take(rate(1), Duration::ZERO, true, now)
                 .err()
                 .unwrap_or(last);
         }
         assert_eq!(last, LINE);
         let much_later = now + SECOND * 10;
         assert_eq!(
-            bucket.take(rate(1), Duration::ZERO, much_later),
+            bucket.take(rate(1), Duration::ZERO, true, much_later),
             Ok(Duration::ZERO)
         );
-        let waits = bucket.take(rate(1), Duration::ZERO, much_later);
+        let waits = bucket.take(rate(1), Duration::ZERO, true, much_later);
         assert_eq!(waits, Err(SECOND * 2), "nobody is in line");
+    }
+
+    #[test]
+    fn new_requests_do_not_take_the_turns_of_those_that_come_back() {
+        let (mut bucket, now) = (Bucket::default(), SystemClock.now().mono);
+        let take = |bucket: &mut Bucket, is_new, at| bucket.take(rate(1), SECOND, is_new, at);
+        assert_eq!(take(&mut bucket, true, now), Ok(Duration::ZERO));
+        assert_eq!(take(&mut bucket, true, now), Ok(SECOND));
+        assert_eq!(take(&mut bucket, true, now), Err(SECOND * 3));
+        let later = now + SECOND;
+        assert_eq!(
+            take(&mut bucket, true, later),
+            Err(SECOND * 3),
+            "at the end of the line"
+        );
+        assert_eq!(take(&mut bucket, false, later), Ok(SECOND));
     }
 
     #[test]
     fn a_turn_that_was_not_used_is_another_s() {
         let (mut bucket, now) = (Bucket::default(), SystemClock.now().mono);
-        let take = |bucket: &mut Bucket| bucket.take(rate(1), Duration::ZERO, now);
+        let take = |bucket: &mut Bucket| bucket.take(rate(1), Duration::ZERO, true, now);
         assert!(take(&mut bucket).is_ok());
         assert!(take(&mut bucket).is_err());
         bucket.give_back(rate(1));
@@ -170,14 +190,14 @@ mod tests {
         fn the_rate_is_kept(
             requests in 1u32..200,
             patience in 0u64..1000,
-            steps in proptest::collection::vec(0u64..50, 1..300),
+            steps in proptest::collection::vec((0u64..50, any::<bool>()), 1..300),
         ) {
             let (mut bucket, start) = (Bucket::default(), SystemClock.now().mono);
             let mut now = start;
             let mut sent = Vec::new();
-            for step in steps {
+            for (step, is_new) in steps {
                 now += milliseconds(step);
-                if let Ok(wait) = bucket.take(rate(requests), milliseconds(patience), now) {
+                if let Ok(wait) = bucket.take(rate(requests), milliseconds(patience), is_new, now) {
                     prop_assert!(wait <= milliseconds(patience));
                     sent.push(now + wait);
                 }

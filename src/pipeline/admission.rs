@@ -2,7 +2,7 @@
 
 use tracing::info;
 
-use crate::gate::{Admission, Change, Permit, Why};
+use crate::gate::{Admission, Change, Permit, Request, Why};
 use crate::message::Name;
 use crate::metrics::{BreakerState, Deferred};
 use crate::outcome::Verdict;
@@ -21,11 +21,14 @@ impl<T: Transport> Pipeline<T> {
         effort: &Effort<'_>,
     ) -> Result<Permit, Fate> {
         let asked_at = self.clock.now().mono;
-        let (origin, listed) = (endpoint.origin(), endpoint.listed());
-        let admission = self
-            .gates
-            .admit(origin, listed, key, effort.lane, asked_at)
-            .await;
+        let request = Request {
+            origin: endpoint.origin(),
+            listed: endpoint.listed(),
+            key,
+            lane: effort.lane,
+            deferrals: effort.passage.deferrals,
+        };
+        let admission = self.gates.admit(request, asked_at).await;
         let now = self.clock.now();
         let waited = now.mono.saturating_duration_since(asked_at);
         self.metrics.admission_waited(endpoint.service(), waited);

@@ -38,6 +38,10 @@ pub(super) struct Wait {
     pub(super) waiting: Waiting,
     /// How long.
     pub(super) after: Duration,
+    /// How long it may be at most: what is left until the deadline.
+    pub(super) within: Duration,
+    /// How often in a row there was no room.
+    pub(super) deferrals: u32,
     /// Attempts used up so far.
     pub(super) attempts: u32,
     /// Requests made so far.
@@ -86,10 +90,12 @@ impl<'a> Effort<'a> {
         self.key = (key != anyway).then(|| key.clone());
     }
 
-    fn wait(&self, waiting: Waiting, after: Duration) -> Wait {
+    fn wait(&self, waiting: Waiting, after: Duration, lifetime: Lifetime) -> Wait {
         Wait {
             waiting,
             after,
+            within: lifetime.left,
+            deferrals: 0,
             attempts: self.passage.attempts,
             requests: self.requests,
             last_status: self.last_status,
@@ -127,7 +133,7 @@ impl<T: Transport> Pipeline<T> {
             Decision::Again(after) => Fate::Waits(Wait {
                 attempts,
                 last_status: status,
-                ..effort.wait(Waiting::Retry(verdict.reason), after)
+                ..effort.wait(Waiting::Retry(verdict.reason), after, lifetime)
             }),
             Decision::Final(reason) => Fate::settled(Record {
                 reason,
@@ -153,7 +159,11 @@ impl<T: Transport> Pipeline<T> {
     /// Sends a recipient that was not admitted to wait, or ends it if it has no time for that.
     pub(super) fn defer(&self, deferral: Deferral, effort: &Effort<'_>) -> Fate {
         let detail = deferral.why.outlasts();
-        self.wait_or_expire(deferral, Waiting::Busy, detail, effort)
+        let mut fate = self.wait_or_expire(deferral, Waiting::Busy, detail, effort);
+        if let Fate::Waits(wait) = &mut fate {
+            wait.deferrals = effort.passage.deferrals.saturating_add(1);
+        }
+        fate
     }
 
     /// Sends a recipient to wait until more is known of the key, which uses up no attempt.
@@ -175,9 +185,8 @@ impl<T: Transport> Pipeline<T> {
         };
         let life = effort.lifetime(self.now().wall).left;
         let left = left.min((life / 2).max(SHORTEST_HOLD));
-        let why = Why::Paused;
-        let waiting = Waiting::Retry(reason);
-        self.wait_or_expire(Deferral { why, left }, waiting, detail, effort)
+        let deferral = Deferral::of(Why::Paused, left);
+        self.wait_or_expire(deferral, Waiting::Retry(reason), detail, effort)
     }
 
     fn wait_or_expire(
@@ -189,9 +198,9 @@ impl<T: Transport> Pipeline<T> {
     ) -> Fate {
         let now = self.now().wall;
         let lifetime = effort.lifetime(now);
-        let after = deferral.delay(effort.passage.pass, lifetime.left, self.jitter.draw());
+        let after = deferral.delay(effort.passage.deferrals, lifetime.left, self.jitter.draw());
         if after < lifetime.left {
-            return Fate::Waits(effort.wait(waiting, after));
+            return Fate::Waits(effort.wait(waiting, after, lifetime));
         }
         let mut record = Record::unsent(lifetime.ends_as, now, detail);
         record.requests = effort.requests;

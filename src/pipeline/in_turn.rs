@@ -22,8 +22,7 @@ impl<T: Transport> Pipeline<T> {
         let subscription = push.message.subscription.endpoint.fingerprint();
         let Some(turn) = self.endpoint_turns.take(subscription).await else {
             self.metrics.deferred(service, Deferred::Busy);
-            let (why, left) = (Why::Busy, Duration::ZERO);
-            return self.defer(Deferral { why, left }, &effort);
+            return self.defer(Deferral::of(Why::Busy, Duration::ZERO), &effort);
         };
         let fate = self.attempt(app, push, effort).await;
         turn.end();

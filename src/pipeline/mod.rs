@@ -238,7 +238,8 @@ impl<T: Transport> Pipeline<T> {
                 waiting,
             } => {
                 self.metrics.recipient_waits(waiting);
-                settlement.wait_whole(&event, after, until, waiting);
+                let within = terms.deadline.left(now.0).unwrap_or_default();
+                settlement.wait_whole(&event, after, until, within, waiting);
             }
             Step::Expire { reason, detail } => {
                 self.end_all(settlement, &event, &Refusal { reason, detail });

@@ -17,6 +17,7 @@ pub(super) struct Groups(BTreeMap<Likeness, (Wait, Vec<usize>)>);
 struct Likeness {
     waiting: Waiting,
     size: u32,
+    deferrals: u32,
     attempts: u32,
     requests: u32,
     last_status: Option<u16>,
@@ -29,14 +30,16 @@ impl Groups {
         let likeness = Likeness {
             waiting: wait.waiting,
             size: size_class(wait.after),
+            deferrals: wait.deferrals,
             attempts: wait.attempts,
             requests: wait.requests,
             last_status: wait.last_status,
             vapid_key: wait.vapid_key.clone(),
         };
-        let after = wait.after;
+        let (after, within) = (wait.after, wait.within);
         let (together, indices) = self.0.entry(likeness).or_insert((wait, Vec::new()));
         together.after = together.after.max(after);
+        together.within = together.within.min(within);
         indices.push(index);
     }
 
@@ -63,6 +66,8 @@ mod tests {
         Wait {
             waiting: Waiting::Retry(reason),
             after: Duration::from_secs(seconds),
+            within: Duration::from_secs(seconds * 10),
+            deferrals: 0,
             attempts: 1,
             requests: 1,
             last_status: None,

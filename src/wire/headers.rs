@@ -20,6 +20,8 @@ use crate::outcome::{Reason, Refusal, Waiting};
 pub struct Passage {
     /// How often it has left and come back, whatever for.
     pub pass: u32,
+    /// How often in a row it was deferred for want of room, without an attempt in between.
+    pub deferrals: u32,
     /// Attempts used up.
     pub attempts: u32,
     /// HTTP requests made.
@@ -77,6 +79,7 @@ pub struct Trace {
 }
 
 const PASS: &str = "x-pushrider-pass";
+const DEFERRALS: &str = "x-pushrider-deferrals";
 const ATTEMPT: &str = "x-pushrider-attempt";
 const REQUESTS: &str = "x-pushrider-requests";
 const CREATED_AT: &str = "x-pushrider-created-at";
@@ -111,6 +114,7 @@ impl Passage {
     pub fn read(headers: &FieldTable) -> Self {
         Self {
             pass: table::count(headers, PASS).unwrap_or_default(),
+            deferrals: table::count(headers, DEFERRALS).unwrap_or_default(),
             attempts: table::count(headers, ATTEMPT).unwrap_or_default(),
             requests: table::count(headers, REQUESTS).unwrap_or_default(),
             created_at: table::moment(headers, CREATED_AT),
@@ -164,6 +168,9 @@ impl Passage {
     pub fn write(&self) -> FieldTable {
         let mut headers = FieldTable::default();
         table::put_number(&mut headers, PASS, self.pass);
+        if self.deferrals > 0 {
+            table::put_number(&mut headers, DEFERRALS, self.deferrals);
+        }
         table::put_number(&mut headers, ATTEMPT, self.attempts);
         table::put_number(&mut headers, REQUESTS, self.requests);
         if let Some(moment) = self.created_at {
@@ -304,6 +311,7 @@ mod tests {
     fn whole() -> Passage {
         Passage {
             pass: 3,
+            deferrals: 2,
             attempts: 2,
             requests: 4,
             created_at: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123)),
@@ -376,6 +384,7 @@ mod tests {
                 CHUNK,
                 CHUNKS,
                 CREATED_AT,
+                DEFERRALS,
                 DETAIL,
                 EVENT_ID,
                 LAST_STATUS,
@@ -426,7 +435,7 @@ mod tests {
     proptest! {
         #[test]
         fn nonsense_is_read_as_something_that_can_be_written(
-            values in prop::collection::vec(any_value(), 16),
+            values in prop::collection::vec(any_value(), 17),
         ) {
             let names = whole().write();
             let mut headers = FieldTable::default();

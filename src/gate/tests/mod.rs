@@ -8,6 +8,7 @@ use crate::outcome::{Meaning, Reason, Verdict};
 
 mod leaving_alone;
 mod places;
+mod queueing;
 mod rates;
 mod remembering;
 mod starving;
@@ -83,22 +84,27 @@ async fn asked_as(
     name: &str,
     at: Instant,
 ) -> Result<Permit, Deferral> {
-    let (origin, key) = (origin(host), key(name));
-    match gates.admit(&origin, listed, &key, &lane(), at).await {
+    let (origin, key, lane) = (origin(host), key(name), lane());
+    let request = Request {
+        origin: &origin,
+        listed,
+        key: &key,
+        lane: &lane,
+        deferrals: 0,
+    };
+    ask(gates, request, at).await
+}
+
+async fn ask(gates: &Gates, request: Request<'_>, at: Instant) -> Result<Permit, Deferral> {
+    match gates.admit(request, at).await {
         Admission::Granted(permit) => Ok(permit),
         Admission::Deferred(deferral) => Err(deferral),
     }
 }
 
 async fn granted(gates: &Gates, host: &str, listed: bool) -> Option<Permit> {
-    let (origin, key) = (origin(host), key("main"));
-    match gates
-        .admit(&origin, Listed(listed), &key, &lane(), now())
-        .await
-    {
-        Admission::Granted(permit) => Some(permit),
-        Admission::Deferred(_) => None,
-    }
+    let permit = asked_as(Listed(listed), gates, host, "main", now()).await;
+    permit.ok()
 }
 
 /// Lets a request to `a` come to `verdict`.
@@ -118,7 +124,7 @@ async fn tripped() -> (Gates, Instant) {
 
 fn assert_at_rest(gates: &Gates, host: &str, places: usize) {
     assert_eq!(gates.all.free(), SETTINGS.in_flight);
-    assert_eq!(gates.strangers.free(), 2);
+    assert_eq!(gates.unlisted.free(), 2);
     let gate = gates.gate(&origin(host), Listed(true), now());
     assert_eq!(gate.places.free(), places);
 }

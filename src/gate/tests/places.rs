@@ -1,5 +1,7 @@
 //! How many requests are under way, and who waits for a place.
 
+use futures_util::FutureExt as _;
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -84,4 +86,26 @@ fn a_lane_that_takes_all_the_slots_it_can_leaves_some_to_every_other() {
     assert!(take("third").len() >= 200);
     drop(bulk);
     assert!(take("bulk").len() >= 400);
+}
+
+/// Unlisted origins that stall hold the half of the whole that is theirs, and others ask beside them.
+#[tokio::test(start_paused = true)]
+async fn unlisted_origins_have_a_small_share_of_the_waiters_in_all() {
+    let gates = Gates::new(Settings {
+        in_flight: 500,
+        per_origin: 200,
+        ..SETTINGS
+    });
+    let mut held = Vec::new();
+    for n in 0..250 {
+        let permit = granted(&gates, &format!("s{n}.example"), false).await;
+        held.push(permit.unwrap());
+    }
+    let ask = |n| {
+        let gates = &gates;
+        async move { granted(gates, &format!("s{n}.example"), false).await }.boxed_local()
+    };
+    let mut asking: Vec<_> = (250..500).map(ask).collect();
+    let pending = asking.iter_mut().map(|it| it.now_or_never().is_none());
+    assert_eq!(pending.filter(|waits| *waits).count(), 50);
 }

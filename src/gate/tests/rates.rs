@@ -87,7 +87,14 @@ async fn a_crowd_comes_back_as_it_may_be_sent() {
         let key = key("main");
         let gate = gates.gate(&origin("a"), Listed(true), at);
         let rate = gates.settings.rate.unwrap();
-        match gate.take_turn(&key, rate, SECOND, at) {
+        let request = Request {
+            origin: &origin("a"),
+            listed: Listed(true),
+            key: &key,
+            lane: &lane(),
+            deferrals: passes,
+        };
+        match gate.take_turn(request, rate, SECOND, at) {
             Ok(wait) => sent.push(at + wait),
             Err(deferral) => {
                 let delay = deferral.delay(passes, Duration::MAX, 1.0);

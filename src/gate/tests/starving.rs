@@ -34,6 +34,8 @@ enum Sickness {
     Down,
     Throttles,
     Slow,
+    /// Every event goes to an unlisted host of its own, which stalls.
+    Tarpits,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +43,7 @@ struct Job {
     number: u32,
     of_sick: bool,
     passes: u32,
+    deferrals: u32,
     came: Instant,
 }
 
@@ -59,16 +62,36 @@ struct World {
 
 impl World {
     async fn work(self: Arc<Self>, job: Job, place: OwnedSemaphorePermit) {
-        let host = if job.of_sick { "sick" } else { "well" };
-        let delay = match asked(&self.gates, host, "main", now()).await {
+        let is_tarpit = job.of_sick && self.sickness == Sickness::Tarpits;
+        let host = match (job.of_sick, is_tarpit) {
+            (false, _) => "well".to_owned(),
+            (true, false) => "sick".to_owned(),
+            (true, true) => format!("s{}.sick", job.number),
+        };
+        let request = Request {
+            origin: &origin(&host),
+            listed: Listed(!is_tarpit),
+            key: &key("main"),
+            lane: &lane(),
+            deferrals: job.deferrals,
+        };
+        let mut deferrals = 0;
+        let delay = match ask(&self.gates, request, now()).await {
             Ok(permit) => self.send(job, permit).await,
-            Err(deferral) => Some(deferral.delay(job.passes, FOR * 10, jitter(job))),
+            Err(deferral) => {
+                deferrals = job.deferrals + 1;
+                Some(deferral.delay(job.deferrals, FOR * 10, jitter(job)))
+            }
         };
         drop(place);
         if let Some(delay) = delay {
             sleep(delay).await;
             let passes = job.passes + 1;
-            let _ended = self.due.send(Job { passes, ..job });
+            let _ended = self.due.send(Job {
+                passes,
+                deferrals,
+                ..job
+            });
         }
     }
 
@@ -85,7 +108,7 @@ impl World {
         }
         let (takes, verdict) = match sickness {
             Sickness::Absent => (LATENCY, accepted()),
-            Sickness::Stalls => (SECOND * 10, timed_out()),
+            Sickness::Stalls | Sickness::Tarpits => (SECOND * 10, timed_out()),
             Sickness::Down => (LATENCY, unavailable()),
             Sickness::Throttles => (LATENCY, throttled(Some(Scope::Origin), 5)),
             Sickness::Slow => (SECOND * 2, accepted()),
@@ -128,6 +151,7 @@ async fn publish(world: Arc<World>) {
                 number,
                 of_sick,
                 passes: 0,
+                deferrals: 0,
                 came,
             };
             world.fresh.send(job).unwrap();
@@ -197,9 +221,11 @@ async fn who_is_well_is_within_a_tenth_of_being_alone() {
         Sickness::Down,
         Sickness::Throttles,
         Sickness::Slow,
+        Sickness::Tarpits,
     ] {
         let world = live(sickness).await;
         let beside = percentiles(&world.took.lock().unwrap());
+        println!("{sickness:?}: {beside:?}, {alone:?} alone");
         for (beside, alone) in beside.iter().zip(alone) {
             assert!(*beside <= alone * 11 / 10, "{sickness:?}: {beside:?}");
         }
@@ -210,7 +236,7 @@ async fn who_is_well_is_within_a_tenth_of_being_alone() {
 /// Asserts that who was left alone is met with a few requests first, and with at most about twice
 /// as many in each round trip as in the one before.
 fn assert_no_storm(sickness: Sickness, asked: &[Duration]) {
-    if sickness == Sickness::Slow {
+    if matches!(sickness, Sickness::Slow | Sickness::Tarpits) {
         return;
     }
     let first = asked.iter().min().copied().unwrap();

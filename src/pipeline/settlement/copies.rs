@@ -25,6 +25,7 @@ impl<'a> Settlement<'a> {
     pub(in crate::pipeline) fn send_waiting_off(&mut self, event: &Event<'a>) {
         for (wait, indices) in std::mem::take(&mut self.waiting).into_groups() {
             let passage = Passage {
+                deferrals: wait.deferrals,
                 attempts: wait.attempts,
                 requests: wait.requests,
                 last_status: wait.last_status,
@@ -32,22 +33,25 @@ impl<'a> Settlement<'a> {
                 places: self.places_of(event, &indices),
                 ..self.next_pass(wait.waiting, self.now + wait.after)
             };
-            self.send_off(event.subset(&indices), wait.after, Pace::AtLeast, &passage);
+            let within = wait.within;
+            let pace = Pace::AtLeast { within };
+            self.send_off(event.subset(&indices), wait.after, pace, &passage);
         }
     }
 
-    /// Sends the whole event to wait.
+    /// Sends the whole event to wait; its deadline is `within` from now.
     pub(in crate::pipeline) fn wait_whole(
         &mut self,
         event: &Event<'a>,
         after: Duration,
         until: SystemTime,
+        within: Duration,
         waiting: Waiting,
     ) {
         self.fan_out = false;
         let pace = match waiting {
             Waiting::Scheduled => Pace::Towards,
-            Waiting::Busy | Waiting::Retry(_) => Pace::AtLeast,
+            Waiting::Busy | Waiting::Retry(_) => Pace::AtLeast { within },
         };
         let every: Vec<usize> = (0..event.recipient_count()).collect();
         let passage = Passage {

@@ -7,10 +7,65 @@ use crate::clock::{Clock as _, SystemClock};
 async fn without_room_a_recipient_waits_in_the_broker_and_uses_up_no_attempt() {
     let house = house_of(app(Mode::Send), [], 0);
     assert_eq!(comes_to(&house, event(json!({}))).await, ["wait 1s busy 0"]);
-    assert_eq!(
-        comes_to(&house, event(json!({ "ttl": 1 }))).await,
-        ["delivery.shop.expired._ ttl_elapsed"]
-    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_there_is_no_room_a_recipient_never_waits_for_more_than_half_of_its_life() {
+    let house = house_of(app(Mode::Send), [], 0);
+    let mut copy = house
+        .pipeline
+        .process(&inbound(event(json!({ "ttl": 40 }))))
+        .await;
+    let (mut left, mut waits) = (Duration::from_secs(40), Vec::new());
+    while let Route::Delay { after, pace, .. } = copy[0].to {
+        let most = (left / 2).max(Duration::from_millis(100));
+        assert!(after <= most, "{after:?} of {left:?}");
+        assert_eq!(pace, Pace::AtLeast { within: left });
+        waits.push(after);
+        left -= after;
+        house.clock.advance(after);
+        copy = house.pipeline.process(&returned(&copy[0])).await;
+    }
+    assert_eq!(outline(&copy), ["delivery.shop.expired._ ttl_elapsed"]);
+    assert!(left < Duration::from_millis(200), "{left:?} left");
+    assert!((5..20).contains(&waits.len()), "{waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn schedules_and_retries_do_not_count_as_deferrals() {
+    let house = house_of(app(Mode::Send), [], 0);
+    for (deferrals, told) in [(0, "wait 1s busy 0"), (1, "wait 3s busy 0")] {
+        let passage = Passage {
+            pass: 9,
+            deferrals,
+            ..Passage::default()
+        };
+        let again = Inbound {
+            source: Source::Due,
+            properties: BasicProperties::default().with_headers(passage.write()),
+            ..inbound(event(json!({})))
+        };
+        let owed = house.pipeline.process(&again).await;
+        assert_eq!(outline(&owed), [told]);
+        assert_eq!(Passage::read(&owed[0].headers).deferrals, deferrals + 1);
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_ends_the_row_of_deferrals() {
+    let house = house([Says::Status(503)]);
+    let passage = Passage {
+        deferrals: 4,
+        ..Passage::default()
+    };
+    let again = Inbound {
+        source: Source::Due,
+        properties: BasicProperties::default().with_headers(passage.write()),
+        ..inbound(event(json!({})))
+    };
+    let owed = house.pipeline.process(&again).await;
+    assert_eq!(outline(&owed), ["wait 5s service_unavailable 1"]);
+    assert_eq!(Passage::read(&owed[0].headers).deferrals, 0);
 }
 
 /// An event of its own endpoint and name.
@@ -33,7 +88,7 @@ async fn house_of_trouble(then: impl IntoIterator<Item = Says>) -> House {
 async fn who_meets_an_open_breaker_waits_and_uses_up_no_attempt() {
     let house = house_of_trouble([]).await;
     let first = house.pipeline.process(&inbound(numbered(10))).await;
-    assert_eq!(outline(&first), ["wait 10s busy 0"]);
+    assert_eq!(outline(&first), ["wait 5s busy 0"], "the first in line");
     assert_eq!(house.service.requests.lock().unwrap().len(), 10);
     let elsewhere = subscription("https://updates.push.services.mozilla.com/wpush/v2/a");
     assert_eq!(
@@ -88,8 +143,8 @@ async fn who_has_no_time_for_a_pause_is_told_what_for() {
     );
     assert_eq!(
         comes_to(&house, numbered(1)).await,
-        ["wait 240s busy 0"],
-        "the pause, spread over as long again"
+        ["wait 120s busy 0"],
+        "the first in line"
     );
 }
 

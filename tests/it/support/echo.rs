@@ -246,7 +246,9 @@ pub(crate) fn result(inbound: &Inbound) -> Vec<Publication> {
 /// A retry copy.
 pub(crate) fn retry(inbound: &Inbound, after: Duration) -> Vec<Publication> {
     let lane = inbound.lane.clone();
-    let pace = Pace::AtLeast;
+    let pace = Pace::AtLeast {
+        within: Duration::MAX,
+    };
     let route = Route::Delay { lane, after, pace };
     vec![publication(inbound, route, Kind::Retry)]
 }

@@ -1,0 +1,106 @@
+//! What the gate of one origin knows of each flow: the requests of one lane with one key.
+//!
+//! Lanes and keys have lines of their own, so that an urgent message does not queue behind a campaign
+//! and a key does not wait for the pause of another.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::message::Name;
+
+use super::Request;
+use super::deferral::{Deferral, Shut, Why};
+use super::line::Line;
+use super::throughput::Throughput;
+
+/// The flows to an origin; there are as many as lanes and keys that are in use there.
+#[derive(Debug, Default)]
+pub(super) struct Flows(Vec<Flow>);
+
+/// The requests of one lane with one key.
+#[derive(Debug)]
+struct Flow {
+    lane: Name,
+    key: Name,
+    throughput: Throughput,
+    /// Those who wait for room, or for the end of a pause and then for room.
+    room: Line,
+    /// Those who wait for an origin that is left alone.
+    recovery: Line,
+}
+
+/// How much faster than measured those who wait for room are told to come back: what is missing would
+/// leave places unused, and what is too much goes round once more.
+const SURPLUS: f64 = 1.25;
+
+/// The longest line for room: what is told now may be wrong in a few minutes.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// How many come back a second, at least, to an origin that has been left alone, and the longest that
+/// they are spread over. While it is down all of them go round, so a large backlog must come back
+/// slowly; a small one comes back at once.
+const RECOVERY_RATE: f64 = 250.0;
+const RECOVERY_LONGEST: Duration = Duration::from_secs(450);
+
+impl Flows {
+    /// Counts a request that goes out.
+    pub(super) fn admitted(&mut self, lane: &Name, key: &Name, now: Instant) {
+        self.of(lane, key).throughput.admitted(now);
+    }
+
+    /// Tells whether recipients of a flow are about to come back for room.
+    pub(super) fn is_awaited(&self, lane: &Name, key: &Name, now: Instant) -> bool {
+        let known = self.find(lane, key);
+        known.is_some_and(|index| self.0[index].room.is_pending(now))
+    }
+
+    /// Gives a recipient that is deferred its place in line.
+    ///
+    /// What comes back in a pause has had its turn, which the pause has taken from it: it comes again
+    /// soon after the pause, before the line for room.
+    pub(super) fn defer(
+        &mut self,
+        request: Request<'_>,
+        Shut { why, left }: Shut,
+        in_flight: usize,
+        now: Instant,
+    ) -> Deferral {
+        let flow = self.of(request.lane, request.key);
+        let rate = match why {
+            Why::Busy => flow.throughput.deferred(in_flight, now),
+            Why::Paused => flow.throughput.deferred_in_pause(now),
+            Why::BreakerOpen | Why::Rate => None,
+        };
+        let (start, rate) = (now + left, rate.map(|rate| rate * SURPLUS));
+        let turn = match (why, rate) {
+            (Why::Rate, _) | (Why::Busy, None) => return Deferral::of(why, left),
+            (Why::Paused, Some(rate)) if request.is_new() => flow.room.join(start, rate, LONGEST),
+            (Why::Busy, Some(rate)) => flow.room.join(start, rate, LONGEST),
+            (Why::Paused | Why::BreakerOpen, rate) => {
+                let rate = rate.map_or(RECOVERY_RATE, |rate| rate.max(RECOVERY_RATE));
+                flow.recovery.join(start, rate, RECOVERY_LONGEST)
+            }
+        };
+        Deferral::in_line(why, left, turn)
+    }
+
+    fn find(&self, lane: &Name, key: &Name) -> Option<usize> {
+        let is_it = |flow: &Flow| flow.lane == *lane && flow.key == *key;
+        self.0.iter().position(is_it)
+    }
+
+    fn of(&mut self, lane: &Name, key: &Name) -> &mut Flow {
+        let index = self.find(lane, key).unwrap_or_else(|| {
+            self.0.push(Flow {
+                lane: lane.clone(),
+                key: key.clone(),
+                throughput: Throughput::default(),
+                room: Line::default(),
+                recovery: Line::default(),
+            });
+            self.0.len() - 1
+        });
+        &mut self.0[index]
+    }
+}

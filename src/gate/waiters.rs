@@ -1,0 +1,232 @@
+//! How many recipients wait for a place in memory, for about a second.
+//!
+//! Each of them keeps a part of the prefetch window from other origins. While places come back
+//! quickly that is cheaper than a trip through the broker; when they do not, one service's trouble
+//! becomes everybody's. So few may wait at first, and more as they get places. What waits in vain
+//! leaves room for half as many as got a place meanwhile, which is how many would have waited for half
+//! as long; what gets a place adds one. What finds no room to wait goes to the broker at once.
+//!
+//! Each lane has a limit of its own, as it has a prefetch window of its own: a campaign that waits
+//! leaves a login code its room. Within a lane there is more room for a recipient the more often it
+//! was deferred in a row ([`Standing`]), so that none is deferred for ever.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::message::Name;
+
+use super::limiter::Limiter;
+
+/// The waiters of every lane; there are as many lanes as the configuration has.
+#[derive(Debug)]
+pub(super) struct Waiters {
+    start: usize,
+    most: usize,
+    lanes: Mutex<Vec<(Name, Arc<LaneWaiters>)>>,
+}
+
+/// Which share of the room to wait a recipient may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Half: it comes for the first time, and others are about to come back.
+    Behind,
+    /// All of it.
+    Equal,
+    /// Half as much again: it was deferred twice or more.
+    Ahead,
+}
+
+impl Waiters {
+    /// Lets `start` of each lane wait at first, and never more than `most`.
+    pub(super) fn new(start: usize, most: usize) -> Self {
+        Self {
+            start,
+            most,
+            lanes: Mutex::default(),
+        }
+    }
+
+    /// Returns the waiters of a lane.
+    pub(super) fn of(&self, lane: &Name) -> Arc<LaneWaiters> {
+        let mut lanes = self.lock();
+        if let Some((_, waiters)) = lanes.iter().find(|(name, _)| name == lane) {
+            return Arc::clone(waiters);
+        }
+        let waiters = Arc::new(LaneWaiters::new(self.start, self.most));
+        lanes.push((lane.clone(), Arc::clone(&waiters)));
+        waiters
+    }
+
+    /// Lets as many wait as ever may: the origin was down and has recovered, so its messages come
+    /// back, and places are free soon.
+    pub(super) fn allow_most(&self) {
+        let lanes = self.lock();
+        lanes.iter().for_each(|(_, waiters)| waiters.allow_most());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Name, Arc<LaneWaiters>)>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The waiters of one lane.
+#[derive(Debug)]
+pub(super) struct LaneWaiters(Mutex<Size>);
+
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    waiting: usize,
+    limiter: Limiter,
+    /// How many have got a place so far.
+    served: usize,
+}
+
+/// One waiter, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    waiters: Arc<LaneWaiters>,
+    since: Instant,
+    served_before: usize,
+}
+
+impl Standing {
+    fn of_limit(self, limit: usize) -> usize {
+        match self {
+            Self::Behind => limit.div_ceil(2),
+            Self::Equal => limit,
+            Self::Ahead => limit + limit.div_ceil(2),
+        }
+    }
+}
+
+impl LaneWaiters {
+    fn new(start: usize, most: usize) -> Self {
+        Self(Mutex::new(Size {
+            waiting: 0,
+            limiter: Limiter::new(start, most),
+            served: 0,
+        }))
+    }
+
+    fn allow_most(&self) {
+        self.lock().limiter.let_go();
+    }
+
+    /// Begins to wait at `since`, unless there is no room for that.
+    pub(super) fn join(self: &Arc<Self>, standing: Standing, since: Instant) -> Option<Waiting> {
+        let mut size = self.lock();
+        if size.waiting >= standing.of_limit(size.limiter.limit()) {
+            return None;
+        }
+        size.waiting += 1;
+        Some(Waiting {
+            waiters: Arc::clone(self),
+            since,
+            served_before: size.served,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Size> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    /// Says that it got a place.
+    pub(super) fn succeeded(self) {
+        let mut size = self.waiters.lock();
+        let waiting = size.waiting;
+        size.served += 1;
+        size.limiter.succeeded(waiting);
+    }
+
+    /// Says that it waited in vain, until `now`.
+    pub(super) fn gave_up(self, now: Instant) {
+        let mut size = self.waiters.lock();
+        let served = size.served - self.served_before;
+        size.limiter.bears(served / 2, self.since, now);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut size = self.waiters.lock();
+        size.waiting = size.waiting.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::{Clock, SystemClock};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn waiters(count: usize) -> Arc<LaneWaiters> {
+        Arc::new(LaneWaiters::new(count, count))
+    }
+
+    fn join(waiters: &Arc<LaneWaiters>, now: Instant) -> Option<Waiting> {
+        waiters.join(Standing::Equal, now)
+    }
+
+    /// How many may wait at a time.
+    fn room(waiters: &Arc<LaneWaiters>, now: Instant) -> usize {
+        let waiting: Vec<_> = std::iter::from_fn(|| join(waiters, now)).collect();
+        waiting.len()
+    }
+
+    #[test]
+    fn what_waits_in_vain_leaves_room_for_half_of_what_did_not() {
+        for (served, left) in [(0, 1), (1, 1), (9, 4), (60, 30), (600, 100)] {
+            let (waiters, now) = (waiters(100), SystemClock.now().mono);
+            let in_vain: Vec<_> = (0..50).map(|_| join(&waiters, now).unwrap()).collect();
+            (0..served).for_each(|_| join(&waiters, now).unwrap().succeeded());
+            let later = now + SECOND;
+            in_vain.into_iter().for_each(|one| one.gave_up(later));
+            assert_eq!(room(&waiters, later), left, "{served} served");
+        }
+    }
+
+    #[test]
+    fn the_limit_grows_again_with_those_that_get_a_place() {
+        let (waiters, now) = (waiters(100), SystemClock.now().mono);
+        join(&waiters, now).unwrap().gave_up(now + SECOND);
+        assert_eq!(room(&waiters, now), 1);
+        for _ in 0..20 {
+            let waiting: Vec<_> = std::iter::from_fn(|| join(&waiters, now)).collect();
+            waiting.into_iter().for_each(Waiting::succeeded);
+        }
+        assert_eq!(room(&waiters, now), 100);
+        join(&waiters, now + SECOND * 2)
+            .unwrap()
+            .gave_up(now + SECOND * 3);
+        waiters.allow_most();
+        assert_eq!(room(&waiters, now), 100, "the origin has recovered");
+    }
+
+    #[test]
+    fn a_dropped_waiter_leaves_its_room_and_no_trace() {
+        let (waiters, now) = (waiters(2), SystemClock.now().mono);
+        drop((join(&waiters, now), join(&waiters, now)));
+        assert_eq!(room(&waiters, now), 2);
+    }
+
+    #[test]
+    fn there_is_more_room_the_more_often_one_was_deferred() {
+        let (waiters, now) = (waiters(10), SystemClock.now().mono);
+        let mut all = Vec::new();
+        for (standing, more) in [
+            (Standing::Behind, 5),
+            (Standing::Equal, 5),
+            (Standing::Ahead, 5),
+        ] {
+            let waiting: Vec<_> = std::iter::from_fn(|| waiters.join(standing, now)).collect();
+            assert_eq!(waiting.len(), more, "{standing:?}");
+            all.push(waiting);
+        }
+    }
+}
