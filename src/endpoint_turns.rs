@@ -11,14 +11,12 @@
 //! A waiter holds no permit of the gate, and a subscription has at most [`WAITERS`] of them, so a
 //! subscription whose requests hang does not hold up others.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use crate::origin::Service;
+use crate::per_key::{KeyPermit, PerKey};
 use crate::subscription::Fingerprint;
 
 /// How long after an answer the next request to the same subscription may begin.
@@ -32,31 +30,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const WAITERS: usize = 16;
 
 /// The subscriptions that have a request under way, or had one within the last [`SPACING`].
-#[derive(Debug, Default)]
-pub struct EndpointTurns(Arc<Queues>);
-
-type Queues = Mutex<HashMap<Fingerprint, Queue>>;
-
 #[derive(Debug)]
-struct Queue {
-    /// One permit: the turn.
-    turn: Arc<Semaphore>,
-    /// How many have the turn or wait for it.
-    claims: usize,
-}
+pub struct EndpointTurns(PerKey<Fingerprint>);
 
 /// The right to make requests to a subscription; dropping it passes the turn on at once.
 #[derive(Debug)]
 pub struct Turn {
-    _permit: OwnedSemaphorePermit,
-    _claim: Claim,
-}
-
-/// A place in a queue, which is removed with its last claim.
-#[derive(Debug)]
-struct Claim {
-    queues: Arc<Queues>,
-    subscription: Fingerprint,
+    _permit: KeyPermit<Fingerprint>,
 }
 
 /// Tells whether messages to one subscription of `service` must follow each other.
@@ -73,33 +53,18 @@ pub fn are_needed(service: Service) -> bool {
     }
 }
 
+impl Default for EndpointTurns {
+    fn default() -> Self {
+        Self(PerKey::new(1, WAITERS))
+    }
+}
+
 impl EndpointTurns {
     /// Waits for the turn of a subscription, in the order of the calls; `None` if it does not come
     /// within a second, or too many wait for it already.
     pub async fn take(&self, subscription: Fingerprint) -> Option<Turn> {
-        let (claim, turn) = self.claim(subscription)?;
-        let permit = timeout(PATIENCE, turn.acquire_owned()).await.ok()?.ok()?;
-        Some(Turn {
-            _permit: permit,
-            _claim: claim,
-        })
-    }
-
-    fn claim(&self, subscription: Fingerprint) -> Option<(Claim, Arc<Semaphore>)> {
-        let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let queue = queues.entry(subscription).or_insert_with(|| Queue {
-            turn: Arc::new(Semaphore::new(1)),
-            claims: 0,
-        });
-        if queue.claims > WAITERS {
-            return None;
-        }
-        queue.claims += 1;
-        let claim = Claim {
-            queues: Arc::clone(&self.0),
-            subscription,
-        };
-        Some((claim, Arc::clone(&queue.turn)))
+        let turn = timeout(PATIENCE, self.0.acquire(subscription)).await;
+        turn.ok().flatten().map(|permit| Turn { _permit: permit })
     }
 }
 
@@ -113,18 +78,6 @@ impl Turn {
     }
 }
 
-impl Drop for Claim {
-    fn drop(&mut self) {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(queue) = queues.get_mut(&self.subscription) {
-            queue.claims -= 1;
-            if queue.claims == 0 {
-                queues.remove(&self.subscription);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::future::join_all;
@@ -134,10 +87,6 @@ mod tests {
 
     fn subscription(n: u64) -> Fingerprint {
         Fingerprint::of(&n.to_string())
-    }
-
-    fn queues(turns: &EndpointTurns) -> usize {
-        turns.0.lock().unwrap().len()
     }
 
     #[tokio::test(start_paused = true)]
@@ -155,9 +104,9 @@ mod tests {
             let gap = pair[1].0 - pair[0].1;
             assert!(gap >= SPACING && gap < 2 * SPACING, "{gap:?}");
         }
-        assert_eq!(queues(&turns), 1);
+        assert_eq!(turns.0.in_use(), 1);
         sleep(2 * SPACING).await;
-        assert_eq!(queues(&turns), 0, "nothing is remembered for longer");
+        assert_eq!(turns.0.in_use(), 0, "nothing is remembered for longer");
     }
 
     #[tokio::test(start_paused = true)]
@@ -168,7 +117,7 @@ mod tests {
         assert!(taken.iter().all(Option::is_some));
         assert_eq!(SystemClock.now().mono, began);
         drop(taken);
-        assert_eq!(queues(&turns), 0);
+        assert_eq!(turns.0.in_use(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -187,6 +136,6 @@ mod tests {
         assert_eq!(waiters.count(), WAITERS);
         assert!(waited() <= PATIENCE + SPACING, "{:?}", waited());
         drop(hangs);
-        assert_eq!(queues(&turns), 0);
+        assert_eq!(turns.0.in_use(), 0);
     }
 }

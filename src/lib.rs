@@ -40,7 +40,7 @@
 //! ```text
 //! clock · secret · origin · subscription · message · outcome                          vocabulary
 //! retry_after · classify · retry · guard · ece · vapid · declarative · wire · plan    rules
-//! drift · tokens · endpoint_turns · gate · mismatch · learned · gone_share            state
+//! drift · tokens · per_key · endpoint_turns · gate · mismatch · learned · gone_share   state
 //! redelivery · tombstones · metrics · health
 //! push_service · broker                                                               adapters
 //! pipeline · logging · admin · systemd · sandbox · daemon · config · cli              assembly
@@ -106,6 +106,7 @@ pub mod health;
 pub mod learned;
 pub mod metrics;
 pub mod mismatch;
+pub mod per_key;
 pub mod redelivery;
 pub mod tokens;
 pub mod tombstones;

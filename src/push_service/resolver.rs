@@ -4,25 +4,39 @@
 //! second time (rebinding), has a thousand addresses, or never resolves. The connection is made
 //! to the very addresses judged here, each new connection is judged anew, few addresses are
 //! tried, and lookups are bounded in number. A lookup cannot be called off: its thread ends when
-//! the system's resolver gives up, so a name that hangs holds one of the places until then. The
-//! large services have places of their own, which strangers' names cannot fill.
+//! the system's resolver gives up. So one that takes long gives its place to the next name, while
+//! there are fewer than [`SLOW_LOOKUPS`] of them, and one domain has few lookups at a time. The
+//! large services have places of their own, which no other name can fill.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use url::Url;
 
 use crate::guard;
 use crate::origin::{Listed, Service};
+use crate::per_key::{KeyPermit, PerKey};
 
 /// How many names of the large push services are looked up at a time.
 const LISTED_LOOKUPS: usize = 8;
 
 /// How many other names are looked up at a time.
 const OTHER_LOOKUPS: usize = 24;
+
+/// How many other names of one domain are looked up at a time.
+const LOOKUPS_OF_DOMAIN: usize = 4;
+
+/// A lookup that takes longer gives its place to another.
+const QUICK: Duration = Duration::from_millis(500);
+
+/// How many lookups that take longer go on without a place.
+const SLOW_LOOKUPS: usize = 200;
 
 /// How many addresses of one name are tried.
 const ADDRESSES: usize = 8;
@@ -38,12 +52,24 @@ pub(super) enum ResolveError {
     NoAddress,
 }
 
+/// Looks a name up, however long that takes.
+type LookUp = fn(&str) -> io::Result<Vec<SocketAddr>>;
+
 /// Resolves names by the operating system, through the guard.
 #[derive(Clone)]
 pub(super) struct GuardedResolver {
     rules: Arc<guard::Rules>,
     listed: Arc<Semaphore>,
     others: Arc<Semaphore>,
+    slow: Arc<Semaphore>,
+    domains: Arc<PerKey<Box<str>>>,
+    look_up: LookUp,
+}
+
+/// What a lookup holds.
+struct Held {
+    place: OwnedSemaphorePermit,
+    _domain: Option<KeyPermit<Box<str>>>,
 }
 
 impl GuardedResolver {
@@ -53,38 +79,64 @@ impl GuardedResolver {
             rules,
             listed: Arc::new(Semaphore::new(LISTED_LOOKUPS)),
             others: Arc::new(Semaphore::new(OTHER_LOOKUPS)),
+            slow: Arc::new(Semaphore::new(SLOW_LOOKUPS)),
+            domains: Arc::new(PerKey::new(LOOKUPS_OF_DOMAIN, usize::MAX)),
+            look_up: |name| (name, 0).to_socket_addrs().map(Iterator::collect),
         }
     }
 
-    fn places(&self, name: &str) -> Arc<Semaphore> {
-        Arc::clone(if is_listed(name) || self.rules.services.has_host(name) {
-            &self.listed
+    /// Waits until a name may be looked up.
+    async fn admit(&self, name: &str) -> Option<Held> {
+        let is_listed = is_listed(name) || self.rules.services.has_host(name);
+        let (places, domain) = if is_listed {
+            (&self.listed, None)
         } else {
-            &self.others
+            let domain = self.domains.acquire(domain_of(name).into()).await?;
+            (&self.others, Some(domain))
+        };
+        let place = Arc::clone(places).acquire_owned().await.ok()?;
+        Some(Held {
+            place,
+            _domain: domain,
         })
+    }
+
+    async fn look_up(self, name: Arc<str>, mut held: Held) -> io::Result<Vec<SocketAddr>> {
+        let look_up = self.look_up;
+        let mut looking = spawn_blocking(move || look_up(&name));
+        if let Ok(found) = timeout(QUICK, &mut looking).await {
+            return found?;
+        }
+        if let Ok(slow) = self.slow.try_acquire_owned() {
+            held.place = slow;
+        }
+        let found = looking.await;
+        drop(held);
+        found?
     }
 }
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let places = self.places(name.as_str());
-        let rules = Arc::clone(&self.rules);
+        let resolver = self.clone();
         Box::pin(async move {
-            let place = places.acquire_owned().await?;
-            // The place is the thread's, not the caller's, who may stop waiting.
-            let looked_up = tokio::task::spawn_blocking(move || {
-                let _place = place;
-                look_up(name.as_str()).map(|found| (name, found))
-            });
-            let (name, found) = looked_up.await?.map_err(|_| ResolveError::NoAddress)?;
-            let permitted = permitted(name.as_str(), found, &rules)?;
+            let name: Arc<str> = name.as_str().into();
+            let held = resolver.admit(&name).await.ok_or(ResolveError::NoAddress)?;
+            let rules = Arc::clone(&resolver.rules);
+            // What is held is the lookup's, not the caller's, who may stop waiting.
+            let looked_up = tokio::spawn(resolver.look_up(Arc::clone(&name), held));
+            let found = looked_up.await?.map_err(|_| ResolveError::NoAddress)?;
+            let permitted = permitted(&name, found, &rules)?;
             Ok(Box::new(permitted.into_iter()) as Addrs)
         })
     }
 }
 
-fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
-    (name, 0).to_socket_addrs().map(Iterator::collect)
+/// Returns the last two labels of a name, which mostly have one owner.
+fn domain_of(name: &str) -> &str {
+    let name = name.trim_end_matches('.');
+    let dot = name.rmatch_indices('.').nth(1);
+    dot.map_or(name, |(dot, _)| &name[dot + 1..])
 }
 
 /// Keeps the first few addresses that may be connected to.
@@ -114,7 +166,10 @@ fn is_listed(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use futures_util::future::join_all;
+    use tokio::task::JoinHandle;
 
     use super::*;
 
@@ -156,14 +211,72 @@ mod tests {
         assert_eq!(kept.len(), ADDRESSES);
     }
 
+    /// Resolves every name to a public address; one that begins with `hangs` after five seconds.
+    fn resolver() -> GuardedResolver {
+        let mut resolver = GuardedResolver::new(Arc::default());
+        resolver.look_up = |name| {
+            if name.starts_with("hangs") {
+                let (_open, silent) = mpsc::channel::<()>();
+                let _timeout = silent.recv_timeout(Duration::from_secs(5));
+            }
+            Ok(addresses(&["8.8.8.8"]))
+        };
+        resolver
+    }
+
+    fn begin(resolver: &GuardedResolver, name: &str) -> JoinHandle<bool> {
+        let resolving = resolver.resolve(name.parse().unwrap());
+        tokio::spawn(async move { resolving.await.is_ok() })
+    }
+
     #[tokio::test]
-    async fn strangers_names_leave_places_for_the_large_services() {
-        let resolver = GuardedResolver::new(Arc::new(guard::Rules::default()));
-        let others = resolver.places("push.example.org");
-        let _taken = join_all((0..OTHER_LOOKUPS).map(|_| others.acquire())).await;
-        assert!(resolver.places("slow.example.net").try_acquire().is_err());
-        assert!(resolver.places("fcm.googleapis.com").try_acquire().is_ok());
-        assert!(resolver.places("web.push.apple.com").try_acquire().is_ok());
+    async fn names_that_hang_do_not_starve_the_others() {
+        let resolver = resolver();
+        let hang: Vec<_> = (0..200)
+            .map(|n| begin(&resolver, &format!("hangs{n}.d{}.example", n % 20)))
+            .collect();
+        tokio::task::yield_now().await;
+        for name in ["push.example.org", "fcm.googleapis.com"] {
+            let found = timeout(Duration::from_millis(4500), begin(&resolver, name));
+            assert!(found.await.is_ok_and(|found| found.unwrap()), "{name}");
+        }
+        for hanging in hang {
+            hanging.abort();
+        }
+    }
+
+    #[tokio::test]
+    async fn names_that_hang_leave_places_for_the_large_services() {
+        let resolver = resolver();
+        let _taken = Arc::clone(&resolver.others).acquire_many_owned(24).await;
+        let found = begin(&resolver, "web.push.apple.com");
+        assert!(found.await.unwrap());
+        let others = timeout(QUICK, resolver.admit("push.example.org"));
+        assert!(others.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn one_domain_has_few_lookups_at_a_time() {
+        let resolver = resolver();
+        let names = (0..LOOKUPS_OF_DOMAIN).map(|n| format!("n{n}.example.org"));
+        let held = join_all(names.map(async |name| resolver.admit(&name).await)).await;
+        assert!(held.iter().all(Option::is_some));
+        let another = async |name| timeout(QUICK, resolver.admit(name)).await.is_ok();
+        assert!(!another("a.b.example.org.").await);
+        assert!(another("a.example.net").await);
+    }
+
+    #[test]
+    fn a_domain_is_the_last_two_labels() {
+        for (name, domain) in [
+            ("a.b.example.org", "example.org"),
+            ("a.example.org.", "example.org"),
+            ("example.org", "example.org"),
+            ("localhost", "localhost"),
+            ("", ""),
+        ] {
+            assert_eq!(domain_of(name), domain);
+        }
     }
 
     #[tokio::test]

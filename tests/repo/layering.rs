@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::sources::{root, rust_files, without_tests};
 
 /// Every module of the library, in the order of `lib.rs`: one may name itself and what is before it.
-const ORDER: [&str; 35] = [
+const ORDER: [&str; 36] = [
     "clock",
     "secret",
     "origin",
@@ -23,6 +23,7 @@ const ORDER: [&str; 35] = [
     "plan",
     "drift",
     "tokens",
+    "per_key",
     "endpoint_turns",
     "gate",
     "mismatch",
