@@ -6,11 +6,13 @@
 //! without a target speaks of pushrider alone; dependencies stay at [`QUIET`] unless an
 //! operator names one. What reaches us by the `log` crate is dropped.
 
+use std::any::Any;
 use std::fmt;
 use std::io::{self, IsTerminal as _};
+use std::panic::{self, Location};
 
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Subscriber, error};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{self, FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, Layer, MakeWriter};
@@ -69,6 +71,24 @@ const QUIET: [(&str, LevelFilter); 2] = [("", LevelFilter::WARN), ("lapin", Leve
 pub fn init(settings: &Settings) -> Result<(), LoggingError> {
     let subscriber = subscriber(settings, sink(), io::stderr)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError::AlreadySet)
+}
+
+/// Logs panics in place of the standard library, whose message may repeat a string of an event.
+pub fn log_panics() {
+    panic::set_hook(Box::new(|panic| {
+        tell_panic(panic.payload(), panic.location())
+    }));
+}
+
+/// Logs where a panic happened, and its message where that is constant text.
+fn tell_panic(payload: &dyn Any, location: Option<&Location<'_>>) {
+    let message = payload.downcast_ref::<&'static str>();
+    let location = location.map(tracing::field::display);
+    error!(
+        location,
+        text = message,
+        "a panic, which is a bug in pushrider"
+    );
 }
 
 /// Builds what [`init`] installs, with the lines going to `writer`.
@@ -209,7 +229,7 @@ where
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use tracing::{debug, error, info, info_span, warn};
+    use tracing::{debug, info, info_span, warn};
 
     use super::*;
 
@@ -290,6 +310,26 @@ mod tests {
             let error = targets(filter).unwrap_err();
             assert_eq!(error, LoggingError::Filter(part.to_owned()), "{filter}");
         }
+    }
+
+    #[test]
+    fn a_panic_is_logged_with_its_place_and_without_the_strings_it_was_about() {
+        let tell = || {
+            let sliced = panic::catch_unwind(|| &"payload-\u{e9}"[..9]);
+            tell_panic(&*sliced.unwrap_err(), Some(Location::caller()));
+            let fixed = panic::catch_unwind(|| panic!("no such state"));
+            tell_panic(&*fixed.unwrap_err(), None);
+        };
+        let lines = captured(Format::Json, Sink::Stream, "info", tell);
+        assert!(!lines.contains("payload"), "{lines}");
+        let [sliced, fixed] = [0, 1].map(|n| lines.lines().nth(n).unwrap());
+        assert!(sliced.contains("src/logging.rs:"), "{lines}");
+        assert!(fixed.contains("no such state"), "{lines}");
+        assert!(
+            lines
+                .lines()
+                .all(|line| line.contains(r#""level":"ERROR""#))
+        );
     }
 
     fn settle_one() {

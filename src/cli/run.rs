@@ -26,6 +26,7 @@ impl Run {
     pub(super) fn execute(self, environment: &Environment) -> Result<(), Failure> {
         let config = self.configured.load(environment)?;
         logging::init(&config.logging).map_err(|error| Failure::operator(error.to_string()))?;
+        logging::log_panics();
         for warning in &config.warnings {
             warn!(key = warning.key, source = %warning.source, "{}", warning.what);
         }
