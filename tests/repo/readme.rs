@@ -118,6 +118,8 @@ fn the_unit_file_agrees_with_the_code() {
     assert_eq!(directive(&unit, "RestartPreventExitStatus"), "78");
     assert_eq!(directive(&unit, "Type"), "notify");
     assert_eq!(directive(&unit, "StateDirectory"), "pushrider");
+    assert_eq!(directive(&unit, "MemoryMax"), "512M");
+    assert!(directive(&unit, "After").contains("time-sync.target"));
     let seconds = |text: &str| humantime::parse_duration(text).unwrap();
     let stop = seconds(&format!("{}s", directive(&unit, "TimeoutStopSec")));
     let sample = read("config/pushrider.toml");
