@@ -27,7 +27,7 @@ pub(super) fn start<T: Transport>(
     pipeline: &Arc<Pipeline<T>>,
     end: CancellationToken,
 ) -> JoinHandle<()> {
-    let file = StateFile::within(directory);
+    let mut file = StateFile::within(directory);
     let is_held = |name: &_| apps.iter().any(|app| app.ring.get(name).is_some());
     match file.read(pipeline.learned(), is_held) {
         Ok(()) => info!(directory = %directory.display(), "state is kept"),
@@ -36,25 +36,37 @@ pub(super) fn start<T: Transport>(
     tokio::spawn(keep(file, Arc::clone(pipeline), end))
 }
 
-async fn keep<T: Transport>(file: StateFile, pipeline: Arc<Pipeline<T>>, end: CancellationToken) {
+async fn keep<T: Transport>(
+    mut file: StateFile,
+    pipeline: Arc<Pipeline<T>>,
+    end: CancellationToken,
+) {
     let mut kept = pipeline.learned().changes();
     let mut is_warned = false;
     loop {
         let is_over = end.run_until_cancelled(sleep(INTERVAL)).await.is_none();
         let changes = pipeline.learned().changes();
         if changes != kept {
-            let (file, pipeline) = (file.clone(), Arc::clone(&pipeline));
-            let written = tokio::task::spawn_blocking(move || file.write(pipeline.learned())).await;
+            let pipeline = Arc::clone(&pipeline);
+            let writing = tokio::task::spawn_blocking(move || {
+                let written = file.write(pipeline.learned());
+                (file, written)
+            });
+            // A write that panics is a bug, which the log has.
+            let Ok((returned, written)) = writing.await else {
+                return;
+            };
+            file = returned;
             match written {
-                Ok(Ok(())) => {
+                Ok(()) => {
                     kept = changes;
                     is_warned = false;
                 }
-                Ok(Err(error)) if !is_warned => {
+                Err(error) if !is_warned => {
                     warn!("{error}");
                     is_warned = true;
                 }
-                Ok(Err(_)) | Err(_) => {}
+                Err(_) => {}
             }
         }
         if is_over {

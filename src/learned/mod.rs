@@ -34,7 +34,26 @@ struct Table {
     keys: Vec<Name>,
     /// How often something was learned or forgotten.
     changes: u64,
+    /// What was learned or forgotten since it was last asked for, where anybody asks.
+    latest: Option<Latest>,
 }
+
+/// Changes in their order: the first 64 bits of a fingerprint, and its cell or 0 for none.
+#[derive(Debug, Default)]
+struct Latest {
+    changes: Vec<(u64, u64)>,
+    /// Whether there were more than [`LATEST_LIMIT`], so that some are missing.
+    incomplete: bool,
+}
+
+/// A change: the first 64 bits of a fingerprint, and its key unless it was forgotten.
+type Change = (u64, Option<Name>);
+
+/// How many changes are kept until they are asked for: 4 MiB.
+const LATEST_LIMIT: usize = 1 << 18;
+
+/// How many buckets are copied at a time: 64 KiB.
+const STRIPE: usize = 1 << 10;
 
 /// Cells in a bucket: one cache line.
 const WAYS: usize = 8;
@@ -80,14 +99,18 @@ impl LearnedKeys {
 
     /// Forgets what was learned of a subscription.
     pub fn forget(&self, subscription: Fingerprint) {
+        self.remove(beginning(subscription));
+    }
+
+    fn remove(&self, beginning: u64) {
         let mut table = self.lock();
-        let (bucket, tag) = self.place(beginning(subscription));
+        let (bucket, tag) = self.place(beginning);
         let Some(cells) = table.cells.get_mut(bucket..bucket + WAYS) else {
             return;
         };
         if let Some(cell) = cells.iter_mut().find(|cell| is_of(**cell, tag)) {
             *cell = 0;
-            table.changes += 1;
+            table.changed(beginning, 0);
         }
     }
 
@@ -97,14 +120,42 @@ impl LearnedKeys {
         self.lock().changes
     }
 
-    /// Returns a copy of everything, so that who reads it keeps nobody waiting.
-    fn snapshot(&self) -> Snapshot {
-        let table = self.lock();
-        Snapshot {
-            cells: table.cells.clone(),
-            keys: table.keys.clone(),
-            bucket_bits: self.bucket_bits,
+    /// Returns what has changed since the last call, in its order; `None` if that is not known, as
+    /// on the first call.
+    fn latest(&self) -> Option<Vec<Change>> {
+        let mut table = self.lock();
+        let latest = table.latest.replace(Latest::default());
+        let keys = table.keys.clone();
+        drop(table);
+        let latest = latest.filter(|latest| !latest.incomplete)?;
+        let change = |(beginning, cell)| (beginning, name(&keys, cell).cloned());
+        Some(latest.changes.into_iter().map(change).collect())
+    }
+
+    /// Walks through the first 64 bits of each fingerprint and its key; of one bucket the oldest
+    /// comes first. What changes meanwhile may be there or not.
+    ///
+    /// The table is copied bit by bit, so that no push waits long for it.
+    fn entries(&self) -> impl Iterator<Item = (u64, Name)> {
+        let buckets = 1usize << self.bucket_bits;
+        (0..buckets).step_by(STRIPE).flat_map(|first| {
+            let table = self.lock();
+            let cells = first * WAYS..(first + STRIPE) * WAYS;
+            let cells = table.cells.get(cells).unwrap_or_default().to_vec();
+            let keys = table.keys.clone();
+            drop(table);
+            self.entries_of(first, &cells, &keys)
+        })
+    }
+
+    fn entries_of(&self, first: usize, cells: &[u64], keys: &[Name]) -> Vec<(u64, Name)> {
+        let mut entries = Vec::new();
+        for (bucket, cells) in (first..).zip(cells.chunks(WAYS)) {
+            let place = u64::try_from(bucket).unwrap_or_default() << (64 - self.bucket_bits);
+            let entry = |cell: &u64| Some((place | *cell >> KEY_BITS, name(keys, *cell)?.clone()));
+            entries.extend(cells.iter().rev().filter_map(entry));
         }
+        entries
     }
 
     fn insert(&self, beginning: u64, key: &Name) {
@@ -126,7 +177,7 @@ impl LearnedKeys {
         let room = known.or_else(|| cells.iter().position(|cell| *cell == 0));
         cells[..=room.unwrap_or(WAYS - 1)].rotate_right(1);
         cells[0] = cell;
-        table.changes += 1;
+        table.changed(beginning, cell);
     }
 
     /// Splits the first 64 bits of a fingerprint into a place and the tag of the cell there.
@@ -142,6 +193,17 @@ impl LearnedKeys {
 }
 
 impl Table {
+    fn changed(&mut self, beginning: u64, cell: u64) {
+        self.changes += 1;
+        if let Some(latest) = &mut self.latest {
+            if latest.changes.len() < LATEST_LIMIT {
+                latest.changes.push((beginning, cell));
+            } else {
+                latest.incomplete = true;
+            }
+        }
+    }
+
     /// Returns the number of a key; `None` if there are too many, which no configuration has.
     fn number(&mut self, key: &Name) -> Option<u64> {
         let known = self.keys.iter().position(|name| name == key);
@@ -154,27 +216,6 @@ impl Table {
             self.keys.push(key.clone());
         }
         Some(number)
-    }
-}
-
-/// What was learned until some moment.
-struct Snapshot {
-    cells: Vec<u64>,
-    keys: Vec<Name>,
-    bucket_bits: u32,
-}
-
-impl Snapshot {
-    /// Walks through the first 64 bits of each fingerprint and its key; of one bucket the oldest
-    /// comes first.
-    fn entries(&self) -> impl Iterator<Item = (u64, &Name)> {
-        let buckets = (0u64..).zip(self.cells.chunks(WAYS));
-        buckets.flat_map(move |(bucket, cells)| {
-            let place = bucket << (64 - self.bucket_bits);
-            let entry =
-                move |cell: &u64| Some((place | *cell >> KEY_BITS, name(&self.keys, *cell)?));
-            cells.iter().rev().filter_map(entry)
-        })
     }
 }
 
@@ -226,7 +267,7 @@ mod tests {
         assert_eq!(learned.get(subscription(1)), Some(older));
         learned.forget(subscription(1));
         assert_eq!(learned.get(subscription(1)), None);
-        assert_eq!(learned.snapshot().entries().count(), 1);
+        assert_eq!(learned.entries().count(), 1);
     }
 
     #[test]
@@ -254,7 +295,7 @@ mod tests {
                 learned.insert(*beginning, &old);
             }
             let told: std::collections::HashSet<_> =
-                learned.snapshot().entries().map(|(beginning, _)| beginning).collect();
+                learned.entries().map(|(beginning, _)| beginning).collect();
             prop_assert_eq!(told, beginnings);
         }
 
@@ -264,7 +305,7 @@ mod tests {
             for n in 0..count {
                 learned.insert(n, &old);
             }
-            let told: Vec<_> = learned.snapshot().entries().map(|(n, _)| n).collect();
+            let told: Vec<_> = learned.entries().map(|(n, _)| n).collect();
             let oldest = count.saturating_sub(8);
             prop_assert_eq!(told, (oldest..count).collect::<Vec<_>>());
         }
