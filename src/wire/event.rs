@@ -65,8 +65,8 @@ pub struct EventRef<'a> {
     pub label: Option<Name>,
     /// Names a campaign.
     pub group: Option<Cow<'a, str>>,
-    /// The producer's own, returned byte for byte.
-    pub metadata: Option<&'a RawValue>,
+    /// The producer's own, returned byte for byte but for escapes that are no character.
+    pub metadata: Option<Cow<'a, RawValue>>,
 }
 
 /// Why a body is not an event, and what could be read of it all the same.
@@ -419,7 +419,7 @@ mod tests {
         assert_eq!(event.about.app, Name::parse("shop"));
         assert_eq!(event.about.label, Name::parse("mail"));
         assert_eq!(event.about.group.as_deref(), Some("spring"));
-        assert_eq!(event.about.metadata.unwrap().get(), r#"{"b": 2}"#);
+        assert_eq!(event.about.metadata.as_ref().unwrap().get(), r#"{"b": 2}"#);
         assert_eq!(event.options.payload.as_deref(), Some(&br#"{"a" : 1}"#[..]));
         assert_eq!(event.options.vapid_key, Name::parse("2026"));
         assert_eq!(event.ttl, Some(60));

@@ -136,6 +136,72 @@ pub(super) fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
     }
 }
 
+/// Returns how many objects and arrays a value has inside each other, itself included.
+pub(super) fn depth(raw: &RawValue) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0, false, false);
+    for byte in raw.get().bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Returns a value with U+FFFD in place of every escape that is half a surrogate pair: many parsers
+/// refuse those, and text that was cut in the middle of an emoji has them.
+pub(super) fn with_whole_characters(raw: &RawValue) -> Cow<'_, RawValue> {
+    let text = raw.get();
+    if !text.contains("\\u") {
+        return Cow::Borrowed(raw);
+    }
+    let mut whole = String::new();
+    let (mut rest, mut kept) = (text, 0);
+    while let Some(at) = rest.find('\\') {
+        let escape = &rest[at..];
+        let length = match (surrogate(escape), escape.get(6..).and_then(surrogate)) {
+            (Some(Surrogate::High), Some(Surrogate::Low)) => 12,
+            (Some(_), _) => {
+                let start = text.len() - escape.len();
+                whole.push_str(&text[kept..start]);
+                whole.push_str("\\ufffd");
+                kept = start + 6;
+                6
+            }
+            (None, _) => 2,
+        };
+        rest = escape.get(length..).unwrap_or_default();
+    }
+    if kept == 0 {
+        return Cow::Borrowed(raw);
+    }
+    whole.push_str(&text[kept..]);
+    RawValue::from_string(whole).map_or(Cow::Borrowed(raw), Cow::Owned)
+}
+
+enum Surrogate {
+    High,
+    Low,
+}
+
+/// Tells which half of a surrogate pair the escape at the beginning of `text` is, if it is one.
+fn surrogate(text: &str) -> Option<Surrogate> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    match u16::from_str_radix(digits, 16).ok()? {
+        0xd800..=0xdbff => Some(Surrogate::High),
+        0xdc00..=0xdfff => Some(Surrogate::Low),
+        _ => None,
+    }
+}
+
 /// Reads the digits of an integer, with its sign; `None` for anything else, fractions and
 /// exponents included.
 pub(super) fn integer(raw: &RawValue) -> Option<&str> {
@@ -238,6 +304,41 @@ mod tests {
         }
         for text in ["[0]", "{}", r#""[]""#] {
             assert!(!is_empty_array(raw(text)));
+        }
+    }
+
+    #[test]
+    fn the_levels_of_a_value_are_counted_outside_its_strings() {
+        for (text, levels) in [
+            ("1", 0),
+            (r#""[[{""#, 0),
+            ("[]", 1),
+            (r#"{"a\"[":[1,{"b":[]}],"c":[]}"#, 4),
+        ] {
+            assert_eq!(depth(raw(text)), levels, "{text}");
+        }
+        assert_eq!(
+            depth(raw(&format!("{}{}", "[".repeat(4000), "]".repeat(4000)))),
+            4000
+        );
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_becomes_a_replacement_character() {
+        for (text, whole) in [
+            (r#""\u00e9 \ud83d\ude00""#, r#""\u00e9 \ud83d\ude00""#),
+            (r#""\\ud83d""#, r#""\\ud83d""#),
+            (r#""Sale \ud83d""#, r#""Sale \ufffd""#),
+            (
+                r#""\uDE00\ud83d\uD83D\ude00x""#,
+                r#""\ufffd\ufffd\uD83D\ude00x""#,
+            ),
+            (r#"{"\ud83d":"\ud83d\n"}"#, r#"{"\ufffd":"\ufffd\n"}"#),
+        ] {
+            let found = with_whole_characters(raw(text));
+            assert_eq!(found.get(), whole);
+            assert_eq!(matches!(found, Cow::Borrowed(_)), text == whole, "{text}");
+            assert!(serde_json::from_str::<serde_json::Value>(found.get()).is_ok());
         }
     }
 

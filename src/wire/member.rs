@@ -77,7 +77,15 @@ pub(super) fn recipient_id<'a>(
     bounded(path, text, RECIPIENT_ID_LIMIT).map(|_| raw)
 }
 
-pub(super) fn metadata<'a>(path: &'static str, raw: &'a RawValue) -> Result<&'a RawValue, Fault> {
+/// How many levels of objects and arrays a member `metadata` may have; every JSON parser reads so
+/// many.
+const METADATA_DEPTH_LIMIT: usize = 64;
+
+/// Reads what results repeat of an event, which any JSON parser must be able to read.
+pub(super) fn metadata<'a>(
+    path: &'static str,
+    raw: &'a RawValue,
+) -> Result<Cow<'a, RawValue>, Fault> {
     let text = raw.get();
     if !text.starts_with('{') && !json::is_empty_array(raw) {
         return Err(Fault::kind(path, "an object", raw));
@@ -90,9 +98,16 @@ pub(super) fn metadata<'a>(path: &'static str, raw: &'a RawValue) -> Result<&'a 
         return Err(Fault::malformed(path, found));
     }
     if json::is_empty_array(raw) {
-        return serde_json::from_str("{}").map_err(|_| Fault::kind(path, "an object", raw));
+        let empty: serde_json::Result<&RawValue> = serde_json::from_str("{}");
+        return empty
+            .map(Cow::Borrowed)
+            .map_err(|_| Fault::kind(path, "an object", raw));
     }
-    Ok(raw)
+    if json::depth(raw) > METADATA_DEPTH_LIMIT {
+        let expected = format!("expected an object of at most {METADATA_DEPTH_LIMIT} levels");
+        return Err(Fault::malformed(path, expected));
+    }
+    Ok(json::with_whole_characters(raw))
 }
 
 /// Reads a number of seconds; one beyond 64 bits counts as the largest.
@@ -325,6 +340,10 @@ mod tests {
             (
                 &*over,
                 "metadata: expected an object of at most 4096 bytes; got 4097",
+            ),
+            (
+                &*format!(r#"{{"a":{}{}}}"#, "[".repeat(64), "]".repeat(64)),
+                "metadata: expected an object of at most 64 levels",
             ),
             ("[1]", "metadata: expected an object; got an array"),
             (r#""{}""#, "metadata: expected an object; got a string"),

@@ -45,7 +45,7 @@ impl<'a> RecipientMember<'a> {
                 EndpointForm::Fingerprint => None,
             },
             fingerprint: recipient.fingerprint.map(|it| it.to_hex()),
-            metadata: recipient.metadata,
+            metadata: recipient.metadata.as_deref(),
         }
     }
 }

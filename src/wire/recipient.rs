@@ -78,8 +78,8 @@ pub struct RecipientRef<'a> {
     pub fingerprint: Option<Fingerprint>,
     /// The family of push service that answers there.
     pub service: Option<Service>,
-    /// The producer's own, returned byte for byte.
-    pub metadata: Option<&'a RawValue>,
+    /// The producer's own, returned byte for byte but for escapes that are no character.
+    pub metadata: Option<Cow<'a, RawValue>>,
     /// Its place among the recipients of the body.
     pub(super) index: usize,
     /// All that was given of it: tells recipients without an endpoint apart.

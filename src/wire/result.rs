@@ -91,7 +91,7 @@ pub fn body(
         push_ms: record.elapsed.map(millis),
         warnings: record.warnings.iter().map(Warning::to_string).collect(),
         detail: record.detail.as_deref(),
-        metadata: event.metadata,
+        metadata: event.metadata.as_deref(),
     })
 }
 

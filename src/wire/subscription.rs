@@ -65,7 +65,7 @@ pub fn body(
         sent_at: Time(record.sent_at.unwrap_or(record.settled_at)),
         detected_at: Time(record.settled_at),
         event_id: event.id.as_ref(),
-        metadata: event.metadata,
+        metadata: event.metadata.as_deref(),
     })
 }
 

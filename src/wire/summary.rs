@@ -73,7 +73,7 @@ pub fn body(
         reasons: Counts(tally.reasons()),
         created_at: Time(created_at),
         settled_at: Time(settled_at),
-        metadata: event.metadata,
+        metadata: event.metadata.as_deref(),
     })
 }
 
