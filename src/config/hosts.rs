@@ -23,19 +23,57 @@ impl Allowed {
     /// The widest private ranges there are (10.0.0.0/8, fc00::/7): a wider exception to the guard
     /// would be no guard.
     fn parse(text: &str) -> Option<Self> {
+        let widest = |network: &IpNet| match network {
+            IpNet::V4(_) => 8,
+            IpNet::V6(_) => 7,
+        };
+        Self::of_any_width(text).filter(|allowed| match allowed {
+            Self::Network(network) => network.prefix_len() >= widest(network),
+            Self::Host(_) => true,
+        })
+    }
+
+    fn of_any_width(text: &str) -> Option<Self> {
         let network = match text.parse::<IpAddr>() {
             Ok(address) => Some(IpNet::from(address)),
             Err(_) => text.parse::<IpNet>().ok().map(|network| network.trunc()),
         };
-        let Some(network) = network else {
-            let host = HostPattern::parse(text).filter(HostPattern::is_name);
-            return host.map(Self::Host);
-        };
-        let widest = match network {
-            IpNet::V4(_) => 8,
-            IpNet::V6(_) => 7,
-        };
-        (network.prefix_len() >= widest).then_some(Self::Network(network))
+        let host = || HostPattern::parse(text).filter(HostPattern::is_name);
+        network
+            .map(Self::Network)
+            .or_else(|| host().map(Self::Host))
+    }
+
+    /// Parts networks from hosts.
+    pub(super) fn parted<'a>(
+        written: impl Iterator<Item = &'a Self>,
+    ) -> (Vec<IpNet>, Vec<HostPattern>) {
+        let (mut networks, mut hosts) = (Vec::new(), Vec::new());
+        for one in written {
+            match one {
+                Self::Network(network) => networks.push(*network),
+                Self::Host(host) => hosts.push(host.clone()),
+            }
+        }
+        (networks, hosts)
+    }
+}
+
+/// What may not be pushed to: a network of any width, or a host by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Denied(pub(super) Allowed);
+
+impl Serialize for Denied {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Denied {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "a network such as \"10.1.0.0/16\", or the name of a host";
+        let parse = |text: &str| Allowed::of_any_width(text).map(Self);
+        deserializer.deserialize_str(Parsed { expected, parse })
     }
 }
 

@@ -62,6 +62,15 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     !SPECIAL_V4.iter().any(|net| net.contains(&address))
 }
 
+/// Returns the IPv4 address that an IPv6 address leads to: mapped, NAT64 by the well-known prefix, or
+/// 6to4.
+pub(super) fn reached_v4(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => embedded(address).map(IpAddr::from),
+    }
+}
+
 /// Returns the IPv4 address that `address` stands for.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let (_, bit) = EMBEDDING.iter().find(|(net, _)| net.contains(&address))?;

@@ -69,6 +69,9 @@ impl Rules {
     }
 
     fn check_address(&self, address: IpAddr) -> Result<(), Forbidden> {
+        if self.denies_address(address) {
+            return Err(Forbidden::Denied);
+        }
         if self.permits_address(address) {
             Ok(())
         } else {
@@ -80,6 +83,9 @@ impl Rules {
     fn check_name(&self, name: &str) -> Result<(), Forbidden> {
         if NOWHERE.iter().any(|domain| is_under(name, domain)) {
             return Err(Forbidden::Nowhere);
+        }
+        if self.denies_name(name) {
+            return Err(Forbidden::Denied);
         }
         if self.allows_name(name) {
             return Ok(());
@@ -145,6 +151,9 @@ pub enum Forbidden {
          .home.arpa); an operator can add it, or the network it is in, to guard.allow"
     )]
     PrivateName,
+    /// A host that the operator denies.
+    #[error("the endpoint's host is one that guard.deny names")]
+    Denied,
     /// A name that never has an address.
     #[error("the endpoint's host ends in .invalid, .onion or .alt and can never be reached")]
     Nowhere,
@@ -183,6 +192,52 @@ mod tests {
         Rules {
             services: services.into_iter().collect(),
             ..rules
+        }
+    }
+
+    #[test]
+    fn what_is_denied_is_not_pushed_to_whatever_else_holds() {
+        let net = |text: &str| text.parse().unwrap();
+        let rules = with_service(Rules {
+            allow: vec![net("10.0.0.0/8"), net("2001:db8:64::/96")],
+            allow_hosts: hosts(&["push.corp.example"]),
+            deny: ["10.9.0.0/16", "142.250.0.0/16", "2001:db8:64::a00:0/104"]
+                .map(net)
+                .to_vec(),
+            deny_hosts: hosts(&[".corp.example", "ntfy.example.org"]),
+            ..Rules::default()
+        });
+        for text in [
+            "https://10.9.1.1/x",
+            "https://142.250.74.138/x",
+            "https://[::ffff:8efa:4a8a]/x",
+            "https://[64:ff9b::8efa:4a8a]/x",
+            "https://[2001:db8:64::a01:203]/x",
+            "https://push.corp.example/x",
+            "https://ntfy.example.org:8443/x",
+        ] {
+            assert_eq!(check(&rules, text), Err(Forbidden::Denied), "{text}");
+        }
+        for text in [
+            "https://10.8.1.1/x",
+            "https://[2001:db8:64::808:808]/x",
+            "https://corp.example/x",
+            "https://push.example.net/x",
+        ] {
+            assert_eq!(check(&rules, text), Ok(()), "{text}");
+        }
+        for (name, address, permitted) in [
+            ("push.example.net", "142.250.74.138", false),
+            ("push.example.net", "142.251.74.138", true),
+            ("push.corp.example", "142.251.74.138", false),
+            ("push.corp.example", "10.8.0.1", false),
+        ] {
+            let address = address.parse().unwrap();
+            assert_eq!(
+                rules.permits_resolved(name, address),
+                permitted,
+                "{name} {address}"
+            );
         }
     }
 

@@ -23,6 +23,8 @@ use ipnet::IpNet;
 
 use crate::origin::Services;
 
+use self::address::reached_v4;
+
 pub use self::address::is_public;
 pub use self::endpoint::Forbidden;
 pub use self::host::HostPattern;
@@ -36,6 +38,10 @@ pub struct Rules {
     pub allow: Vec<IpNet>,
     /// Names that may be pushed to whatever their addresses are.
     pub allow_hosts: Vec<HostPattern>,
+    /// Networks that may not be pushed to, whatever else holds.
+    pub deny: Vec<IpNet>,
+    /// Names that may not be pushed to, whatever else holds.
+    pub deny_hosts: Vec<HostPattern>,
     /// The ports that may be pushed to.
     pub ports: Vec<u16>,
     /// Whether plain `http` endpoints may be pushed to.
@@ -65,6 +71,8 @@ impl Default for Rules {
             hosts: Hosts::Public,
             allow: Vec::new(),
             allow_hosts: Vec::new(),
+            deny: Vec::new(),
+            deny_hosts: Vec::new(),
             ports: vec![443],
             http: false,
             services: Services::default(),
@@ -74,25 +82,38 @@ impl Default for Rules {
 
 impl Rules {
     /// Tells whether a connection to `address` may be made: it is public, or the operator's
-    /// networks hold it.
+    /// networks hold it, and none that the operator denies does.
     #[must_use]
     pub fn permits_address(&self, address: IpAddr) -> bool {
-        // A mapped address is connected to as the IPv4 address it stands for.
-        let reached = address.to_canonical();
-        is_public(address)
-            || self
-                .allow
-                .iter()
-                .any(|net| net.contains(&address) || net.contains(&reached))
+        !self.denies_address(address) && (is_public(address) || holds(&self.allow, address))
     }
 
     /// Tells whether a connection to `address` may be made because `name` has led there.
     #[must_use]
     pub fn permits_resolved(&self, name: &str, address: IpAddr) -> bool {
-        self.permits_address(address) || self.allows_name(name)
+        let allowed = self.permits_address(address) || self.allows_name(name);
+        allowed && !self.denies_address(address) && !self.denies_name(name)
+    }
+
+    /// Tells whether the operator denies an address, or the IPv4 address that it stands for.
+    fn denies_address(&self, address: IpAddr) -> bool {
+        let embedded = |address| holds(&self.deny, address);
+        holds(&self.deny, address) || reached_v4(address).is_some_and(embedded)
+    }
+
+    fn denies_name(&self, name: &str) -> bool {
+        self.deny_hosts.iter().any(|host| host.matches(name))
     }
 
     fn allows_name(&self, name: &str) -> bool {
         self.allow_hosts.iter().any(|host| host.matches(name))
     }
+}
+
+/// Tells whether one of the networks has an address; a mapped one is connected to as the IPv4 address
+/// it stands for.
+fn holds(networks: &[IpNet], address: IpAddr) -> bool {
+    let reached = address.to_canonical();
+    let mut networks = networks.iter();
+    networks.any(|net| net.contains(&address) || net.contains(&reached))
 }

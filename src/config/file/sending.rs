@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::hosts::{Allowed, Family, Hosts};
+use crate::config::hosts::{Allowed, Denied, Family, Hosts};
 use crate::config::units::{Count, DAY, HOUR, MILLISECOND, MINUTE, SECOND, Span};
 
 /// `[push]`
@@ -103,6 +103,7 @@ impl Default for Retry {
 pub(in crate::config) struct Guard {
     pub(in crate::config) hosts: Hosts,
     pub(in crate::config) allow: Vec<Allowed>,
+    pub(in crate::config) deny: Vec<Denied>,
     pub(in crate::config) ports: Vec<Count<65_535>>,
     pub(in crate::config) http: bool,
 }
@@ -112,6 +113,7 @@ impl Default for Guard {
         Self {
             hosts: Hosts::Public,
             allow: Vec::new(),
+            deny: Vec::new(),
             ports: vec![Count::of(443)],
             http: false,
         }

@@ -19,17 +19,14 @@ pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<guard::Rules
         let what = "must have at least one port, got none; push services answer on 443";
         return Err(scope.problem("guard.ports", what));
     }
-    let (mut allow, mut allow_hosts) = (Vec::new(), Vec::new());
-    for allowed in &guard.allow {
-        match allowed {
-            Allowed::Network(network) => allow.push(*network),
-            Allowed::Host(host) => allow_hosts.push(host.clone()),
-        }
-    }
+    let (allow, allow_hosts) = Allowed::parted(guard.allow.iter());
+    let (deny, deny_hosts) = Allowed::parted(guard.deny.iter().map(|denied| &denied.0));
     Ok(guard::Rules {
         hosts: hosts?,
         allow,
         allow_hosts,
+        deny,
+        deny_hosts,
         ports: guard.ports.iter().map(|port| port.short()).collect(),
         http: guard.http,
         services: services?,

@@ -99,6 +99,10 @@ fn every_problem_is_told_with_its_key_its_source_and_what_was_expected() {
             "guard.allow[0]: expected a network such as \"10.1.0.0/16\", at most a /8 (IPv6: a /7) wide, or the name of a host, got \"::/0\" (FILE)",
         ),
         (
+            "[guard]\ndeny = [\"*.lan\"]",
+            "guard.deny[0]: expected a network such as \"10.1.0.0/16\", or the name of a host, got \"*.lan\" (FILE)",
+        ),
+        (
             "[guard]\nallow = [\"*.lan\"]",
             "guard.allow[0]: expected a network such as \"10.1.0.0/16\", at most a /8 (IPv6: a /7) wide, or the name of a host, got \"*.lan\" (FILE)",
         ),
