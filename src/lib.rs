@@ -76,9 +76,9 @@
 //! alone write to. *Endpoints* are chosen by browsers, hence by anyone: the guard decides which
 //! scheme, host, port and address may be connected to, addresses at connect time; answers are read
 //! up to 4 KiB under one deadline; redirects are not followed. *Push services* may say anything:
-//! waits they ask for are capped, and only 404, 410 or as plain a word ends a subscription.
-//! *Readers of logs and metrics* see no endpoint, key, token or payload: an endpoint is a
-//! capability and appears as its fingerprint.
+//! waits they ask for are capped, and only 410, a 404 that is confirmed, or as plain a word ends a
+//! subscription. *Readers of logs and metrics* see no endpoint, key, token or payload: an endpoint
+//! is a capability and appears as its fingerprint.
 
 // vocabulary
 pub mod clock;

@@ -24,9 +24,14 @@ fn mismatch() -> Value {
 
 /// Makes a subscription whose endpoint looks like autopush's.
 fn subscribe(house: &House, answers: Value) -> SubscriptionJson {
+    subscribe_as(house, "v2", answers)
+}
+
+/// The same for a version of the endpoint: `v2` takes the subscription's own key, `v1` any.
+fn subscribe_as(house: &House, version: &str, answers: Value) -> SubscriptionJson {
     let wish = Wish {
         answer: Script::from_json(answers).unwrap(),
-        path: Some("/wpush/v2/{token}".to_owned()),
+        path: Some(format!("/wpush/{version}/{{token}}")),
         ..Wish::default()
     };
     house.sandbox.subscribe(wish).unwrap()
@@ -55,6 +60,30 @@ fn counted(results: &[Value]) -> BTreeMap<String, usize> {
         *counts.entry(told).or_default() += 1;
     }
     counts
+}
+
+#[tokio::test]
+async fn a_subscription_that_takes_any_key_proves_none() {
+    let mut house = House::open("").await;
+    for (version, ends) in [
+        ("v1", ("expired", "ttl_elapsed")),
+        ("v2", ("rejected", "key_mismatch")),
+    ] {
+        let (taken, of_another) = (format!("taken-{version}"), format!("another-{version}"));
+        let takes = subscribe_as(&house, version, json!({}));
+        house.publish(&event(&taken, &takes, json!({}))).await;
+        let result = house.results_of(&taken, 1).await.remove(0);
+        assert_eq!(result["outcome"], "accepted");
+        let other = subscribe(&house, mismatch());
+        let short = json!({ "ttl": 4 });
+        house.publish(&event(&of_another, &other, short)).await;
+        let result = house.results_of(&of_another, 1).await.remove(0);
+        let told = (&result["outcome"], &result["reason"]);
+        assert_eq!(told, (&json!(ends.0), &json!(ends.1)), "{version}");
+        let detail = result["detail"].as_str().unwrap_or_default();
+        let waited_for_key = detail.contains("key_mismatch");
+        assert_eq!(waited_for_key, ends.0 == "expired", "{detail}");
+    }
 }
 
 #[tokio::test]
