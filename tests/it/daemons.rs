@@ -5,6 +5,8 @@ use std::time::Duration;
 use pushrider::sandbox;
 use serde_json::json;
 
+use crate::support::broker::Broker;
+use crate::support::cable::Cable;
 use crate::support::daemon::Daemon;
 use crate::support::eventually;
 use crate::support::house::{House, event};
@@ -30,7 +32,7 @@ struct Herd {
 impl Herd {
     /// Adds a daemon when so many results are there.
     async fn joined_at(&mut self, results: usize) {
-        self.told(results).await;
+        told(&self.house, results).await;
         let mut daemon = Daemon::new(&self.house.vhost.url(), &self.house.sandbox, MORE);
         daemon.start().await;
         self.others.push(daemon);
@@ -38,13 +40,9 @@ impl Herd {
 
     /// Kills the daemon that joined first when so many results are there.
     async fn killed_at(&mut self, results: usize) {
-        self.told(results).await;
+        told(&self.house, results).await;
         self.others.remove(0).kill().await;
         self.kills += 1;
-    }
-
-    async fn told(&self, results: usize) {
-        until_depth(&self.house, &["test.results"], |depth| depth >= results).await;
     }
 
     /// Waits until none of them has anything in hand.
@@ -57,6 +55,11 @@ impl Herd {
             .await;
         }
     }
+}
+
+/// Waits until so many results are there.
+async fn told(house: &House, results: usize) {
+    until_depth(house, &["test.results"], |depth| depth >= results).await;
 }
 
 #[tokio::test]
@@ -103,4 +106,63 @@ async fn daemons_that_come_and_are_killed_under_load_lose_nothing() {
     assert!(repeats <= bound, "{repeats} results came twice");
     let pushes = EVENTS..=EVENTS + bound;
     assert!(pushes.contains(&accepted), "{accepted} pushes accepted");
+}
+
+#[tokio::test]
+async fn after_kills_and_cuts_at_most_what_was_in_hand_is_pushed_twice() {
+    const EVENTS: usize = 3000;
+    /// How often a daemon lost what it had in hand: four cuts, two kills, and the broker's end, which
+    /// both see.
+    const LOSSES: usize = 8;
+    let settings = sandbox::Settings {
+        decrypt: false,
+        keep: 0,
+        latency: Duration::from_millis(50),
+        ..Default::default()
+    };
+    let broker = Broker::own();
+    let vhost = broker.vhost();
+    let vhost_name = vhost.name().to_owned();
+    let cables = [Cable::to(vhost.port()).await, Cable::to(vhost.port()).await];
+    let [url, other_url] = [&cables[0], &cables[1]].map(|it| vhost.url_of("guest", it.port()));
+    let mut house = House::open_at(vhost, &url, settings, MORE).await;
+    let mut other = Daemon::new(&other_url, &house.sandbox, MORE);
+    other.start().await;
+    broker.remembers(&vhost_name, "webpush.delay.4s").await;
+    let down = json!([{ "status": 503, "times": EVENTS / 10 }, { "status": 201 }]);
+    let (shaky, fine) = (house.subscribe(down), house.subscribe(json!({})));
+    let events = (0..EVENTS).map(|n| {
+        let to = if n % 10 == 0 { &shaky } else { &fine };
+        event(&format!("e{n}"), to, json!({}))
+    });
+    publish_all(&house, events).await;
+
+    told(&house, 300).await;
+    cables[0].cut();
+    told(&house, 600).await;
+    other.kill().await;
+    other.start().await;
+    told(&house, 900).await;
+    broker.kill();
+    broker.restart();
+    house.vhost = house.vhost.again();
+    told(&house, 1200).await;
+    cables[1].cut();
+    told(&house, 1500).await;
+    house.daemon.kill().await;
+    house.daemon.start().await;
+    told(&house, 1800).await;
+    cables.iter().for_each(Cable::cut);
+    let results = repeats_of(&mut house, EVENTS).await;
+
+    let accepted = usize::try_from(house.sandbox.stats().statuses[&201]).unwrap();
+    let pushes = accepted - EVENTS;
+    let bound = LOSSES * IN_HAND;
+    println!(
+        "{EVENTS} events, two daemons with {IN_HAND} in hand each, 4 cuts, 2 kills, 1 broker kill: \
+         {pushes} pushed twice, {results} results twice; the bound is {bound}"
+    );
+    assert!(pushes <= bound, "{pushes} were pushed twice");
+    assert!(results <= bound, "{results} results came twice");
+    other.stop().await;
 }
