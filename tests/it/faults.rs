@@ -10,6 +10,7 @@ use crate::support::broker::Broker;
 use crate::support::cable::Cable;
 use crate::support::daemon::Daemon;
 use crate::support::house::{House, event, is_delivery};
+use crate::support::vhost::arguments;
 use crate::support::{eventually, wanted};
 
 /// Waits until every event from `first` on has its outcome, and nothing but these events.
@@ -268,4 +269,38 @@ async fn what_only_an_operator_can_mend_ends_it_with_78() {
         assert!(log.contains(says), "{says} is not in\n{log}");
         assert!(!log.contains("guest:"), "{log}");
     }
+}
+
+#[tokio::test]
+async fn a_result_that_is_refused_beyond_the_consumer_timeout_is_published_and_not_pushed_again() {
+    let broker = Broker::own();
+    broker.control(&[
+        "eval",
+        "application:set_env(rabbit, consumer_timeout, 3000), \
+         application:set_env(rabbit, channel_tick_interval, 1000).",
+    ]);
+    let vhost = broker.vhost();
+    let url = vhost.url();
+    let mut house = House::open_at(vhost, &url, sandbox::Settings::default(), "").await;
+    let full = arguments(&[("x-max-length", "1"), ("x-overflow", "reject-publish")]);
+    house.vhost.queue("audit", full).await;
+    house.vhost.bind("audit", "webpush.results", "#").await;
+    house.vhost.publish("", "audit", b"the first").await;
+    let fine = house.subscribe(json!({}));
+    house.publish(&event("e0", &fine, json!({}))).await;
+    eventually(Duration::from_secs(60), async || {
+        let reconnects = house.daemon.metric("pushrider_broker_reconnects_total", "");
+        wanted(reconnects.await, |&reconnects| reconnects >= 1.0)
+    })
+    .await;
+    let log = house.daemon.log();
+    assert!(log.contains("PRECONDITION_FAILED"), "{log}");
+    assert_eq!(house.vhost.take_all("audit").await, ["the first"]);
+    eventually(Duration::from_secs(60), async || {
+        wanted(house.vhost.depth("audit").await, |&depth| depth == 1)
+    })
+    .await;
+    house.settled().await;
+    every_outcome(&mut house, 1).await;
+    assert_eq!(house.sandbox.messages(Some(&fine.id)).len(), 1);
 }

@@ -7,6 +7,8 @@ mod broker_flow;
 #[cfg(test)]
 mod broker_setup;
 #[cfg(test)]
+mod broker_silence;
+#[cfg(test)]
 mod cli_check;
 #[cfg(test)]
 mod cli_keys;
