@@ -69,8 +69,12 @@ async fn a_service_that_throttles_is_left_alone_for_as_long_as_it_asks() {
 
 #[tokio::test]
 async fn what_waits_for_a_service_that_is_down_waits_in_the_broker() {
+    // Nothing comes back while the test lasts.
     const LONG: &str = "delay.bands = ['10m']
         gate.failures = 5
+        gate.open = '10m'
+        gate.open_cap = '10m'
+        retry.base = '10m'
         log.filter = 'info'";
     let mut house = House::open_with(sandbox::Settings::default(), LONG).await;
     let down = house.subscribe(json!({ "status": 503 }));
