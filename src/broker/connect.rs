@@ -23,15 +23,19 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use crate::broker::answer::answered;
+use crate::broker::budget::Budget;
 use crate::broker::frames::Found;
 use crate::broker::runtime::{self, Filtered};
 use crate::broker::trouble::Trouble;
 use crate::broker::{OperatorMustAct, Settings};
 use crate::metrics::Role;
 
-/// The largest frame of the publishing connection, in bytes: lapin keeps two buffers of 32 frames for
-/// each connection, 8 MiB at RabbitMQ's own 128 KiB. The consuming connection needs what the broker
-/// allows producers, for headers come in one frame.
+/// The largest frame of a connection, in bytes: lapin keeps two buffers of 32 frames for each, which
+/// take no memory until they are used if their size is known before the connection is made.
+///
+/// Headers come in one frame. A connection that consumes needs what the broker allows producers,
+/// which is RabbitMQ's default; what is published here itself has small headers.
+const CONSUME_FRAME_MAX: u32 = 128 * 1024;
 const PUBLISH_FRAME_MAX: u32 = 32 * 1024;
 
 /// How long a connection may take to close in good order.
@@ -60,13 +64,25 @@ impl Address {
 
     /// Connects, in bounded time.
     pub(super) async fn connect(&self, role: Role) -> Result<Link, Trouble> {
+        self.connect_within(role, Budget::new(u64::MAX)).await
+    }
+
+    /// Connects to consume a queue, of whose messages so many bytes may be in hand.
+    pub(super) async fn connect_to_consume(&self, bytes: u64) -> Result<Link, Trouble> {
+        self.connect_within(Role::Consume, Budget::new(bytes)).await
+    }
+
+    async fn connect_within(&self, role: Role, budget: Budget) -> Result<Link, Trouble> {
         let socket = Arc::new(Socket::default());
         let unreadable = Arc::new(Found::default());
-        let opening = self.open(role, Arc::downgrade(&socket), Arc::clone(&unreadable));
+        let budget = Arc::new(budget);
+        let filter = (Arc::clone(&unreadable), Arc::clone(&budget));
+        let opening = self.open(role, Arc::downgrade(&socket), filter);
         match timeout(self.timeout, opening).await {
             Ok(Ok(connection)) => Ok(Link {
                 connection,
                 unreadable,
+                budget,
                 _socket: socket,
             }),
             Ok(Err(error)) => Err(Trouble::Connect {
@@ -79,9 +95,10 @@ impl Address {
 
     fn uri_of(&self, role: Role) -> AMQPUri {
         let mut uri = self.uri.clone();
-        if role == Role::Publish {
-            uri.query.frame_max.get_or_insert(PUBLISH_FRAME_MAX);
-        }
+        uri.query.frame_max.get_or_insert(match role {
+            Role::Consume => CONSUME_FRAME_MAX,
+            Role::Publish => PUBLISH_FRAME_MAX,
+        });
         uri
     }
 
@@ -89,7 +106,7 @@ impl Address {
         &self,
         role: Role,
         socket: Weak<Socket>,
-        unreadable: Arc<Found>,
+        (unreadable, budget): (Arc<Found>, Arc<Budget>),
     ) -> lapin::Result<Connection> {
         let name = format!("pushrider {} ({})", env!("CARGO_PKG_VERSION"), role.name());
         let options = ConnectionProperties::default().with_connection_name(name.into());
@@ -111,7 +128,8 @@ impl Address {
                     }
                 };
                 let frame_max = uri.query.frame_max.unwrap_or_default();
-                let filtered = Filtered::new(stream, Arc::clone(&unreadable), frame_max);
+                let (unreadable, budget) = (Arc::clone(&unreadable), Arc::clone(&budget));
+                let filtered = Filtered::new(stream, unreadable, budget, frame_max);
                 Ok(AsyncTcpStream::Plain(filtered))
             };
             let opened: Result<_, io::Error> = match timeout(limit, opening).await {
@@ -150,6 +168,8 @@ pub(super) struct Link {
     pub(super) connection: Connection,
     /// The deliveries that could not be read.
     pub(super) unreadable: Arc<Found>,
+    /// How many bytes of its messages may be in hand.
+    pub(super) budget: Arc<Budget>,
     _socket: Arc<Socket>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What can go wrong here: the broker ends the stream without an error when the queue is deleted,
 //! and after a lost connection the stream first yields stale deliveries; both end the generation.
-//! RabbitMQ fixes a consumer's prefetch when it starts, so a prefetch that grows ([`ramp`]) means to
+//! RabbitMQ fixes a consumer's prefetch when it starts, so another prefetch ([`ramp`]) means to
 //! subscribe again, on the same channel. What was taken before does not count against the new
 //! subscription: while the prefetch grows, at most twice as many messages are in hand as it says.
 //!
@@ -26,8 +26,10 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::acker::{InFlight, Progress};
-use crate::broker::answer::answered;
+use crate::broker::answer::answered_in_turn;
+use crate::broker::budget::{Budget, InHand};
 use crate::broker::frames::Found;
+use crate::broker::generation::Queue;
 use crate::broker::ramp::Ramp;
 use crate::broker::topology::Consumed;
 use crate::broker::trouble::Trouble;
@@ -44,6 +46,7 @@ pub(super) struct Consumer {
     progress: Arc<Progress>,
     in_flight: Arc<InFlight>,
     unreadable: Arc<Found>,
+    budget: Arc<Budget>,
     ramp: Ramp,
     /// What the subscriptions bring, the oldest first; only the last is not cancelled.
     streams: VecDeque<Stream>,
@@ -54,23 +57,23 @@ pub(super) struct Consumer {
 impl Consumer {
     /// Subscribes to the queue with a prefetch of one.
     pub(super) async fn start(
-        channel: Channel,
-        consumed: Consumed,
+        queue: &Queue,
         receipt: Receipt,
-        progress: Arc<Progress>,
         in_flight: Arc<InFlight>,
         delivery_limit: u32,
-        unreadable: Arc<Found>,
     ) -> Result<Self, Trouble> {
-        let ramp = Ramp::new(consumed.prefetch, delivery_limit);
-        let stream = subscribe(&channel, &consumed.queue, ramp.prefetch()).await?;
+        let (consumed, channel) = (queue.consumed.clone(), queue.channel.clone());
+        let budget = &queue.link.budget;
+        let ramp = Ramp::new(consumed.prefetch, delivery_limit, budget.limit());
+        let stream = subscribe(&channel, budget, &consumed.queue, ramp.prefetch()).await?;
         Ok(Self {
             channel,
             consumed,
             receipt,
-            progress,
+            progress: Arc::clone(&queue.progress),
             in_flight,
-            unreadable,
+            unreadable: Arc::clone(&queue.link.unreadable),
+            budget: Arc::clone(budget),
             ramp,
             streams: VecDeque::from([stream]),
             resubscribing: None,
@@ -104,6 +107,8 @@ impl Consumer {
                 sent = deliveries.send(delivery) => if sent.is_err() { break },
             }
         }
+        // Nothing more is handed out; the answer of the broker may be a while in coming.
+        drop(deliveries);
         self.cancel().await
     }
 
@@ -114,7 +119,12 @@ impl Consumer {
         all_started: &CancellationToken,
     ) -> Result<Message, Trouble> {
         loop {
-            let may_grow = !self.ramp.is_done() && self.resubscribing.is_none();
+            if self.resubscribing.is_none()
+                && let Some(prefetch) = self.ramp.shrink()
+            {
+                self.resubscribe(prefetch);
+            }
+            let may_grow = self.ramp.can_grow() && self.resubscribing.is_none();
             select! {
                 biased;
                 stream = resubscribed(&mut self.resubscribing) => {
@@ -135,11 +145,12 @@ impl Consumer {
     fn take(&mut self, message: Message) -> Delivery {
         self.in_flight.taken(message.redelivered);
         self.progress.delivered.fetch_add(1, Ordering::Relaxed);
-        if !self.ramp.is_done() {
-            let before = deliveries_before(&message);
-            self.ramp.deliver(before, SystemClock.now().mono);
+        let (tag, size) = (message.delivery_tag, message.data.len());
+        self.ramp.deliver(size);
+        if message.redelivered {
+            let now = SystemClock.now().mono;
+            self.ramp.note_redelivery(deliveries_before(&message), now);
         }
-        let tag = message.delivery_tag;
         Delivery {
             inbound: Inbound {
                 lane: self.consumed.lane.clone(),
@@ -153,6 +164,7 @@ impl Consumer {
                 tag,
                 ..self.receipt
             },
+            in_hand: InHand::new(&self.budget, size),
         }
     }
 
@@ -169,17 +181,25 @@ impl Consumer {
 
     fn grow(&mut self) {
         let acknowledged = *self.progress.acknowledged.borrow();
-        let Some(prefetch) = self.ramp.advance(acknowledged) else {
-            return;
-        };
+        if let Some(prefetch) = self.ramp.advance(acknowledged) {
+            self.resubscribe(prefetch);
+        }
+    }
+
+    /// Begins to subscribe with another prefetch.
+    ///
+    /// The answers of the broker come behind what it has sent already, so they can take as long as
+    /// the budget holds that up. Until then messages go on coming from the subscription before.
+    fn resubscribe(&mut self, prefetch: u16) {
         self.progress.prefetch.store(prefetch, Ordering::Relaxed);
         let (channel, queue) = (self.channel.clone(), self.consumed.queue.clone());
+        let budget = Arc::clone(&self.budget);
         let tag = self.streams.back().map(Stream::tag);
         let resubscribing = async move {
             if let Some(tag) = tag {
-                cancel(&channel, tag).await?;
+                cancel(&channel, &budget, tag).await?;
             }
-            subscribe(&channel, &queue, prefetch).await
+            subscribe(&channel, &budget, &queue, prefetch).await
         };
         self.resubscribing = Some(resubscribing.boxed());
     }
@@ -190,7 +210,7 @@ impl Consumer {
             self.streams.push_back(resubscribing.await?);
         }
         match self.streams.back() {
-            Some(stream) => cancel(&self.channel, stream.tag()).await,
+            Some(stream) => cancel(&self.channel, &self.budget, stream.tag()).await,
             None => Ok(()),
         }
     }
@@ -221,34 +241,32 @@ async fn earned(
     }
 }
 
-/// Returns how often the broker delivered a message before.
+/// Returns how often the broker delivered a message before that it marks as redelivered.
 fn deliveries_before(message: &Message) -> u64 {
-    if !message.redelivered {
-        return 0;
-    }
     let headers = message.properties.headers().as_ref();
     headers.and_then(delivery_count).unwrap_or(1).max(1)
 }
 
-async fn cancel(channel: &Channel, tag: ShortString) -> Result<(), Trouble> {
-    let options = BasicCancelOptions::default();
-    Ok(answered("basic.cancel", channel.basic_cancel(tag, options)).await?)
+async fn cancel(channel: &Channel, budget: &Budget, tag: ShortString) -> Result<(), Trouble> {
+    let cancelling = channel.basic_cancel(tag, BasicCancelOptions::default());
+    Ok(answered_in_turn("basic.cancel", budget, cancelling).await?)
 }
 
 async fn subscribe(
     channel: &Channel,
+    budget: &Budget,
     queue: &ShortString,
     prefetch: u16,
 ) -> Result<Stream, Trouble> {
-    let options = BasicQosOptions { global: false };
-    answered("basic.qos", channel.basic_qos(prefetch, options)).await?;
+    let limiting = channel.basic_qos(prefetch, BasicQosOptions { global: false });
+    answered_in_turn("basic.qos", budget, limiting).await?;
     let consuming = channel.basic_consume(
         queue.clone(),
         ShortString::default(),
         BasicConsumeOptions::default(),
         FieldTable::default(),
     );
-    answered("basic.consume", consuming)
+    answered_in_turn("basic.consume", budget, consuming)
         .await
         .map_err(|error| Trouble::Consume {
             object: format!("queue {queue}"),

@@ -127,6 +127,12 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Returns the size of the body that follows a content header.
+    pub(super) fn body_size(&self) -> u64 {
+        let size = self.bytes.get(4..12).and_then(|size| size.try_into().ok());
+        size.map_or(0, u64::from_be_bytes)
+    }
+
     /// Walks over a content header: class, weight, size of the body, flags, properties.
     pub(super) fn content_header(&mut self) -> Option<()> {
         self.skip(12)?;

@@ -3,7 +3,7 @@
 //! A [`Filter`] stands between the socket and lapin. It holds back method and content header frames
 //! until they are complete, overwrites what lapin cannot read in them ([`fields`]) and notes the
 //! delivery in [`Found`], so that its message can be refused with a reason. Bodies and everything
-//! else pass as they are.
+//! else pass as they are; how many bytes of bodies pass is told to the [`Budget`].
 //!
 //! What can go wrong here besides: RabbitMQ adds `x-death` to the headers of what it dead-letters,
 //! and sends them in one frame even if that exceeds the limit that it has set itself. lapin ends the
@@ -16,6 +16,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::broker::budget::Budget;
 use crate::broker::fields::{Fields, Method, Unreadable};
 
 const METHOD: u8 = 1;
@@ -73,6 +74,9 @@ pub(super) struct Filter {
     found: Arc<Found>,
     /// The size of the largest frame that lapin takes.
     frame_max: usize,
+    /// How many bytes of the last message's body are to come, and where they are counted.
+    body_left: u64,
+    budget: Arc<Budget>,
 }
 
 /// What comes next in the stream.
@@ -95,13 +99,23 @@ struct Delivery {
 
 impl Filter {
     /// `frame_max` is what is asked for; 0 leaves it to the broker.
-    pub(super) fn new(found: Arc<Found>, frame_max: u32) -> Self {
+    pub(super) fn new(found: Arc<Found>, budget: Arc<Budget>, frame_max: u32) -> Self {
         Self {
             frame_max: limit(frame_max.try_into().unwrap_or_default()),
             state: State::Head(HEAD),
             held: Vec::new(),
             open: BTreeMap::new(),
             found,
+            body_left: 0,
+            budget,
+        }
+    }
+
+    /// Returns how many bytes are missing to the end of a frame or of its head, 0 between frames.
+    pub(super) fn missing(&self) -> usize {
+        match self.state {
+            State::Head(HEAD) | State::Foreign => 0,
+            State::Head(left) | State::Held(left) | State::Passing(left) => left,
         }
     }
 
@@ -142,6 +156,9 @@ impl Filter {
         match self.held[0] {
             METHOD | CONTENT_HEADER => State::Held(size),
             kind => {
+                if kind == BODY {
+                    self.count(size as u64 - 1);
+                }
                 ready.append(&mut self.held);
                 match kind {
                     BODY | HEARTBEAT => State::Passing(size),
@@ -149,6 +166,12 @@ impl Filter {
                 }
             }
         }
+    }
+
+    /// Counts the payload of a body frame.
+    fn count(&mut self, payload: u64) {
+        self.body_left = self.body_left.saturating_sub(payload);
+        self.budget.read(payload, self.body_left);
     }
 
     fn end_held(&mut self, ready: &mut Vec<u8>) -> State {
@@ -180,6 +203,7 @@ impl Filter {
         let end = self.held.len() - 1;
         let mut fields = Fields::new(&mut self.held[HEAD..end]);
         let _complete = fields.content_header();
+        self.body_left = fields.body_size();
         let headers = fields.headers();
         let mut unreadable = fields.unreadable();
         if self.held.len() > self.frame_max && !headers.is_empty() {
@@ -238,9 +262,13 @@ mod tests {
         .concat()
     }
 
+    fn unlimited() -> Arc<Budget> {
+        Arc::new(Budget::new(u64::MAX))
+    }
+
     fn filtered<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Arc<Found>) {
         let found = Arc::new(Found::default());
-        let mut filter = Filter::new(Arc::clone(&found), 0);
+        let mut filter = Filter::new(Arc::clone(&found), unlimited(), 0);
         let mut ready = Vec::new();
         pieces.for_each(|piece| filter.push(piece, &mut ready));
         (ready, found)
@@ -275,7 +303,7 @@ mod tests {
         let deliver = frame(METHOD, 1, &deliver(1, b"x", b"a"));
         let filtered_by = |asked, offered| {
             let found = Arc::new(Found::default());
-            let mut filter = Filter::new(Arc::clone(&found), asked);
+            let mut filter = Filter::new(Arc::clone(&found), unlimited(), asked);
             let mut ready = Vec::new();
             let tune = frame(METHOD, 0, &tune(offered));
             let stream = [&*tune, &deliver, &header].concat();
@@ -328,7 +356,7 @@ mod tests {
         fn no_byte_is_lost_whatever_comes(
             bytes in prop::collection::vec(prop_oneof![any::<u8>(), 0u8..9], 0..300),
         ) {
-            let mut filter = Filter::new(Arc::default(), 0);
+            let mut filter = Filter::new(Arc::default(), unlimited(), 0);
             let mut ready = Vec::new();
             filter.push(&bytes, &mut ready);
             prop_assert_eq!(ready.len() + filter.held.len(), bytes.len());

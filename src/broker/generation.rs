@@ -1,10 +1,15 @@
-//! A generation: two connections, the rooms that live on them, and their end.
+//! A generation: its connections, the rooms that live on them, and their end.
+//!
+//! One connection publishes. Each queue is consumed on one of its own, because that is where the
+//! bytes in hand are bounded ([`budget`]).
 //!
 //! What can go wrong here: everything, at any moment. Any error, a consumer that the broker
 //! cancels, a failed acknowledgement or a confirm that never comes ends the whole generation, for
 //! half of one would publish what it can no longer acknowledge, or take what it cannot settle. The
 //! broker then delivers again what was open. lapin's own recovery mixes the deliveries of two
 //! connections, so it is not used.
+//!
+//! [`budget`]: super::budget
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -21,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::acker::{Acker, InFlight, Progress};
 use crate::broker::answer::answered;
+use crate::broker::budget::BYTES_IN_HAND;
 use crate::broker::connect::{Address, Link, open_channel};
 use crate::broker::declare::declare;
 use crate::broker::intake::Intake;
@@ -60,10 +66,17 @@ pub(super) struct Shared {
 /// The connections and channels of a generation.
 pub(super) struct Generation {
     number: u64,
-    consume: Arc<Link>,
     publish: Link,
     publishing: Channel,
-    desks: Vec<(Channel, Arc<Progress>, Consumed)>,
+    queues: Arc<[Queue]>,
+}
+
+/// A queue that is consumed, and what it is consumed on.
+pub(super) struct Queue {
+    pub(super) consumed: Consumed,
+    pub(super) link: Link,
+    pub(super) channel: Channel,
+    pub(super) progress: Arc<Progress>,
 }
 
 /// Tasks of a generation; dropped, they end.
@@ -72,27 +85,28 @@ pub(super) type Rooms = JoinSet<Result<(), Trouble>>;
 impl Generation {
     /// Connects, and makes sure of everything that must exist before anything is consumed.
     pub(super) async fn open(shared: &Shared, number: u64) -> Result<Self, Trouble> {
-        let (consume, publish) = future::try_join(
-            shared.address.connect(Role::Consume),
+        let consumed = shared.topology.consumed_queues();
+        let bytes = BYTES_IN_HAND / consumed.len().max(1) as u64;
+        let connecting = consumed
+            .iter()
+            .map(|_| shared.address.connect_to_consume(bytes));
+        let (publish, links) = future::try_join(
             shared.address.connect(Role::Publish),
+            future::try_join_all(connecting),
         )
         .await?;
         let objects = shared.topology.essential_objects();
-        declare(&consume.connection, objects, shared.settings.declare).await?;
+        declare(&publish.connection, objects, shared.settings.declare).await?;
         let publishing = open_channel(&publish.connection).await?;
         let options = ConfirmSelectOptions::default();
         answered("confirm.select", publishing.confirm_select(options)).await?;
-        let mut desks = Vec::new();
-        for consumed in shared.topology.consumed_queues() {
-            let channel = open_channel(&consume.connection).await?;
-            desks.push((channel, Progress::new(), consumed.clone()));
-        }
+        let queues = consumed.iter().zip(links);
+        let queues = queues.map(|(consumed, link)| Queue::open(consumed.clone(), link));
         Ok(Self {
             number,
-            consume: Arc::new(consume),
             publish,
             publishing,
-            desks,
+            queues: future::try_join_all(queues).await?.into(),
         })
     }
 
@@ -116,7 +130,8 @@ impl Generation {
         let mut acker = Rooms::new();
         acker.spawn(self.acker(shared, &in_flight).run(settling));
         let mut rooms = Rooms::new();
-        for link in [&*self.consume, &self.publish] {
+        let links = self.queues.iter().map(|queue| &queue.link);
+        for link in links.chain([&self.publish]) {
             let events = link.connection.events_listener();
             rooms.spawn(watch_events(events, Arc::clone(shared), blocking.clone()));
         }
@@ -134,17 +149,16 @@ impl Generation {
     }
 
     fn acker(&self, shared: &Shared, in_flight: &Arc<InFlight>) -> Acker {
-        let desks = self.desks.iter();
-        let desks = desks.map(|(channel, progress, _)| (channel.clone(), Arc::clone(progress)));
+        let channels = self.queues.iter();
+        let channels = channels.map(|queue| (queue.channel.clone(), Arc::clone(&queue.progress)));
         let redeliveries = Arc::clone(&shared.redeliveries);
-        Acker::new(self.number, desks, Arc::clone(in_flight), redeliveries)
+        Acker::new(self.number, channels, Arc::clone(in_flight), redeliveries)
     }
 
     fn intake(&self, shared: &Arc<Shared>, in_flight: Arc<InFlight>) -> Intake {
         Intake {
             shared: Arc::clone(shared),
-            link: Arc::clone(&self.consume),
-            desks: self.desks.clone(),
+            queues: Arc::clone(&self.queues),
             generation: self.number,
             in_flight,
         }
@@ -155,7 +169,20 @@ impl Generation {
             tracing::warn!("the last acknowledgements did not go out in time; expect redeliveries");
         }
         sleep(SETTLING).await;
-        future::join(self.publish.close(), self.consume.close()).await;
+        let links = self.queues.iter().map(|queue| &queue.link);
+        future::join_all(links.chain([&self.publish]).map(Link::close)).await;
+    }
+}
+
+impl Queue {
+    async fn open(consumed: Consumed, link: Link) -> Result<Self, Trouble> {
+        let channel = open_channel(&link.connection).await?;
+        Ok(Self {
+            consumed,
+            link,
+            channel,
+            progress: Progress::new(),
+        })
     }
 }
 

@@ -24,11 +24,9 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::Receipt;
 use crate::broker::acker::{InFlight, Progress};
 use crate::broker::answer::answered;
-use crate::broker::connect::Link;
 use crate::broker::consumer::Consumer;
 use crate::broker::declare::declare;
-use crate::broker::generation::{Rooms, Shared, first_trouble};
-use crate::broker::topology::Consumed;
+use crate::broker::generation::{Queue, Rooms, Shared, first_trouble};
 use crate::broker::trouble::Trouble;
 
 /// A queue whose messages are all acknowledged, and that yields nothing more for so long, holds
@@ -38,8 +36,7 @@ const QUIET: Duration = Duration::from_millis(100);
 /// The consumers of a generation.
 pub(super) struct Intake {
     pub(super) shared: Arc<Shared>,
-    pub(super) link: Arc<Link>,
-    pub(super) desks: Vec<(Channel, Arc<Progress>, Consumed)>,
+    pub(super) queues: Arc<[Queue]>,
     pub(super) generation: u64,
     pub(super) in_flight: Arc<InFlight>,
 }
@@ -50,7 +47,9 @@ impl Intake {
         let bands = async {
             let objects = self.shared.topology.delay_objects();
             let mode = self.shared.settings.declare;
-            declare(&self.link.connection, objects, mode).await?;
+            if let Some(queue) = self.queues.first() {
+                declare(&queue.link.connection, objects, mode).await?;
+            }
             declared.send_replace(true);
             Ok(())
         };
@@ -73,7 +72,7 @@ impl Intake {
     async fn start(&self) -> Result<Rooms, Trouble> {
         let mut consumers = Rooms::new();
         let all_started = CancellationToken::new();
-        for (index, (channel, progress, consumed)) in self.desks.iter().enumerate() {
+        for (index, queue) in self.queues.iter().enumerate() {
             let Some(deliveries) = self.shared.deliveries.upgrade() else {
                 break;
             };
@@ -82,22 +81,15 @@ impl Intake {
                 channel: index,
                 tag: 0,
             };
-            let is_empty = is_empty(channel, &consumed.queue).await?;
-            let consumer = Consumer::start(
-                channel.clone(),
-                consumed.clone(),
-                receipt,
-                Arc::clone(progress),
-                Arc::clone(&self.in_flight),
-                self.shared.settings.delivery_limit,
-                Arc::clone(&self.link.unreadable),
-            )
-            .await?;
+            let is_empty = is_empty(&queue.channel, &queue.consumed.queue).await?;
+            let limit = self.shared.settings.delivery_limit;
+            let in_flight = Arc::clone(&self.in_flight);
+            let consumer = Consumer::start(queue, receipt, in_flight, limit).await?;
             let stop = self.shared.stop.clone();
             consumers.spawn(consumer.run(deliveries, stop, all_started.clone()));
             if !is_empty {
                 select! {
-                    () = probation(progress) => {}
+                    () = probation(&queue.progress) => {}
                     trouble = first_trouble(&mut consumers) => return Err(trouble),
                 }
             }

@@ -4,13 +4,14 @@
 //! be confirmed before the delivery may be acknowledged. Nothing outside these rooms publishes or
 //! acknowledges.
 //!
-//! [`run`] lives one [`generation`] of two connections after the other ([`session`], [`connect`]);
-//! what producers have put into its [`frames`] is made readable for lapin first. In each, [`intake`]
-//! starts a [`consumer`] per queue, whose prefetch grows by its [`ramp`], the [`publisher`] publishes
-//! what is owed and counts [`confirms`] in its [`ledger`] until nothing is [`refused`], and the [`acker`] acknowledges what a
-//! [`window`] of tags allows. [`topology`] says which [`object`]s must exist, [`declare`] sees to it,
-//! [`route`] and [`properties`] address what is published, and [`trouble`] tells what passes from what
-//! an operator must mend.
+//! [`run`] lives one [`generation`] of connections after the other ([`session`], [`connect`]); what
+//! producers have put into its [`frames`] is made readable for lapin first. In each, [`intake`]
+//! starts a [`consumer`] per queue, whose prefetch follows its [`ramp`] and whose bytes in hand are
+//! bounded by a [`budget`]. The [`publisher`] publishes what is owed and counts [`confirms`] in its
+//! [`ledger`] until nothing is [`refused`], and the [`acker`] acknowledges what a [`window`] of tags
+//! allows. [`topology`] says which [`object`]s must exist, [`declare`] sees to it, [`route`] and
+//! [`properties`] address what is published, and [`trouble`] tells what passes from what an operator
+//! must mend.
 //!
 //! For operators, a [`visit`] looks or declares and leaves again, the [`blueprint`] is the topology
 //! to read, and [`permissions`] are what the daemon's user needs on it.
@@ -31,6 +32,7 @@ mod acker;
 mod answer;
 mod arguments;
 mod blueprint;
+mod budget;
 mod confirms;
 mod connect;
 mod consumer;
@@ -55,6 +57,7 @@ mod visit;
 mod window;
 
 pub use blueprint::{Binding, Blueprint, Exchange, Queue};
+pub use budget::InHand;
 pub use declare::Declared;
 pub use fields::{DEPTH_LIMIT, Unreadable};
 pub use permissions::Permissions;
@@ -117,6 +120,8 @@ pub struct Delivery {
     pub inbound: Inbound,
     /// What the acker needs; opaque to everyone else.
     pub receipt: Receipt,
+    /// Counts its bytes as in hand; belongs into [`Owed`].
+    pub in_hand: InHand,
 }
 
 /// A delivery that was processed: the publications to confirm, then the delivery to acknowledge.
@@ -126,6 +131,8 @@ pub struct Owed {
     pub receipt: Receipt,
     /// What must be confirmed first, in this order. Shared, because it is kept for a redelivery.
     pub publications: Arc<[Publication]>,
+    /// Counts the bytes of the delivery as in hand until everything is confirmed.
+    pub in_hand: InHand,
 }
 
 /// One message for the broker: persistent, and confirmed before anything is acknowledged for it.

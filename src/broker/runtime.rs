@@ -17,11 +17,21 @@ use async_rs::{Runtime, Tokio};
 use futures_util::Stream;
 use futures_util::io::{AsyncRead, AsyncWrite};
 use lapin::AsyncTcpStream;
+use tokio::time::{Sleep, sleep};
 
+use crate::broker::budget::Budget;
 use crate::broker::frames::{Filter, Found};
+use crate::clock::{Clock, SystemClock};
 
 /// So many bytes are taken from the socket at once.
 const READ_SIZE: usize = 64 * 1024;
+
+/// A heartbeat frame.
+const HEARTBEAT: [u8; 8] = [8, 0, 0, 0, 0, 0, 0, 0xce];
+
+/// While the socket is not read, lapin gets a heartbeat so often: it takes a connection for lost
+/// that brings nothing for twice the heartbeat's interval, which is a second at least.
+const PAUSED_HEARTBEAT: Duration = Duration::from_millis(500);
 
 /// A connection as tokio makes it, with TLS or without.
 pub(super) type Unfiltered = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
@@ -52,18 +62,53 @@ pub(super) struct Filtered {
     /// What lapin may read, and how much of it was handed out.
     ready: Vec<u8>,
     handed_out: usize,
+    budget: Arc<Budget>,
+    /// Since the budget is exceeded, the time until the next heartbeat for lapin.
+    pause: Pin<Box<Sleep>>,
+    is_paused: bool,
 }
 
 impl Filtered {
-    /// Filters by the largest frame that is asked for, or 0 to leave that to the broker.
-    pub(super) fn new(stream: Unfiltered, found: Arc<Found>, frame_max: u32) -> Self {
+    /// Takes over a connection, and filters it by the largest frame that is asked for, or 0 to leave
+    /// that to the broker. Its time-outs are those of the tokio that the caller runs on.
+    pub(super) fn new(
+        stream: Unfiltered,
+        found: Arc<Found>,
+        budget: Arc<Budget>,
+        frame_max: u32,
+    ) -> Self {
         Self {
             stream,
-            filter: Filter::new(found, frame_max),
+            filter: Filter::new(found, Arc::clone(&budget), frame_max),
             taken: vec![0; READ_SIZE],
             ready: Vec::new(),
             handed_out: 0,
+            budget,
+            pause: Box::pin(sleep(PAUSED_HEARTBEAT)),
+            is_paused: false,
         }
+    }
+
+    /// Returns how many bytes may be taken from the socket; after a pause it may be none.
+    ///
+    /// It pauses between frames only, where a heartbeat may stand.
+    fn poll_allowance(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        if !self.budget.is_exceeded(cx.waker()) {
+            self.is_paused = false;
+            return Poll::Ready(READ_SIZE);
+        }
+        let missing = self.filter.missing();
+        if missing > 0 {
+            return Poll::Ready(missing.min(READ_SIZE));
+        }
+        if !self.is_paused {
+            self.is_paused = true;
+            let now = SystemClock.now().mono;
+            self.pause.as_mut().reset(now + PAUSED_HEARTBEAT);
+        }
+        ready!(self.pause.as_mut().poll(cx));
+        self.is_paused = false;
+        Poll::Ready(0)
     }
 
     fn stream(self: Pin<&mut Self>) -> Pin<&mut Unfiltered> {
@@ -79,8 +124,15 @@ impl AsyncRead for Filtered {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         while this.handed_out == this.ready.len() {
+            let allowance = ready!(this.poll_allowance(cx));
+            if allowance == 0 {
+                this.ready.clear();
+                this.ready.extend(HEARTBEAT);
+                this.handed_out = 0;
+                break;
+            }
             let stream = Pin::new(&mut this.stream);
-            let count = ready!(stream.poll_read(cx, &mut this.taken))?;
+            let count = ready!(stream.poll_read(cx, &mut this.taken[..allowance]))?;
             if count == 0 {
                 return Poll::Ready(Ok(0));
             }
@@ -172,7 +224,8 @@ impl Reactor for Filtering {
         let connecting = self.0.tcp_connect_addr(address);
         async move {
             let stream = AsyncTcpStream::Plain(connecting.await?);
-            Ok(Filtered::new(stream, Arc::default(), 0))
+            let budget = Arc::new(Budget::new(u64::MAX));
+            Ok(Filtered::new(stream, Arc::default(), budget, 0))
         }
     }
 }

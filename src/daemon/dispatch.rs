@@ -105,7 +105,11 @@ impl<T: Transport> Round<T> {
     }
 
     fn process(&self, delivery: Delivery, owed: mpsc::Sender<Owed>) {
-        let Delivery { inbound, receipt } = delivery;
+        let Delivery {
+            inbound,
+            receipt,
+            in_hand,
+        } = delivery;
         let identity = pipeline::identity(&inbound);
         // Here and not in the task, because tasks do not start in the order of their deliveries.
         let taken = self
@@ -120,6 +124,7 @@ impl<T: Transport> Round<T> {
                     .send(Owed {
                         receipt,
                         publications,
+                        in_hand,
                     })
                     .await;
             };

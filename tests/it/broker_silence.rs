@@ -57,9 +57,10 @@ async fn a_channel_that_is_never_opened_ends_the_generation() {
         ..settings(url)
     };
     let echo = Echo::start(patient, result);
-    // Both connections are there, and the first answer on a channel is on its way.
+    // All its connections are there, one for each queue and one to publish, and the first answer on
+    // a channel is on its way.
     eventually(PATIENCE, async || {
-        wanted(cable.bytes(Way::Down), |&bytes| bytes >= 3 * handshake)
+        wanted(cable.bytes(Way::Down), |&bytes| bytes >= 5 * handshake)
     })
     .await;
     cable.freeze(Way::Down, true);

@@ -31,6 +31,8 @@ mod large_events;
 #[cfg(test)]
 mod main_job;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod readme;
 #[cfg(test)]
 mod redelivery;

@@ -72,6 +72,7 @@ impl Echo {
                 let owed = Owed {
                     receipt,
                     publications,
+                    in_hand: delivery.in_hand,
                 };
                 if owe.send(owed).await.is_err() {
                     break;
