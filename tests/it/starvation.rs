@@ -79,9 +79,9 @@ async fn what_waits_for_a_service_that_is_down_waits_in_the_broker() {
     let mut house = House::open_with(sandbox::Settings::default(), LONG).await;
     let down = house.subscribe(json!({ "status": 503 }));
     let payload = json!({ "payload": "x".repeat(3500) });
-    let body = event("e", &down, payload).to_string();
-    let wait = async |count: usize, sum: u32| {
-        let (vhost, bodies) = (&house.vhost, vec![&body; count]);
+    let body = |n| event(&format!("e{n:05}"), &down, payload.clone()).to_string();
+    let wait = async |count: u32, sum: u32| {
+        let (vhost, bodies) = (&house.vhost, (sum - count..sum).map(body));
         vhost
             .publish_all("webpush.events", "shop.default", bodies)
             .await;
@@ -95,7 +95,7 @@ async fn what_waits_for_a_service_that_is_down_waits_in_the_broker() {
     let before = house.daemon.peak_kib();
     wait(8000, 11_000).await;
     let grown = house.daemon.peak_growth_kib(before);
-    let size = 8000 * body.len() as u64 / 1024;
+    let size = 8000 * body(0).len() as u64 / 1024;
     println!("{size} KiB more wait: {before} KiB before, {grown} KiB more at the peak");
     assert!(grown < size / 8, "{grown} KiB more while {size} KiB wait");
     house.daemon.stop().await;

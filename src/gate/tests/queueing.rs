@@ -160,7 +160,6 @@ impl World {
 }
 
 #[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "printed")]
 struct Figures {
     p99: Duration,
     last: Duration,
@@ -236,7 +235,7 @@ async fn no_recipient_starves_at_an_origin_that_often_pauses() {
         _ => (seconds(0.05), accepted()),
     });
     let figures = world.push(20_000, 5000).await;
-    assert!(figures.last <= SECOND * 1200, "{figures:?}");
+    assert!(figures.last_tried <= SECOND * 1200, "{figures:?}");
     assert!(figures.trips <= 8.0, "{figures:?}");
     assert!(figures.most_trips <= 30, "{figures:?}");
 }
