@@ -13,12 +13,14 @@
 //!   looked up only if the broker delivered it before, only among the deliveries of a lost
 //!   connection, and each of those answers one redelivery.
 //!
-//! An acknowledgement may be lost with the connection, too. So the identity of what was acknowledged
-//! is remembered for some minutes, and its redelivery is acknowledged again, with nothing to
-//! publish. Equal events without an id are the exception: one of them could be taken for another,
-//! and a repeated push does less harm than a lost one.
+//! An acknowledgement may be lost with the connection, too. So the ids of copies that were
+//! acknowledged are remembered for some minutes, and a redelivery is acknowledged again, with
+//! nothing to publish. An event with an id is recognized in the same way if it was acknowledged
+//! shortly before its connection was lost, once, and if no equal one was: RabbitMQ also marks
+//! messages that it never delivered as redelivered, and a repeated push does less harm than a lost
+//! one. Equal events without an id are never recognized after their acknowledgement.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::mem;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,11 +42,15 @@ const LOST_WEIGHT: usize = 64 << 20;
 /// What a delivery weighs besides its publications, in bytes.
 const ENTRY_WEIGHT: usize = 256;
 
-/// An acknowledged identity is remembered until this time has passed once to twice ...
+/// The id of an acknowledged copy is remembered until this time has passed once to twice ...
 const ACKNOWLEDGED_AGE: Duration = Duration::from_mins(5);
 
 /// ... or as many others were noted once to twice.
 const ACKNOWLEDGED_LIMIT: usize = 150_000;
+
+/// How long before the last one an acknowledgement may be lost with the connection: longer than a
+/// silent broker takes to be noticed.
+const UNSURE_AGE: Duration = Duration::from_mins(1);
 
 /// Which delivery of which generation is to be acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,6 +120,8 @@ impl<P> Default for Redeliveries<P> {
             open: BTreeMap::new(),
             by_key: BTreeSet::new(),
             acknowledged: Recent::default(),
+            acknowledged_events: VecDeque::new(),
+            unsure: HashMap::new(),
         }))
     }
 }
@@ -150,7 +158,12 @@ struct Table<P> {
     forget_at: Option<Instant>,
     open: BTreeMap<Receipt, Entry<P>>,
     by_key: BTreeSet<(u128, Receipt)>,
+    /// The ids of copies.
     acknowledged: Recent,
+    /// The events with an id that the newest generation acknowledged lately, the oldest first.
+    acknowledged_events: VecDeque<(Instant, u128)>,
+    /// How many equal events with an id a lost generation acknowledged at its end.
+    unsure: HashMap<u128, u32>,
 }
 
 #[derive(Debug)]
@@ -176,10 +189,9 @@ impl<P> Table<P> {
             Some(earlier) if is_copy => self.open.get(&earlier).map(|it| Arc::clone(&it.slot)),
             Some(_) | None => None,
         };
-        if slot.is_none() && again && self.acknowledged.contains(key, now) {
-            return Taken::Finished;
-        }
-        let slot = slot.unwrap_or_default();
+        let slot = slot
+            .or_else(|| if again { self.unsure(key) } else { None })
+            .unwrap_or_default();
         let entry = Entry {
             key,
             is_copy,
@@ -190,24 +202,48 @@ impl<P> Table<P> {
         Taken::Open(slot)
     }
 
+    /// Returns the slot of an event whose acknowledgement may be lost: there is nothing to publish.
+    fn unsure(&mut self, key: u128) -> Option<Slot<P>> {
+        self.unsure.remove(&key).filter(|count| *count == 1)?;
+        let nothing = Settled {
+            publications: Arc::new([]),
+            weight: 0,
+            is_named: true,
+        };
+        Some(Arc::new(OnceCell::new_with(Some(nothing))))
+    }
+
     fn acknowledged(&mut self, first: Receipt, last: Receipt, now: Instant) {
         for (receipt, entry) in self.open.extract_if(first..=last, |_, _| true) {
             self.by_key.remove(&(entry.key, receipt));
-            let is_named = || entry.slot.get().is_some_and(|settled| settled.is_named);
-            if entry.is_copy || is_named() {
+            if entry.is_copy {
                 self.acknowledged.note(entry.key, now);
+            } else if entry.slot.get().is_some_and(|settled| settled.is_named) {
+                self.acknowledged_events.push_back((now, entry.key));
             }
+        }
+        while self.acknowledged_events.len() > ACKNOWLEDGED_LIMIT
+            || self
+                .acknowledged_events
+                .front()
+                .is_some_and(|(at, _)| *at + UNSURE_AGE < now)
+        {
+            self.acknowledged_events.pop_front();
         }
     }
 
-    /// Drops lost deliveries that are not expected any more.
+    /// Begins a generation, or drops what a lost one left and is not expected any more.
     fn advance(&mut self, generation: u64, now: Instant) {
         if generation > self.generation {
             self.generation = generation;
             self.forget_at = Some(now + LOST_AGE);
+            for (_, key) in self.acknowledged_events.drain(..) {
+                *self.unsure.entry(key).or_default() += 1;
+            }
             self.bound_lost();
         } else if self.forget_at.is_some_and(|at| now >= at) {
             self.forget_at = None;
+            self.unsure = HashMap::new();
             self.drop_lost(|_| true);
         }
     }

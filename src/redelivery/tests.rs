@@ -103,6 +103,68 @@ fn of_equal_events_each_answers_one_redelivery() {
     assert_eq!(count(&table), 3);
 }
 
+/// Takes, settles and acknowledges an event with an id.
+fn finish(table: &Redeliveries<u32>, receipt: Receipt, identity: Identity, at: Instant) {
+    let Taken::Open(slot) = table.take(receipt, identity, at) else {
+        panic!("{receipt:?} is finished");
+    };
+    slot.set(settled(1, 0, true)).unwrap();
+    table.acknowledged(receipt, false, at);
+}
+
+#[test]
+fn an_event_whose_acknowledgement_is_lost_twice_is_pushed_once() {
+    let table = Redeliveries::default();
+    finish(&table, receipt(1, 1), first(7), now());
+    for generation in 2..5 {
+        let slot = open(&table, receipt(generation, 1), again(7));
+        assert!(slot.get().is_some_and(|settled| settled.is_empty()));
+        if generation % 2 == 0 {
+            table.acknowledged(receipt(generation, 1), false, now());
+        }
+    }
+}
+
+#[test]
+fn equal_events_with_an_id_are_all_pushed_while_the_connection_holds() {
+    let table = Redeliveries::default();
+    finish(&table, receipt(1, 1), first(7), now());
+    // RabbitMQ returns what is on its way to a cancelled subscription, and marks it as redelivered.
+    finish(&table, receipt(1, 2), again(7), now());
+    finish(&table, receipt(2, 1), again(7), now());
+    finish(&table, receipt(2, 2), again(7), now());
+}
+
+#[test]
+fn an_acknowledgement_that_may_be_lost_answers_one_redelivery_for_some_minutes() {
+    let start = now();
+    for (tag, acknowledged, again_at, is_finished) in [
+        (1, 0, 0, true),
+        (1, 0, 9, true),
+        (1, 0, 10, false),
+        // The connection held for longer than a minute afterwards.
+        (2, 2, 2, false),
+    ] {
+        let table = Redeliveries::default();
+        finish(&table, receipt(1, 1), first(7), start);
+        if tag > 1 {
+            let later = start + acknowledged * MINUTE;
+            finish(&table, receipt(1, tag), first(8), later);
+        }
+        // The time counts from the first delivery of the next connection.
+        finish(&table, receipt(2, 1), first(9), start);
+        let is_settled = |tag| {
+            let at = start + again_at * MINUTE;
+            let Taken::Open(slot) = table.take(receipt(2, tag), again(7), at) else {
+                panic!("only copies are finished");
+            };
+            slot.get().is_some_and(|settled| settled.is_empty())
+        };
+        assert_eq!(is_settled(2), is_finished);
+        assert!(!is_settled(3), "one for one");
+    }
+}
+
 #[test]
 fn one_acknowledgement_covers_the_earlier_deliveries_of_its_channel() {
     let table = Redeliveries::default();

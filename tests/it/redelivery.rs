@@ -189,6 +189,25 @@ async fn an_equal_event_that_another_consumer_returned_is_pushed_too() {
     assert_eq!(house.sandbox.messages(Some(&fine.id)).len(), 2);
 }
 
+/// The daemon subscribes again while its prefetch grows, and RabbitMQ marks what was on its way to
+/// the old subscription as redelivered.
+#[tokio::test]
+async fn equal_events_with_an_id_that_arrive_while_the_prefetch_grows_are_all_pushed() {
+    const EVENTS: usize = 3000;
+    let mut house = House::open_with(quick(), "").await;
+    let fine = house.subscribe(json!({}));
+    let payload = json!({ "payload": "x".repeat(3500) });
+    let body = event("same", &fine, payload).to_string();
+    let bodies = vec![&body; EVENTS];
+    house
+        .vhost
+        .publish_all("webpush.events", "shop.default", bodies)
+        .await;
+    house.gather(EVENTS, is_delivery).await;
+    assert_eq!(accepted(&house), EVENTS);
+    house.daemon.stop().await;
+}
+
 #[tokio::test]
 async fn what_the_broker_gives_up_on_while_it_is_pushed_ends_as_the_push_does() {
     let (mut house, cable) = behind_a_cable(
