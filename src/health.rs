@@ -34,7 +34,7 @@ struct State {
 /// What the daemon and the broker have to do with each other right now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Broker {
-    /// Whether both connections are up.
+    /// Whether all connections are up.
     pub connected: bool,
     /// How many lanes are consumed.
     pub lanes: usize,

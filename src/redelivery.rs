@@ -55,7 +55,7 @@ const UNSURE_AGE: Duration = Duration::from_mins(1);
 /// Which delivery of which generation is to be acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Receipt {
-    /// The generation (a pair of connections) that took the message.
+    /// The generation (a set of connections) that took the message.
     pub(crate) generation: u64,
     /// The consuming channel within the generation.
     pub(crate) channel: usize,

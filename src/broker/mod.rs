@@ -198,7 +198,7 @@ pub enum Pace {
 /// How the life with the broker goes: what `/readyz` and systemd's status line tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// Both connections are up.
+    /// All connections are up.
     pub connected: bool,
     /// Every queue is consumed.
     pub consuming: bool,

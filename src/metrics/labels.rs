@@ -1,6 +1,6 @@
 //! The labels that belong to no other room.
 
-/// The two connections of a generation.
+/// The two kinds of connections of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Consumes and acknowledges.
@@ -10,7 +10,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Both connections.
+    /// Both kinds.
     pub const ALL: [Self; 2] = [Self::Consume, Self::Publish];
 
     /// Returns the word of the metrics' label.
