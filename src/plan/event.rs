@@ -103,7 +103,7 @@ pub fn plan(
         return Err(fault.into());
     }
     check_schedule(event, settings.horizon, latest)?;
-    let terms = Terms::of(event, app, passage, timestamp, now);
+    let terms = Terms::of(event, app, passage, timestamp, latest);
     let step = next_step(event, &terms.deadline, passage, settings, now);
     Ok(Plan { terms, step })
 }
@@ -137,18 +137,23 @@ fn check_schedule(event: &Event<'_>, horizon: Duration, now: SystemTime) -> Resu
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
 impl Terms {
+    /// Reads the terms of an event that was created by `latest`.
+    ///
+    /// Where push services contradict this machine's clock, an event counts as created at the later
+    /// of the two times: at the earlier one, it would end too soon once the clocks agree.
     fn of(
         event: &Event<'_>,
         app: &App,
         passage: &Passage,
         timestamp: Option<u64>,
-        now: SystemTime,
+        latest: SystemTime,
     ) -> Self {
         let mut warnings = Vec::new();
         // A later pass comes with the timestamp of our own copy.
         let stamp = timestamp.filter(|_| passage.created_at.is_none());
         let claimed = event.created_at.or(stamp.and_then(moment_of));
-        let created_at = passage.created_at.or(claimed).unwrap_or(now).min(now);
+        let created_at = passage.created_at.or(claimed);
+        let created_at = created_at.unwrap_or(latest).min(latest);
         let tolerated = created_at.checked_add(CLOCK_TOLERANCE);
         if claimed > tolerated {
             warnings.push(Warning::CreatedInFuture);
@@ -361,6 +366,30 @@ mod tests {
                 warned,
                 "{members} {timestamp:?}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_first_seen_while_clocks_disagree_lives_on_when_they_agree_again() {
+        let body = body("");
+        let event = decode(&body).unwrap();
+        let day = 86_400;
+        let planned = |earliest, latest| {
+            let clocks = (noon(earliest), noon(latest));
+            plan(
+                &event,
+                &app("shop"),
+                &Passage::default(),
+                None,
+                &SETTINGS,
+                clocks,
+            )
+            .unwrap()
+        };
+        for (earliest, latest) in [(-day, 0), (0, day)] {
+            let Plan { terms, step } = planned(earliest, latest);
+            assert_eq!(terms.created_at, noon(latest));
+            assert_eq!(step, NOW);
         }
     }
 
