@@ -1,5 +1,6 @@
 //! The main job, end to end: an event becomes an encrypted push, and its result comes back.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lapin::BasicProperties;
@@ -208,10 +209,16 @@ async fn a_campaign_reaches_every_recipient_once() {
         .publish(&json!({ "id": "c1", "payload": "x", "recipients": recipients }))
         .await;
     house.results_of("c1", 120).await;
+    house.settled().await;
     let summaries = house
         .gather(3, |result| result.get("chunk").is_some())
         .await;
-    assert_eq!(summaries.len(), 3);
+    // A chunk whose recipients wait for room has a summary of each pass.
+    let number = |summary: &Value| summary["chunk"]["n"].as_u64().unwrap();
+    let chunks: BTreeSet<_> = summaries.iter().map(number).collect();
+    assert_eq!(chunks, BTreeSet::from([1, 2, 3]));
+    let settled = summaries.iter().map(|it| it["settled"].as_u64().unwrap());
+    assert_eq!(settled.sum::<u64>(), 120);
     for one in &all {
         assert_eq!(house.sandbox.messages(Some(&one.id)).len(), 1);
     }
