@@ -1,5 +1,5 @@
 //! Declarative Web Push: notifications that the user agent shows by itself (Push API,
-//! "declarative push message"; push-services.md §7).
+//! "declarative push message"; classify/README.md §7).
 //!
 //! Why it is judged here: a user agent tells nobody that it did not take a message for a declarative
 //! one. It hands it to the service worker, which is there in every test and missing on the phone

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::clock::Now;
 use crate::origin::{Listed, Origin};
 
-/// How far two clocks may be apart before it matters (push-services.md §5).
+/// How far two clocks may be apart before it matters (classify/README.md §5).
 pub const TOLERANCE: Duration = Duration::from_secs(300);
 
 /// How many origins with another time are remembered; strangers choose them.

@@ -1,7 +1,7 @@
 //! pushrider, the Web Push sidecar for RabbitMQ: the map of the house.
 //!
 //! The library serves its own binary; nothing here is meant for other crates. What the daemon does
-//! for its users is told in `README.md`, the messages it reads and writes in its tables.
+//! for its users is told in `README.md`, the messages it reads and writes in `examples/README.md`.
 //!
 //! # The way through
 //!

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::subscription::{Subscription, encode_base64url, hex};
 
-/// Four weeks in seconds: the longest TTL every push service takes (push-services.md §1.4).
+/// Four weeks in seconds: the longest TTL every push service takes (classify/README.md §1.4).
 pub const TTL_LIMIT: u32 = 2_419_200;
 
 /// The largest plaintext that fits one RFC 8291 record of 4096 bytes.
@@ -36,7 +36,7 @@ pub struct PushMessage {
     pub media_type: MediaType,
 }
 
-/// What the `Content-Type` of a message says; no push service asks (push-services.md §7).
+/// What the `Content-Type` of a message says; no push service asks (classify/README.md §7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MediaType {
     /// Bytes that only the user agent can read.
@@ -131,7 +131,7 @@ impl Topic {
     /// Takes a topic as it is.
     ///
     /// `None` if some service would refuse it: 1 to 32 characters of the base64url alphabet, and,
-    /// for Apple, a length that base64url can have (push-services.md §1.3).
+    /// for Apple, a length that base64url can have (classify/README.md §1.3).
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let fits = (1..=32).contains(&text.len()) && text.len() % 4 != 1;

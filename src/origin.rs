@@ -10,7 +10,7 @@ use url::Url;
 ///
 /// It is VAPID's `aud` (RFC 8292 §2) and the key of everything that is held per push service. A
 /// port other than the scheme's default is kept: leaving it out is refused by every self-hosted
-/// service (push-services.md §11, "the endpoint origin without its port").
+/// service (classify/README.md §11, "the endpoint origin without its port").
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin(Arc<str>);
 
@@ -50,7 +50,7 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// The families of push services whose answers differ (push-services.md §1).
+/// The families of push services whose answers differ (classify/README.md §1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Service {
     /// Firebase Cloud Messaging: Chrome and most Chromium browsers.
@@ -102,10 +102,10 @@ impl Service {
     }
 
     /// Tells the family of the service that hosts `url`, and whether the host itself is on the
-    /// list of the large services (push-services.md §9).
+    /// list of the large services (classify/README.md §9).
     ///
     /// A listed host decides by itself; any other host is judged by the shape of its path, which
-    /// its owner chose, so it is never trusted further than a stranger (push-services.md §2).
+    /// its owner chose, so it is never trusted further than a stranger (classify/README.md §2).
     #[must_use]
     pub fn detect(url: &Url) -> (Self, Listed) {
         let host = url.host_str().unwrap_or_default();
@@ -120,7 +120,7 @@ impl Service {
     ///
     /// FCM, Apple and WNS have no others. autopush has them at `/wpush/v2/`, for `/wpush/v1/` takes
     /// every key. ntfy and NextPush look at no key, and of a server that is not known nothing can be
-    /// told (push-services.md §1).
+    /// told (classify/README.md §1).
     #[must_use]
     pub fn binds_keys_at(self, path: &str) -> bool {
         match self {

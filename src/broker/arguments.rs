@@ -1,4 +1,4 @@
-//! The arguments of exchanges and queues, with the reasons of broker.md §2.
+//! The arguments of exchanges and queues, with the reasons of broker/README.md §2.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The AMQP properties of what is published (broker.md §6).
+//! The AMQP properties of what is published (broker/README.md §6).
 //!
 //! Never `user_id`, which must equal the login or the channel closes; `expiration` only in a delay
 //! band, because anywhere else the broker would delete the message.

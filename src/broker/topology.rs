@@ -1,6 +1,7 @@
 //! The topology as data: every exchange, queue and binding.
 //!
-//! The names are the contract's (contract.md §1), the arguments and their reasons broker.md's (§2).
+//! The names stand in config/README.md, "Names on the broker", the arguments and their reasons in
+//! broker/README.md §2.
 //! Whatever the broker itself dead-letters goes at-least-once: the default strategy loses messages
 //! when the broker restarts. That strategy needs quorum queues which refuse rather than drop when
 //! they are full, and due queues without a limit, so that waiting messages can always come back.

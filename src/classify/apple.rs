@@ -1,4 +1,4 @@
-//! Apple (push-services.md §1.3): a `reason` as JSON, with statuses that vary between reports.
+//! Apple (classify/README.md §1.3): a `reason` as JSON, with statuses that vary between reports.
 //!
 //! A reason counts only where it is the reason: a page of HTML in which the word stands ends no
 //! subscription.
@@ -68,7 +68,7 @@ mod tests {
     use crate::classify::tests::{check, context};
     use crate::origin::Service;
 
-    // push-services.md §1.3
+    // classify/README.md §1.3
     #[test]
     fn its_reasons_are_understood_whatever_the_status() {
         let fault = "retryable vapid_rejected";

@@ -1,4 +1,4 @@
-//! Firebase Cloud Messaging (push-services.md §1.2): plain text, of old in HTML.
+//! Firebase Cloud Messaging (classify/README.md §1.2): plain text, of old in HTML.
 
 use crate::outcome::{Reason, Scope};
 
@@ -77,7 +77,7 @@ mod tests {
     use crate::origin::Service;
     use crate::outcome::Answer;
 
-    // push-services.md §1.2
+    // classify/README.md §1.2
     #[test]
     fn its_texts_are_understood() {
         let page = "<HTML>\n<HEAD>\n<TITLE>UnauthorizedRegistration</TITLE>\n</HEAD>\n<BODY \

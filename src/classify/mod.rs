@@ -4,7 +4,7 @@
 //! means is the service's own. So each family has a room of its own, which recognises what its
 //! service says by markers that are data at the top of the room; what follows from a [`Sign`] is
 //! decided once for all of them, and what no room recognises is judged by its status alone. The
-//! table is push-services.md §2, in its order, and "row" is a row of it.
+//! table is classify/README.md §2, in its order, and "row" is a row of it.
 //!
 //! Three asymmetries are on purpose. A subscription ends only on a service's plain word, because a
 //! wrong `gone` deletes a subscriber and a wrong retry costs a request. So a 404 that is not in the

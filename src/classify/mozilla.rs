@@ -1,4 +1,4 @@
-//! Mozilla's autopush, hosted or self-hosted (push-services.md §1.1 and §11): JSON with an `errno`.
+//! Mozilla's autopush, hosted or self-hosted (classify/README.md §1.1 and §11): JSON with an `errno`.
 //!
 //! Its 404s have an empty body, as those of a proxy may have, and all its 410s mean the same.
 
@@ -101,7 +101,7 @@ mod tests {
     use crate::classify::tests::{Row, check, context};
     use crate::origin::Service;
 
-    /// Makes one of its errors as it was measured (push-services.md §11).
+    /// Makes one of its errors as it was measured (classify/README.md §11).
     fn error(status: u16, errno: &str, message: &str) -> String {
         let message = serde_json::to_string(message).unwrap();
         format!(
@@ -122,7 +122,7 @@ mod tests {
         }
     }
 
-    // push-services.md §11
+    // classify/README.md §11
     #[test]
     fn what_was_measured_is_understood() {
         let again = "retryable vapid_rejected again fresh_token";
@@ -219,7 +219,7 @@ mod tests {
         );
     }
 
-    // push-services.md §1.1
+    // classify/README.md §1.1
     #[test]
     fn what_its_source_says_is_understood() {
         check_errors(&[

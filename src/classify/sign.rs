@@ -108,7 +108,7 @@ impl Rest {
 }
 
 /// The age from which a token that is refused may be signed anew: Apple minds more than one an
-/// hour (push-services.md §1.3), and one that others have refused is refused again.
+/// hour (classify/README.md §1.3), and one that others have refused is refused again.
 const TOKEN_RENEWABLE: Duration = Duration::from_secs(3600);
 
 /// How long an endpoint in doubt is left to settle.
@@ -219,7 +219,7 @@ fn too_large(context: Context) -> Verdict {
 }
 
 /// Firefox on Android is behind a bridge whose own messages hold 4096 bytes of JSON
-/// (push-services.md §1.1).
+/// (classify/README.md §1.1).
 fn too_large_for_device(context: Context) -> Verdict {
     let detail = format!(
         "the request's body had {} bytes; a payload of at most 2744 reaches every device: \

@@ -1,4 +1,4 @@
-//! UnifiedPush and its kin (push-services.md §1.5): servers that anybody may run.
+//! UnifiedPush and its kin (classify/README.md §1.5): servers that anybody may run.
 //!
 //! Strangers, unless an operator has named them, so only a plain "no such token" ends a subscription
 //! besides 410 and a 404 that is confirmed.
@@ -78,7 +78,7 @@ mod tests {
         }
     }
 
-    // push-services.md §1.5, ntfy
+    // classify/README.md §1.5, ntfy
     #[test]
     fn ntfy_is_understood() {
         let limit = r#"{"code":42901,"http":429,"error":"limit reached: too many requests"}"#;
@@ -147,7 +147,7 @@ mod tests {
         );
     }
 
-    // push-services.md §1.5, NextPush
+    // classify/README.md §1.5, NextPush
     #[test]
     fn next_push_is_understood() {
         check(
@@ -166,7 +166,7 @@ mod tests {
         check(other, &[(401, &[], r#"{"success":false}"#, GUARDED)]);
     }
 
-    // push-services.md §1.5, webpush-fcm-relay
+    // classify/README.md §1.5, webpush-fcm-relay
     #[test]
     fn relays_are_understood() {
         check(

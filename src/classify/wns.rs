@@ -1,4 +1,4 @@
-//! The Windows Notification Service (push-services.md §1.4): headers, and no body.
+//! The Windows Notification Service (classify/README.md §1.4): headers, and no body.
 
 use std::time::{Duration, SystemTime};
 
@@ -138,7 +138,7 @@ mod tests {
 
     const STATUS: &str = "X-WNS-Status";
 
-    // push-services.md §1.4, with §2 rows 1 and 2
+    // classify/README.md §1.4, with §2 rows 1 and 2
     #[test]
     fn what_it_took_may_still_not_arrive() {
         check(
@@ -193,7 +193,7 @@ mod tests {
         );
     }
 
-    // push-services.md §1.4
+    // classify/README.md §1.4
     #[test]
     fn its_descriptions_are_understood() {
         check(

@@ -20,7 +20,7 @@ use crate::ece::{
 use crate::subscription::{Keys, UserAgentKey};
 
 /// The most bytes of plaintext and padding in a body of 4096 bytes, by the word of draft-04, which
-/// leaves one unused (push-services.md §6.3).
+/// leaves one unused (classify/README.md §6.3).
 pub const RECORD_LIMIT: usize = 4077;
 
 /// The length of the padding's length.

@@ -8,7 +8,7 @@ use crate::guard::host::is_under;
 use crate::guard::{Hosts, Rules};
 use crate::subscription::Endpoint;
 
-/// Ports other than 443 that a large push service uses (push-services.md §9): always open, for
+/// Ports other than 443 that a large push service uses (classify/README.md §9): always open, for
 /// that host alone.
 const LISTED_PORTS: [(&str, u16); 1] = [("push.kaiostech.com", 8443)];
 

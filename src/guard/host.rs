@@ -8,7 +8,7 @@ use url::Host;
 ///
 /// Names are compared label by label in the form that URLs give them (lower case, punycode), never
 /// as text in a text: `evil-example.org` is not below `.example.org`, and what stands in a path is
-/// no host (push-services.md §9).
+/// no host (classify/README.md §9).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPattern {
     /// Without the dot before or behind it.

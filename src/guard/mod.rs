@@ -3,7 +3,7 @@
 //! Why a guard: a browser hands its subscription to a page, the page to an application, and the
 //! application to us, so anyone who can subscribe can make this daemon send requests. Without a
 //! guard those reach whatever the daemon's host reaches: metadata services, admin interfaces on
-//! loopback, the broker itself (push-services.md §9).
+//! loopback, the broker itself (classify/README.md §9).
 //!
 //! Scheme, port, host and literal addresses are judged here, before anything is signed. A name proves
 //! nothing until it is resolved, and may resolve otherwise the next time, so the addresses behind
@@ -58,7 +58,7 @@ pub enum Hosts {
     /// Any.
     #[default]
     Public,
-    /// The large push services alone (push-services.md §9).
+    /// The large push services alone (classify/README.md §9).
     Known,
     /// These alone.
     These(Vec<HostPattern>),

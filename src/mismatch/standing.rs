@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::subscription::Fingerprint;
 
-/// How many distinct subscriptions must speak against a key before it is suspended (contract.md §4).
+/// How many distinct subscriptions must speak against a key before it is suspended.
 const SUBSCRIPTIONS: usize = 5;
 
 /// How many refused subscriptions are remembered: a suspension is not renewed by one of them, so

@@ -122,7 +122,7 @@ impl Verdict {
     }
 }
 
-/// What a second request changes (push-services.md §2).
+/// What a second request changes (classify/README.md §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Again {
     /// Nothing: the service has certainly not seen the first (row 36).

@@ -1,4 +1,4 @@
-//! The closed sets of the contract: how a recipient ends, and why (contract.md §3).
+//! The closed sets of the contract: how a recipient ends, and why (examples/README.md, "The result").
 
 /// The end of a recipient; closed for version 1 of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,7 +38,7 @@ impl Outcome {
     }
 }
 
-/// Why a recipient ended as it did: one closed set for every output (contract.md §3).
+/// Why a recipient ended as it did: one closed set for every output (examples/README.md, "The result").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     /// Taken.

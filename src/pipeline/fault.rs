@@ -58,7 +58,7 @@ fn given_up(inbound: &Inbound) -> Option<Fault> {
     })
 }
 
-/// Refuses an AMQP `type` that is not an event's (contract.md §2).
+/// Refuses an AMQP `type` that is not an event's (examples/README.md, "The event").
 pub(super) fn foreign_type(inbound: &Inbound) -> Option<Fault> {
     let ours = Kind::Retry.message_type();
     let theirs = inbound.properties.kind().as_ref()?.as_str();

@@ -1,4 +1,4 @@
-//! Which key of the ring signs, and what is made of the answer (contract.md §5).
+//! Which key of the ring signs, and what is made of the answer (systemd/README.md, "Another key").
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //!
 //! Why a deadline of our own: the push service counts its TTL from when it takes the message, so
 //! whatever time a message spends in queues before that would come on top. Counting from when the
-//! message was due, and sending only what is left, keeps the producer's word (contract.md §2).
+//! message was due, and sending only what is left, keeps the producer's word (examples/README.md, "The event").
 
 use std::time::{Duration, SystemTime};
 

@@ -157,7 +157,7 @@ impl Seen {
     }
 }
 
-/// Finds out subscriptions that their browser has taken back (push-services.md §2, pre-flight).
+/// Finds out subscriptions that their browser has taken back (classify/README.md §2, pre-flight).
 ///
 /// Chromium hands out an endpoint under `.invalid`, a top-level domain that never resolves
 /// (RFC 2606 §2), once a permission is revoked. The GCM host was shut down for good.

@@ -4,10 +4,10 @@
 //! that still say it, written by a library's default and not by a need. Whoever has such a row can
 //! read `aes128gcm` as well, save for devices of before 2018; so only an application that knows
 //! of them allows it. Apple and WNS never had browsers without `aes128gcm`, and ntfy forwards no
-//! headers, without which `aesgcm` cannot be read (push-services.md §1.0, §1.4, §1.5).
+//! headers, without which `aesgcm` cannot be read (classify/README.md §1.0, §1.4, §1.5).
 //!
 //! VAPID goes with the coding: everybody who takes `aesgcm` takes the token as draft-01 wrote it,
-//! FCM takes it no other way, and refuses the draft's with `aes128gcm` (push-services.md §1.2, §5).
+//! FCM takes it no other way, and refuses the draft's with `aes128gcm` (classify/README.md §1.2, §5).
 
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -35,7 +35,7 @@ fn takes_aesgcm(service: Service) -> bool {
 
 /// Fits a TTL to a service.
 ///
-/// Whether Apple takes 0 is not known for certain (push-services.md §1.3); 1 is as good as never, and
+/// Whether Apple takes 0 is not known for certain (classify/README.md §1.3); 1 is as good as never, and
 /// taken.
 pub(super) fn ttl(ttl: Ttl, service: Service) -> Ttl {
     match service {

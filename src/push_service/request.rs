@@ -47,7 +47,7 @@ pub fn build(
     if let Some(Ok(topic)) = topic.map(HeaderValue::from_str) {
         headers.insert(TOPIC, topic);
     }
-    // WNS refuses `TTL: 0` by itself (push-services.md §1.4).
+    // WNS refuses `TTL: 0` by itself (classify/README.md §1.4).
     if message.ttl.seconds() == 0 && endpoint.service() == Service::Wns {
         headers.insert(WNS_CACHE_POLICY, HeaderValue::from_static("no-cache"));
     }
@@ -69,7 +69,7 @@ pub fn build(
 /// the sender's key with `public_key`, the application server key in base64url.
 ///
 /// Both are parameters of one key, parted by a semicolon: what all services read, and what
-/// autopush and FCM were sent by everybody in their day (push-services.md §5).
+/// autopush and FCM were sent by everybody in their day (classify/README.md §5).
 #[must_use]
 pub fn build_draft(
     message: &PushMessage,

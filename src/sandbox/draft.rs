@@ -25,7 +25,7 @@ pub(crate) const CODING: &str = "aesgcm";
 
 /// Writes a credential of draft-01 as the RFC has it, so that it is held to the same rules.
 ///
-/// Beside any other coding it is left as it is: there, services refuse it (push-services.md §5).
+/// Beside any other coding it is left as it is: there, services refuse it (classify/README.md §5).
 pub(crate) fn modern<'a>(
     credential: &'a HeaderValue,
     headers: &HeaderMap,

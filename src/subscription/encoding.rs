@@ -12,7 +12,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT)
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
 /// Decodes base64url or base64, padded or not, with white space anywhere: what is found in
-/// subscription tables (push-services.md §4).
+/// subscription tables (classify/README.md §4).
 #[must_use]
 pub fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let mut compact = text.trim_ascii();

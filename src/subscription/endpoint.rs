@@ -24,7 +24,7 @@ struct Parts {
     fingerprint: Fingerprint,
 }
 
-/// The longest endpoint that is accepted, in bytes (push-services.md §9).
+/// The longest endpoint that is accepted, in bytes (classify/README.md §9).
 pub const ENDPOINT_LIMIT: usize = 2048;
 
 impl Endpoint {

@@ -7,7 +7,7 @@ use crate::vapid::VapidKey;
 
 /// The keys of an application.
 ///
-/// A subscription is bound to the key it was made with (push-services.md §5), so a key that is
+/// A subscription is bound to the key it was made with (classify/README.md §5), so a key that is
 /// replaced stays here until no subscription needs it.
 #[derive(Clone, Debug)]
 pub struct KeyRing {

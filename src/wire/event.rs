@@ -1,4 +1,4 @@
-//! The notification event: from the bytes of a message to what they ask for (contract.md §2).
+//! The notification event: from the bytes of a message to what they ask for (examples/README.md, "The event").
 
 use std::borrow::Cow;
 use std::fmt;

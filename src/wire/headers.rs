@@ -2,7 +2,7 @@
 //!
 //! Whatever waits, and every chunk of a large event, leaves as a new message. These headers carry
 //! what the next pass must know. They are written from a white list: `x-death` and its relatives
-//! grow with every hop, and `CC` and `BCC` would be routed again by the broker (broker.md §6).
+//! grow with every hop, and `CC` and `BCC` would be routed again by the broker (broker/README.md §6).
 
 use std::time::SystemTime;
 

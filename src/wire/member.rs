@@ -1,4 +1,4 @@
-//! How each member of an event is read: one rule of the contract's table each (contract.md §2).
+//! How each member of an event is read: one rule of the contract's table each (examples/README.md, "The event").
 //!
 //! A reader takes the member's path, for the fault, and its text, which is never `null`.
 

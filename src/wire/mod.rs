@@ -73,7 +73,7 @@ impl Kind {
         }
     }
 
-    /// Returns the AMQP `type` (contract.md §2 to §4); a quarantined original keeps none.
+    /// Returns the AMQP `type` (examples/README.md); a quarantined original keeps none.
     #[must_use]
     pub fn message_type(self) -> Option<&'static str> {
         match self {

@@ -1,4 +1,4 @@
-//! What may be said for a whole event, and otherwise for one recipient (contract.md §2).
+//! What may be said for a whole event, and otherwise for one recipient (examples/README.md, "The event").
 
 use std::fmt;
 

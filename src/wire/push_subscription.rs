@@ -1,4 +1,4 @@
-//! The browser's `PushSubscription`, in the forms it is found in (push-services.md §4).
+//! The browser's `PushSubscription`, in the forms it is found in (classify/README.md §4).
 //!
 //! It comes from pages, tables and serialisers that are not ours: unknown members are ignored, the
 //! keys may stand beside the endpoint instead of in `keys`.

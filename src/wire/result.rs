@@ -1,4 +1,4 @@
-//! The delivery result: what became of one recipient (contract.md §3).
+//! The delivery result: what became of one recipient (examples/README.md, "The result").
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,4 @@
-//! The subscription event: what an application does to its table of subscriptions (contract.md §4).
+//! The subscription event: what an application does to its table of subscriptions (examples/README.md, "The subscription event").
 
 use bytes::Bytes;
 use serde::Serialize;

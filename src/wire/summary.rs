@@ -1,4 +1,4 @@
-//! The summary: how the recipients of a chunk fared on one pass (contract.md §3).
+//! The summary: how the recipients of a chunk fared on one pass (examples/README.md, "The result").
 //!
 //! A chunk whose recipients must wait goes round again, perhaps in several parts, and each pass of
 //! each part has a summary of its own. Every recipient is counted where it is settled, so the sum

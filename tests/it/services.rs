@@ -1,6 +1,6 @@
 //! Every documented answer of every push service, through the whole daemon.
 //!
-//! The sandbox speaks as each service does; what an answer must become is push-services.md §2, and
+//! The sandbox speaks as each service does; what an answer must become is classify/README.md §2, and
 //! whether the application hears of the subscription follows from it alone.
 
 use std::collections::{BTreeMap, BTreeSet};

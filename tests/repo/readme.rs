@@ -1,4 +1,4 @@
-//! README's tables and the unit file say what the code does.
+//! The tables of the documents and the unit file say what the code does.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -29,7 +29,7 @@ fn cell(text: &str, first: &str, column: usize) -> BTreeSet<String> {
 
 #[test]
 fn the_table_of_outcomes_lists_every_reason_where_it_belongs() {
-    let readme = read("README.md");
+    let readme = read("examples/README.md");
     for outcome in Outcome::ALL {
         let reasons: BTreeSet<_> = Reason::ALL
             .into_iter()
@@ -42,7 +42,7 @@ fn the_table_of_outcomes_lists_every_reason_where_it_belongs() {
 
 #[test]
 fn the_table_of_answers_tells_of_every_reason_that_only_an_answer_brings() {
-    let readme = read("README.md");
+    let readme = read("examples/README.md");
     let (_, table) = readme.split_once("| reason | what was answered |").unwrap();
     let (table, _) = table.split_once("\n\n").unwrap();
     let told: BTreeSet<_> = table
@@ -67,7 +67,7 @@ fn the_table_of_answers_tells_of_every_reason_that_only_an_answer_brings() {
 
 #[test]
 fn the_table_of_the_event_states_our_limits() {
-    let readme = read("README.md");
+    let readme = read("examples/README.md");
     assert_eq!(EVENT_LIMIT, 4 << 20);
     assert!(readme.contains("An event has at most 4 MiB"));
     assert_eq!(RECIPIENT_LIMIT, 10_000);
@@ -85,7 +85,7 @@ fn the_table_of_the_event_states_our_limits() {
 
 #[test]
 fn the_permissions_shown_are_those_of_the_default_prefix() {
-    let readme = read("README.md");
+    let readme = read("config/README.md");
     let needed = Permissions::new(&Name::parse("webpush").unwrap());
     let Permissions {
         configure,

@@ -1,4 +1,4 @@
-//! Apple: a reason in JSON, and rules of its own about topics and contacts (push-services.md §1.3).
+//! Apple: a reason in JSON, and rules of its own about topics and contacts (classify/README.md §1.3).
 
 use http::header::HeaderMap;
 use serde_json::json;

@@ -1,5 +1,5 @@
 //! Firebase Cloud Messaging: sentences in plain text, and pages from older days
-//! (push-services.md §1.2).
+//! (classify/README.md §1.2).
 
 use super::{Dialect, Said, Taken, named};
 use crate::sandbox::push::Refusal;

@@ -2,7 +2,7 @@
 //!
 //! Why: a developer should hear today what production will say. The sandbox judges every push in one
 //! way, whichever service it stands for; the room of a service puts the judgement in that service's
-//! words, and says where the real one would not mind (push-services.md §1; the answers of Mozilla
+//! words, and says where the real one would not mind (classify/README.md §1; the answers of Mozilla
 //! are measured, §11). What a service takes although no browser can show it is recorded as wrong all
 //! the same.
 

@@ -1,4 +1,4 @@
-//! Mozilla's autopush: JSON with an `errno`, as measured on its own program (push-services.md §11).
+//! Mozilla's autopush: JSON with an `errno`, as measured on its own program (classify/README.md §11).
 
 use http::status::StatusCode;
 use serde_json::json;

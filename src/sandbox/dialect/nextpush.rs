@@ -1,4 +1,4 @@
-//! NextPush, a Nextcloud app: success or none, in JSON (push-services.md §1.5).
+//! NextPush, a Nextcloud app: success or none, in JSON (classify/README.md §1.5).
 
 use serde_json::json;
 

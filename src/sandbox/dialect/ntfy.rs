@@ -1,5 +1,5 @@
 //! ntfy as a UnifiedPush distributor: takes nearly everything, and cuts off what is too long
-//! (push-services.md §1.5).
+//! (classify/README.md §1.5).
 
 use std::time::{Duration, UNIX_EPOCH};
 

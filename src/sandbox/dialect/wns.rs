@@ -1,4 +1,4 @@
-//! Windows Notification Service: everything is said in headers (push-services.md §1.4).
+//! Windows Notification Service: everything is said in headers (classify/README.md §1.4).
 
 use http::header::HeaderMap;
 

@@ -1,4 +1,4 @@
-//! What each documented answer must become: push-services.md §2, row by row.
+//! What each documented answer must become: classify/README.md §2, row by row.
 
 use pushrider::origin::Service;
 

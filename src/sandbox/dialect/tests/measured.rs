@@ -1,4 +1,4 @@
-//! What the real autopush answers (push-services.md §11).
+//! What the real autopush answers (classify/README.md §11).
 
 use super::*;
 
