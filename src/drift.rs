@@ -23,7 +23,7 @@ use crate::origin::{Listed, Origin};
 /// How far two clocks may be apart before it matters (classify/README.md §5).
 pub const TOLERANCE: Duration = Duration::from_secs(300);
 
-/// How many origins with another time are remembered; strangers choose them.
+/// How many origins with another time are remembered; anybody can choose one.
 const ORIGIN_LIMIT: u64 = 1000;
 
 /// How many listed origins with another time are compared with each other.

@@ -62,7 +62,7 @@
 //! * How many messages are in hand does not bound how many recipients are: those of large events are
 //!   taken up as there are slots for them in their lane ([`gate::Gates::slots`]).
 //! * A 2xx whose body breaks off is taken: the service has the message.
-//! * One refused token says nothing of the key: endpoints are chosen by strangers, and some are not
+//! * One refused token says nothing of the key: anybody can choose an endpoint, and some are not
 //!   for VAPID at all. A key is doubted over several subscriptions ([`mismatch`]).
 //! * A key that is taken for wrong is passed over rather than paused at the gate, so that a ring with
 //!   a new key goes on serving the subscriptions of the old one ([`mismatch`]).

@@ -105,7 +105,7 @@ impl Service {
     /// list of the large services (classify/README.md §9).
     ///
     /// A listed host decides by itself; any other host is judged by the shape of its path, which
-    /// its owner chose, so it is never trusted further than a stranger (classify/README.md §2).
+    /// its owner chose, so it is never trusted further than an unlisted host (classify/README.md §2).
     #[must_use]
     pub fn detect(url: &Url) -> (Self, Listed) {
         let host = url.host_str().unwrap_or_default();

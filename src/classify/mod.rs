@@ -8,11 +8,11 @@
 //!
 //! Three asymmetries are on purpose. A subscription ends only on a service's plain word, because a
 //! wrong `gone` deletes a subscriber and a wrong retry costs a request. So a 404 that is not in the
-//! service's own words may come from a proxy or a front end in trouble, and must be said twice. And
-//! a host outside the list of the large services is a stranger: its 401 and 403 speak of its own
-//! access control rather than of our VAPID token, and its words are not repeated. And a refused token pauses nothing: even the large services have
-//! paths that are not for VAPID and refuse whatever a key signs, and a stranger who subscribes such
-//! a path must not stop the messages of others. Whether a key is at fault is judged over several
+//! service's own words may come from a proxy or a front end in trouble, and must be said twice. The
+//! 401 and 403 of an unlisted host speak of its own access control rather than of our VAPID token,
+//! and its words are not repeated. And a refused token pauses nothing: even the large services have
+//! paths that are not for VAPID and refuse whatever a key signs, and whoever subscribes such a path
+//! must not stop the messages of others. Whether a key is at fault is judged over several
 //! subscriptions (`mismatch`).
 
 mod apple;

@@ -7,8 +7,8 @@
 //! recipient that fits no key waits in the broker; and once five distinct subscriptions fit none, a
 //! key that was never proved is suspended, and an operator hears of it.
 //!
-//! A token that is refused is doubted in the same way: one refusal may be the endpoint's, which a
-//! stranger chose. So only that recipient waits, and the others are sent to; once five distinct
+//! A token that is refused is doubted in the same way: one refusal may be the endpoint's, which
+//! a browser chose. So only that recipient waits, and the others are sent to; once five distinct
 //! subscriptions were refused and no message was taken, the key is suspended.
 //!
 //! A suspension ends after a while, the next such answer renews it for twice as long, and the first
@@ -31,7 +31,7 @@ use self::standing::Standing;
 
 pub use self::standing::{Belief, Cause};
 
-/// How many origins are remembered; strangers choose them.
+/// How many origins are remembered; anybody can choose one.
 const ORIGIN_LIMIT: u64 = 10_000;
 
 /// What is known of every key at every origin.

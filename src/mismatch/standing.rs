@@ -93,7 +93,7 @@ impl Standing {
 
     /// Takes a subscription for which the service refused a token that the key signed.
     ///
-    /// Endpoints are chosen by strangers, and some refuse every token. So a few of them say nothing
+    /// Anybody can choose an endpoint, and some refuse every token. So a few of them say nothing
     /// of a key that the service takes from others.
     pub(super) fn refuse(&mut self, subscription: Fingerprint, now: Instant) -> Belief {
         let belief = self.refusals.add(subscription, REFUSED_REMEMBERED, now);

@@ -70,7 +70,7 @@ impl<T: Transport> Pipeline<T> {
     }
 
     /// Judges a subscription that fits no key of the ring; tells operators of keys that are taken
-    /// for wrong, unless it is a stranger's word.
+    /// for wrong, unless an unlisted host says so.
     pub(super) fn judge_misfit(&self, app: &App, endpoint: &Endpoint) -> Judgement {
         let (origin, now) = (endpoint.origin(), self.clock.now().mono);
         let ring = app.ring.iter().map(|key| key.name());
@@ -100,7 +100,7 @@ impl<T: Transport> Pipeline<T> {
     /// Judges a refusal of what a key signed. Returns how long the recipient waits for the key, or
     /// `None` if the endpoint is at fault.
     ///
-    /// Operators hear of a key that is suspended, unless it is a stranger's word.
+    /// Operators hear of a key that is suspended, unless an unlisted host refuses it.
     pub(super) fn judge_refusal(
         &self,
         endpoint: &Endpoint,
@@ -140,7 +140,7 @@ impl<T: Transport> Pipeline<T> {
 
     /// Tells whether operators should hear that a key is suspended where the endpoint is.
     ///
-    /// A key that the service has lately taken at another host is right. Strangers may make up
+    /// A key that the service has lately taken at another host is right. Anybody can make up
     /// names below the domains of the large services, and what answers there may refuse every key.
     fn is_alarming(&self, endpoint: &Endpoint, key: &Name, now: Instant) -> bool {
         let service = Some(endpoint.service());
