@@ -5,6 +5,7 @@
 //! makes the daemon unready and never dead, since a restart would bring nothing back. A push
 //! service that is down is neither: it is the business of that service's messages alone.
 
+use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ struct State {
 }
 
 /// What the daemon and the broker have to do with each other right now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Broker {
     /// Whether all connections are up.
     pub connected: bool,
@@ -40,6 +41,8 @@ pub struct Broker {
     pub lanes: usize,
     /// Whether the broker blocks publishing (memory or disk alarm).
     pub blocked: bool,
+    /// Why there is no connection; carries no secret.
+    pub problem: Option<String>,
 }
 
 impl Health {
@@ -58,7 +61,10 @@ impl Health {
     }
 
     /// Records what became of the connections to the broker.
-    pub fn set_broker(&self, broker: Broker) {
+    pub fn set_broker(&self, mut broker: Broker) {
+        // A line break would end the status line.
+        let one_line = |text: String| text.replace(char::is_control, " ");
+        broker.problem = broker.problem.map(one_line);
         self.state().broker = broker;
         self.changed.notify_one();
     }
@@ -95,19 +101,24 @@ impl Health {
     #[must_use]
     pub fn report(&self, now: Instant) -> Report {
         let state = self.state();
-        let check = |name, ok: bool, why| Check {
+        let check = |name, ok: bool, why: &'static str| Check {
             name,
-            problem: (!ok).then_some(why),
+            problem: (!ok).then_some(why.into()),
         };
         let Broker {
             connected,
             lanes,
             blocked,
+            ref problem,
         } = state.broker;
+        let mut broker = check("broker", connected, "not connected");
+        if let (Some(text), Some(problem)) = (&mut broker.problem, problem) {
+            *text = format!("{text}: {problem}").into();
+        }
         Report {
             checks: [
                 check("pipeline", state.is_alive(now), "no heartbeat"),
-                check("broker", connected, "not connected"),
+                broker,
                 check("consumer", connected && lanes > 0, "not consuming"),
                 check(
                     "publisher",
@@ -128,8 +139,13 @@ impl Health {
     pub fn status_line(&self) -> String {
         let state = self.state();
         let in_flight = state.in_flight;
-        match state.broker {
+        match &state.broker {
             _ if state.draining => format!("draining, {in_flight} in flight"),
+            Broker {
+                connected: false,
+                problem: Some(problem),
+                ..
+            } => format!("waiting for broker: {problem}"),
             Broker {
                 connected: false, ..
             } => "waiting for broker".to_owned(),
@@ -169,12 +185,12 @@ pub struct Report {
 }
 
 /// One thing that must be so for the daemon to be ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// Its name.
     pub name: &'static str,
     /// Why it is not so; `None` when it is.
-    pub problem: Option<&'static str>,
+    pub problem: Option<Cow<'static, str>>,
 }
 
 impl Report {
@@ -194,6 +210,7 @@ mod tests {
         connected: true,
         lanes: 3,
         blocked: false,
+        problem: None,
     };
 
     fn health() -> (Health, Instant) {
@@ -264,7 +281,7 @@ mod tests {
         let mut broker = CONSUMING;
         let mut says = |health: &Health, change: fn(&mut Broker)| {
             change(&mut broker);
-            health.set_broker(broker);
+            health.set_broker(broker.clone());
             health.status_line()
         };
         assert_eq!(says(&health, |_| ()), "consuming 3 lanes, 12 in flight");
@@ -284,6 +301,11 @@ mod tests {
             says(&health, |broker| broker.connected = false),
             "waiting for broker"
         );
+        let refused = |broker: &mut Broker| broker.problem = Some("refused\nby it".to_owned());
+        assert_eq!(says(&health, refused), "waiting for broker: refused by it");
+        let report = health.report(SystemClock.now().mono);
+        let problem = report.checks[1].problem.as_deref();
+        assert_eq!(problem, Some("not connected: refused by it"));
         health.drain();
         assert_eq!(health.status_line(), "draining, 12 in flight");
     }

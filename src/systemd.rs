@@ -276,6 +276,7 @@ mod tests {
             connected: true,
             lanes: 2,
             blocked: false,
+            problem: None,
         });
         hears("STATUS=consuming 2 lanes, 0 in flight").await;
         health.drain();

@@ -81,9 +81,10 @@ impl Answers {
     fn readyz(&self, now: Instant) -> Response<Body> {
         let report = self.health.report(now);
         let mut text = String::new();
-        for check in report.checks {
+        for check in &report.checks {
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{}: {}", check.name, check.problem.unwrap_or("ok"));
+            let problem = check.problem.as_deref().unwrap_or("ok");
+            let _ = writeln!(text, "{}: {problem}", check.name);
         }
         let status = if report.is_ready() {
             StatusCode::OK
@@ -296,6 +297,7 @@ mod tests {
             connected: true,
             lanes: 1,
             blocked: false,
+            problem: None,
         });
         let (head, body) = ask(&answers, now, "GET", "/readyz", "*/*").await;
         assert_eq!(head.status(), StatusCode::OK);

@@ -231,6 +231,7 @@ async fn follow_broker(
             connected: state.connected,
             lanes: if state.consuming { lanes } else { 0 },
             blocked: state.blocked,
+            problem: state.problem,
         });
     }
 }

@@ -77,11 +77,15 @@ async fn a_broker_that_is_away_is_a_status_and_not_a_failed_start() {
     daemon.launch_under(&manager.address(), WATCHDOG).await;
     let message = manager.hears("READY=1").await;
     assert!(message.contains("STATUS=waiting for broker"), "{message}");
+    let problem = "cannot connect: IO error: Connection refused (os error 111)";
+    let status = format!("STATUS=waiting for broker: {problem}");
+    manager.hears(&status).await;
     manager.hears("WATCHDOG=1").await;
     let (live, _) = daemon.get("/livez").await.unwrap();
     let (ready, body) = daemon.get("/readyz").await.unwrap();
     assert_eq!((live, ready), (200, 503), "{body}");
-    assert!(body.contains("broker: not connected\n"), "{body}");
+    let told = format!("broker: not connected: {problem}\n");
+    assert!(body.contains(&told), "{body}");
     daemon.terminate();
     manager.hears("STOPPING=1").await;
     assert_eq!(daemon.ended().await.code(), Some(0), "{}", daemon.log());
