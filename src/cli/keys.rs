@@ -21,7 +21,8 @@ use crate::vapid::VapidKey;
 pub enum Keys {
     /// Make a key pair: the private key goes to a file, the public key to standard output
     Generate {
-        /// The file to write, PKCS#8 in PEM with mode 0600; it must not exist
+        /// The file to write, PKCS#8 in PEM with mode 0600; it must not exist. With - the private key
+        /// goes to standard output and the public key to standard error
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
@@ -68,10 +69,18 @@ impl Keys {
     }
 }
 
+/// The name that stands for standard output in the place of a file.
+const STANDARD_OUTPUT: &str = "-";
+
 fn generate(path: &Path, out: &mut impl Write) -> Result<(), Failure> {
     let failed = |error: &dyn std::error::Error| Failure::new(error.to_string());
     let key = VapidKey::generate(unnamed()?).map_err(|error| failed(&error))?;
     let pem = key.to_pkcs8_pem().map_err(|error| failed(&error))?;
+    if path == Path::new(STANDARD_OUTPUT) {
+        write!(out, "{}", pem.expose())?;
+        tell(&format!("the public key:\n{}", key.public_key_base64url()));
+        return Ok(());
+    }
     write_new(path, &pem).map_err(|error| refusal(path, &error))?;
     tell(&format!(
         "wrote the private key to {}; a copy in a safe place saves every subscription that is made \
@@ -149,10 +158,10 @@ fn choose<'a>(apps: &'a Apps, name: Option<&str>) -> Result<&'a App, Failure> {
         return Ok(app);
     }
     let names: Vec<&str> = apps.iter().map(|app| app.name.as_str()).collect();
-    Err(Failure {
-        status: 2,
-        message: format!("name the application with --app: {}", names.join(", ")),
-    })
+    let names = names.join(", ");
+    Err(Failure::usage(format!(
+        "name the application with --app: {names}"
+    )))
 }
 
 fn show(key: &VapidKey, format: Format, out: &mut impl Write) -> Result<(), Failure> {

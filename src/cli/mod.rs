@@ -27,6 +27,9 @@ pub mod topology;
 /// The exit status that says an operator must act.
 const OPERATOR: u8 = 78;
 
+/// The exit status of a command line that is wrong, as clap has it.
+const USAGE: u8 = 2;
+
 /// Web Push for RabbitMQ: publish notification events, consume their results
 #[derive(Debug, Parser)]
 #[command(name = "pushrider", version, arg_required_else_help = true)]
@@ -56,16 +59,13 @@ impl Cli {
             Command::Check(check) => check.execute(environment, out),
             Command::Keys(keys) => keys.execute(environment, out),
             Command::Topology(topology) => topology.execute(environment, out),
-            Command::Sandbox(args) => match start_runtime(None) {
-                Ok(runtime) => return runtime.block_on(sandbox::run(args)),
-                Err(error) => Err(error.into()),
-            },
+            Command::Sandbox(sandbox) => sandbox.execute(),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,
             Err(Failure { status, message }) => {
                 if !message.is_empty() {
-                    tell(&format!("pushrider: {message}"));
+                    tell(&format!("error: {message}"));
                 }
                 ExitCode::from(status)
             }
@@ -78,7 +78,7 @@ impl Cli {
 struct Configured {
     /// The configuration file [default: $PUSHRIDER_CONFIG, else /etc/pushrider/pushrider.toml if
     /// it exists]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Set one key of the configuration, as in --set push.timeout=10s; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
@@ -115,6 +115,14 @@ impl Failure {
     fn new(message: impl Into<String>) -> Self {
         Self {
             status: 1,
+            message: message.into(),
+        }
+    }
+
+    /// The command line asks for what cannot be.
+    fn usage(message: impl Into<String>) -> Self {
+        Self {
+            status: USAGE,
             message: message.into(),
         }
     }

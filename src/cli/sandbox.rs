@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::cli::{Failure, start_runtime};
 use crate::origin::Service;
 use crate::sandbox::{self, Message, Running, Settings, Wish};
 
@@ -66,6 +66,19 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
+    /// Runs the sandbox until SIGTERM or SIGINT.
+    pub(super) fn execute(self) -> Result<(), Failure> {
+        let (services, addresses) = (self.services.len(), self.listen.len());
+        if services > addresses {
+            return Err(Failure::usage(format!(
+                "--as is given {services} times for {addresses} address(es) to listen on; repeat \
+                 --listen for each, as in --listen 127.0.0.1:8443 --listen 127.0.0.1:8445"
+            )));
+        }
+        let served = start_runtime(None)?.block_on(serve(&self));
+        served.map_err(|error| Failure::new(error.to_string()))
+    }
+
     /// Turns what was asked for into what the sandbox needs.
     fn settings(&self) -> Settings {
         Settings {
@@ -90,18 +103,6 @@ fn service(name: &str) -> Result<Service, String> {
         let names: Vec<_> = Service::ALL.iter().map(|service| service.name()).collect();
         format!("there are {}", names.join(", "))
     })
-}
-
-/// Runs the sandbox until SIGTERM or SIGINT.
-pub async fn run(args: Sandbox) -> ExitCode {
-    match serve(&args).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Without standard error there is nobody to tell.
-            let _unheard = writeln!(io::stderr(), "pushrider sandbox: {error}");
-            ExitCode::FAILURE
-        }
-    }
 }
 
 async fn serve(args: &Sandbox) -> Result<(), Box<dyn std::error::Error>> {
@@ -327,6 +328,16 @@ mod tests {
             parsed["guard"]["ports"],
             toml::Value::from(vec![443, 8443, 9443])
         );
+    }
+
+    #[test]
+    fn a_service_without_an_address_is_told_and_not_dropped() {
+        let failure = args(&["--as", "fcm", "--as", "apple"])
+            .execute()
+            .unwrap_err();
+        assert_eq!(failure.status, 2);
+        let expected = "--as is given 2 times for 1 address(es) to listen on; repeat --listen";
+        assert!(failure.message.starts_with(expected), "{}", failure.message);
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ pub const SUBSCRIPTIONS_LIMIT: usize = 250_000;
 
 /// What a new subscription shall be; the control listener takes it as JSON.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Wish {
     /// The application server key (base64url) whose holder alone may push; anyone's without. As
     /// JSON it may have the name it has in a page.

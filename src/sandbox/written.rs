@@ -28,7 +28,11 @@ use super::script::{Act, Answer, Choice, Response, ScriptError};
 
 /// An answer as it is written in JSON.
 #[derive(Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "an answer, as in {\"status\": 503}"
+)]
 pub(crate) struct Written {
     times: u32,
     delay: Option<String>,
@@ -61,7 +65,10 @@ impl Default for Written {
 
 /// One value of a header, or several lines of it.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "headers: expected a text or a list of texts for each name"
+)]
 enum Values {
     One(String),
     Several(Vec<String>),

@@ -45,7 +45,7 @@ fn three_problems_are_three_lines_and_status_78() {
         assert_eq!(output.stdout, b"");
         let lines: Vec<&str> = text(&output.stderr).lines().collect();
         let expected = [
-            "pushrider: 3 problems in the configuration",
+            "error: 3 problems in the configuration",
             "  push.in_flihgt: no such key; did you mean in_flight?",
             "  push.timeout: expected a duration from \"10ms\" to \"5m\", got \"2 parsecs\"",
             "  broker.url: must begin with amqp:// or amqps://",

@@ -33,6 +33,21 @@ fn a_new_key_belongs_to_its_owner_alone_and_is_never_overwritten() {
 }
 
 #[test]
+fn a_new_key_goes_to_standard_output_where_no_file_is_wanted() {
+    let output = pushrider(&["keys", "generate", "--out", "-"], &[]);
+    assert!(output.status.success(), "{output:?}");
+    let pem = text(&output.stdout);
+    assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----\n"), "{pem}");
+    assert!(!fs::exists("-").unwrap(), "no file of that name");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vapid.pem");
+    fs::write(&path, pem).unwrap();
+    let public = pushrider(&["keys", "public", "--key", path.to_str().unwrap()], &[]);
+    let told = text(&output.stderr);
+    assert!(told.contains(text(&public.stdout).trim()), "{told}");
+}
+
+#[test]
 fn a_public_key_has_three_forms() {
     let (folder, file) = configured("");
     let key = folder.path().join("main.pem");
@@ -62,7 +77,7 @@ fn among_several_applications_one_must_be_named() {
     let ask = ["keys", "public", "--config", &file];
     let output = pushrider(&ask, &[]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
-    let expected = "pushrider: name the application with --app: news, shop\n";
+    let expected = "error: name the application with --app: news, shop\n";
     assert_eq!(text(&output.stderr), expected);
     let output = pushrider(&[&ask[..], &["--app", "news"]].concat(), &[]);
     assert!(output.status.success(), "{output:?}");
