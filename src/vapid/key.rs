@@ -17,8 +17,8 @@ use crate::message::Name;
 use crate::secret::Secret;
 use crate::subscription::encode_base64url;
 
+use super::key_error::KeyError;
 use super::key_form;
-pub use super::key_form::KeyError;
 
 /// The length of an uncompressed P-256 point.
 const POINT_LENGTH: usize = 65;

@@ -6,12 +6,14 @@
 //! §2 allows.
 
 mod key;
+mod key_error;
 mod key_form;
 mod ring;
 mod subject;
 mod token;
 
-pub use self::key::{KeyError, VapidKey};
+pub use self::key::VapidKey;
+pub use self::key_error::KeyError;
 pub use self::ring::KeyRing;
 pub use self::subject::{Subject, SubjectError};
 pub use self::token::{Token, Validity, ValidityError, VapidError};
