@@ -76,7 +76,8 @@ impl<K: Eq + Hash + Clone> PerKey<K> {
     /// Returns how many keys are in use.
     #[cfg(test)]
     pub(crate) fn in_use(&self) -> usize {
-        self.keys.lock().unwrap().len()
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.len()
     }
 }
 

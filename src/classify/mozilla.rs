@@ -35,7 +35,7 @@ const NUMBERS: &[(u16, &[u64], Sign)] = &[
 const BRIDGE: u64 = 201;
 
 /// How the messages begin that repeat FCM's own status. They concern one Android endpoint, not the
-/// subscriptions of desktop browsers at the same origin (autopush-rs, docs/src/errors.md).
+/// subscriptions of desktop browsers at the same origin (classify/README.md §1.1).
 const BRIDGE_MARKERS: [&str; 2] = [
     "Upstream error, RESOURCE_EXHAUSTED: ",
     "Upstream error, UNAVAILABLE: ",
@@ -318,8 +318,8 @@ mod tests {
         );
     }
 
-    // autopush-rs, docs/src/errors.md: the quota and the outages of FCM, which Firefox for Android
-    // is reached by.
+    // classify/README.md §1.1: the quota and the outages of FCM, by which Firefox for Android is
+    // reached.
     #[test]
     fn trouble_of_the_bridge_to_android_is_of_one_endpoint() {
         let quota = "Upstream error, RESOURCE_EXHAUSTED: Quota exceeded for quota metric";
