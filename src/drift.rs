@@ -18,7 +18,7 @@ use moka::sync::Cache;
 use tokio::time::Instant;
 
 use crate::clock::Now;
-use crate::origin::{Listed, Origin};
+use crate::origin::{Listing, Origin};
 
 /// How far two clocks may be apart before it matters (classify/README.md §5).
 pub const TOLERANCE: Duration = Duration::from_secs(300);
@@ -69,7 +69,7 @@ impl Drift {
 
 /// The origins whose clocks disagree with this machine's.
 #[derive(Debug)]
-pub struct Drifts {
+pub struct ClockSkews {
     samples: Cache<Origin, Sample>,
     /// Listed origins that have disagreed since one last agreed, the newest sample last.
     witnesses: Mutex<Vec<(Origin, Sample)>>,
@@ -85,7 +85,7 @@ struct Sample {
     at: Instant,
 }
 
-impl Default for Drifts {
+impl Default for ClockSkews {
     fn default() -> Self {
         Self {
             samples: Cache::new(ORIGIN_LIMIT),
@@ -104,17 +104,17 @@ impl Sample {
     }
 }
 
-impl Drifts {
+impl ClockSkews {
     /// Takes the `Date` of an answer that came at `now`; returns how far this machine is from it.
     ///
     /// `now` is what this machine's clocks show.
-    pub fn observe(&self, origin: &Origin, listed: Listed, date: SystemTime, now: Now) -> Drift {
+    pub fn observe(&self, origin: &Origin, listing: Listing, date: SystemTime, now: Now) -> Drift {
         let drift = Drift::between(now.wall, date);
         if drift.distance() > TOLERANCE {
             let at = now.mono;
             let sample = Sample { date, at };
             self.samples.insert(origin.clone(), sample);
-            if listed.0 {
+            if listing.is_listed() {
                 self.testify(origin, sample);
             }
             return drift;
@@ -122,7 +122,7 @@ impl Drifts {
         if self.samples.contains_key(origin) {
             self.samples.invalidate(origin);
         }
-        if listed.0 && self.contradicted.swap(false, Ordering::Relaxed) {
+        if listing.is_listed() && self.contradicted.swap(false, Ordering::Relaxed) {
             self.witnesses().clear();
         }
         drift
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
     use crate::clock::{Clock, FixedClock};
 
-    const LISTED: Listed = Listed(true);
+    const LISTED: Listing = Listing::Listed;
 
     fn origin(host: &str) -> Origin {
         Origin::of(&Url::parse(&format!("https://{host}/")).unwrap())
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_nearly_right_is_this_machines() {
-        let (drifts, clock) = (Drifts::default(), FixedClock::at(noon()));
+        let (drifts, clock) = (ClockSkews::default(), FixedClock::at(noon()));
         let service = origin("a");
         for seconds in [0, 1, 300] {
             let date = noon() - Duration::from_secs(seconds);
@@ -219,7 +219,7 @@ mod tests {
     fn a_service_that_disagrees_is_told_its_own_time_wherever_the_wall_clock_goes() {
         let hours = Duration::from_hours;
         for date in [noon() - hours(30), noon() + hours(30)] {
-            let (drifts, clock) = (Drifts::default(), FixedClock::at(noon()));
+            let (drifts, clock) = (ClockSkews::default(), FixedClock::at(noon()));
             drifts.observe(&origin("a"), LISTED, date, clock.now());
             clock.advance(hours(1));
             clock.jump(noon() + hours(100));
@@ -238,11 +238,11 @@ mod tests {
     fn two_listed_origins_that_agree_bound_the_time_until_one_agrees_with_this_machine() {
         let hours = Duration::from_hours;
         for there in [noon() - hours(48), noon() + hours(48)] {
-            let (drifts, clock) = (Drifts::default(), FixedClock::at(noon()));
+            let (drifts, clock) = (ClockSkews::default(), FixedClock::at(noon()));
             let bounds = || drifts.bounds(clock.now());
             let both = |here: SystemTime, there| (here.min(there), here.max(there));
             let observe = |host, listed, date| {
-                drifts.observe(&origin(host), Listed(listed), date, clock.now());
+                drifts.observe(&origin(host), Listing::of(listed), date, clock.now());
             };
             observe("a", true, there);
             observe("a", true, there);
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_drift_is_news_once_until_the_clock_was_right_again() {
-        let drifts = Drifts::default();
+        let drifts = ClockSkews::default();
         let hour = Duration::from_hours(1);
         for (drift, news) in [
             (Drift::Ahead(Duration::ZERO), false),
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn the_end_of_time_is_no_panic() {
-        let (drifts, clock) = (Drifts::default(), FixedClock::at(noon()));
+        let (drifts, clock) = (ClockSkews::default(), FixedClock::at(noon()));
         let date = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX.unsigned_abs());
         drifts.observe(&origin("a"), LISTED, date, clock.now());
         clock.advance(Duration::from_secs(1));

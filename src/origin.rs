@@ -107,12 +107,12 @@ impl Service {
     /// A listed host decides by itself; any other host is judged by the shape of its path, which
     /// its owner chose, so it is never trusted further than an unlisted host (classify/README.md §2).
     #[must_use]
-    pub fn detect(url: &Url) -> (Self, Listed) {
+    pub fn detect(url: &Url) -> (Self, Listing) {
         let host = url.host_str().unwrap_or_default();
         if let Some(service) = Self::of_listed_host(host) {
-            return (service, Listed(true));
+            return (service, Listing::Listed);
         }
-        (Self::of_path(url), Listed(false))
+        (Self::of_path(url), Listing::Unlisted)
     }
 
     /// Tells whether a push resource of this family at `path` takes only messages that are signed
@@ -167,7 +167,30 @@ impl Service {
 /// Whether a host is known, whose words may be repeated: one of the large push services, or one
 /// that the operator has named. It says nothing of whether a 404 is the service's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listed(pub bool);
+pub enum Listing {
+    /// It is known.
+    Listed,
+    /// Anybody may own it.
+    Unlisted,
+}
+
+impl Listing {
+    /// Returns `Listed` if `is_listed`.
+    #[must_use]
+    pub fn of(is_listed: bool) -> Self {
+        if is_listed {
+            Self::Listed
+        } else {
+            Self::Unlisted
+        }
+    }
+
+    /// Returns whether the host is known.
+    #[must_use]
+    pub fn is_listed(self) -> bool {
+        self == Self::Listed
+    }
+}
 
 /// The push services that an operator has named, by origin.
 ///
@@ -315,7 +338,7 @@ mod tests {
         ] {
             assert_eq!(
                 Service::detect(&url(text)),
-                (service, Listed(listed)),
+                (service, Listing::of(listed)),
                 "{text}"
             );
         }

@@ -176,7 +176,7 @@ pub enum Route {
         /// How long it should wait.
         after: Duration,
         /// How exact the wait must be.
-        pace: Pace,
+        rounding: Rounding,
     },
     /// The quarantine queue.
     Quarantine,
@@ -184,15 +184,15 @@ pub enum Route {
 
 /// How exact a wait in the delay bands must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub enum Rounding {
     /// Never early, late by at most the width of the band: retries. Where a band might hold the message
-    /// until after its deadline, the wait is as with [`Pace::Towards`].
-    AtLeast {
+    /// until after its deadline, the wait is as with [`Rounding::Down`].
+    Up {
         /// What is left until the deadline.
         within: Duration,
     },
     /// Never late but by the last hop: comes back early and is sent on. Scheduled messages.
-    Towards,
+    Down,
 }
 
 /// How the life with the broker goes: what `/readyz` and systemd's status line tell.

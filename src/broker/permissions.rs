@@ -44,7 +44,7 @@ mod tests {
     use crate::broker::route::Routes;
     use crate::broker::tests::settings;
     use crate::broker::topology::Topology;
-    use crate::broker::{Pace, Route, Settings};
+    use crate::broker::{Rounding, Route, Settings};
 
     /// Where the daemon publishes to, as permissions name it.
     fn written(settings: &Settings) -> BTreeSet<String> {
@@ -55,7 +55,7 @@ mod tests {
             ways.extend(settings.bands.iter().map(|&after| Route::Delay {
                 lane: lane.name.clone(),
                 after,
-                pace: Pace::AtLeast {
+                rounding: Rounding::Up {
                     within: Duration::MAX,
                 },
             }));

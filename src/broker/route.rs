@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lapin::types::ShortString;
 
-use crate::broker::{Pace, Route, Settings};
+use crate::broker::{Rounding, Route, Settings};
 use crate::message::Name;
 
 /// How a publication is addressed.
@@ -58,7 +58,11 @@ impl Routes {
             },
             Route::Due(lane) => directly_to(self.due(lane)),
             Route::Quarantine => directly_to(self.quarantine.clone()),
-            Route::Delay { lane, after, pace } => match self.band(*after, *pace) {
+            Route::Delay {
+                lane,
+                after,
+                rounding,
+            } => match self.band(*after, *rounding) {
                 Some((band, name)) => Destination {
                     exchange: name.clone(),
                     routing_key: self.due(lane),
@@ -70,8 +74,8 @@ impl Routes {
         }
     }
 
-    fn band(&self, after: Duration, pace: Pace) -> Option<(Duration, &ShortString)> {
-        let index = choose_band(self.bands().map(|(band, _)| band), after, pace)?;
+    fn band(&self, after: Duration, rounding: Rounding) -> Option<(Duration, &ShortString)> {
+        let index = choose_band(self.bands().map(|(band, _)| band), after, rounding)?;
         self.bands.get(index).map(|(band, name)| (*band, name))
     }
 
@@ -100,7 +104,7 @@ impl Routes {
 fn choose_band(
     bands: impl Iterator<Item = Duration> + Clone,
     after: Duration,
-    pace: Pace,
+    rounding: Rounding,
 ) -> Option<usize> {
     let last = bands.clone().count().checked_sub(1)?;
     let holds_it = bands.clone().enumerate().find(|(_, band)| *band >= after);
@@ -108,10 +112,10 @@ fn choose_band(
         let longer = bands.clone().position(|band| band > after);
         longer.map_or(last, |longer| longer.saturating_sub(1))
     };
-    Some(match (pace, holds_it) {
-        (Pace::AtLeast { within }, Some((index, band))) if band < within => index,
-        (Pace::AtLeast { .. }, None) => last,
-        (Pace::AtLeast { .. } | Pace::Towards, _) => outlasted(),
+    Some(match (rounding, holds_it) {
+        (Rounding::Up { within }, Some((index, band))) if band < within => index,
+        (Rounding::Up { .. }, None) => last,
+        (Rounding::Up { .. } | Rounding::Down, _) => outlasted(),
     })
 }
 
@@ -149,7 +153,7 @@ mod tests {
     use crate::broker::tests::settings;
 
     /// Any band is done before the deadline.
-    const IN_TIME: Pace = Pace::AtLeast {
+    const IN_TIME: Rounding = Rounding::Up {
         within: Duration::MAX,
     };
 
@@ -157,9 +161,9 @@ mod tests {
         [1, 2, 4, 8, 60].map(Duration::from_secs).to_vec()
     }
 
-    fn chosen(after: Duration, pace: Pace) -> Duration {
+    fn chosen(after: Duration, rounding: Rounding) -> Duration {
         let bands = bands();
-        bands[choose_band(bands.iter().copied(), after, pace).unwrap()]
+        bands[choose_band(bands.iter().copied(), after, rounding).unwrap()]
     }
 
     #[test]
@@ -188,10 +192,10 @@ mod tests {
             (90_000, 60),
         ] {
             let after = Duration::from_millis(after);
-            assert_eq!(chosen(after, Pace::Towards), Duration::from_secs(band));
+            assert_eq!(chosen(after, Rounding::Down), Duration::from_secs(band));
         }
         assert_eq!(
-            choose_band([].into_iter(), Duration::ZERO, Pace::Towards),
+            choose_band([].into_iter(), Duration::ZERO, Rounding::Down),
             None
         );
     }
@@ -201,7 +205,7 @@ mod tests {
         for (after, within, band) in [(5, 9, 8), (5, 8, 4), (3, 4, 2), (40, 61, 60), (40, 50, 8)] {
             let within = Duration::from_secs(within);
             let band = Duration::from_secs(band);
-            let found = chosen(Duration::from_secs(after), Pace::AtLeast { within });
+            let found = chosen(Duration::from_secs(after), Rounding::Up { within });
             assert_eq!(found, band, "{after} s of {within:?}");
         }
     }
@@ -213,14 +217,14 @@ mod tests {
             more in 1u64..200_000,
         ) {
             let within = Duration::from_millis(after + more);
-            let chosen = chosen(Duration::from_millis(after), Pace::AtLeast { within });
+            let chosen = chosen(Duration::from_millis(after), Rounding::Up { within });
             prop_assert!(chosen < within || chosen == bands()[0], "{chosen:?}");
         }
 
         #[test]
         fn a_scheduled_message_is_never_held_past_its_time(after in 0u64..200_000) {
             let after = Duration::from_millis(after);
-            let held = after.min(chosen(after, Pace::Towards));
+            let held = after.min(chosen(after, Rounding::Down));
             prop_assert!(held <= after);
         }
 
@@ -271,10 +275,10 @@ mod tests {
             to(Route::Quarantine),
             row("", "webpush.quarantine", None, true)
         );
-        let delay = |after, pace| Route::Delay {
+        let delay = |after, rounding| Route::Delay {
             lane: lane.clone(),
             after: Duration::from_millis(after),
-            pace,
+            rounding,
         };
         assert_eq!(
             to(delay(60, IN_TIME)),
@@ -285,7 +289,7 @@ mod tests {
             row("webpush.delay.400ms", "webpush.due.high", Some(400), true)
         );
         assert_eq!(
-            to(delay(399, Pace::Towards)),
+            to(delay(399, Rounding::Down)),
             row("webpush.delay.150ms", "webpush.due.high", Some(150), true)
         );
     }

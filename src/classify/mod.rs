@@ -31,7 +31,7 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 
-use crate::origin::{Listed, Service};
+use crate::origin::{Listing, Service};
 use crate::outcome::{Again, Answer, Attempt, Failure, Meaning, Reason, Scope, Verdict};
 
 use self::said::Said;
@@ -43,7 +43,7 @@ pub struct Context {
     /// The family of push service that answered.
     pub service: Service,
     /// Whether its host is on the list of the large services.
-    pub listed: Listed,
+    pub listing: Listing,
     /// Which attempt at the recipient it was; the first is 1.
     pub attempt: u32,
     /// The status of the attempt before this one.
@@ -140,13 +140,13 @@ fn of_answer(answer: &Answer, context: Context, now: SystemTime) -> Verdict {
         },
     };
     let ours = verdict.detail.take();
-    verdict.detail = words::joined(theirs(&said, service, context.listed), ours);
+    verdict.detail = words::joined(theirs(&said, service, context.listing), ours);
     verdict
 }
 
 /// Tells who speaks: autopush gives itself away behind any name that is not another's (§2).
 fn speaker(said: &Said<'_>, context: Context) -> Service {
-    if !context.listed.0 && !said.is_taken() && mozilla::speaks(said) {
+    if !context.listing.is_listed() && !said.is_taken() && mozilla::speaks(said) {
         return Service::Mozilla;
     }
     context.service
@@ -184,7 +184,7 @@ fn recognised(said: &Said<'_>, service: Service) -> Option<Sign> {
 fn by_status(status: u16, service: Service, context: Context, asked: Option<Duration>) -> Verdict {
     let sign = match status {
         200..=299 => return Verdict::of(Meaning::Accepted, Reason::Accepted),
-        401 | 403 => unauthorized(service, context.listed),
+        401 | 403 => unauthorized(service, context.listing),
         408 | 425 => Sign::PartlyDown,
         413 => Sign::TooLarge,
         421 => Sign::Misdirected,
@@ -206,10 +206,10 @@ const HOST: Throttle = Throttle {
 
 /// The large services check VAPID and nothing else; a stranger's server may guard its door, and
 /// autopush, whose errors are known, would have given itself away.
-fn unauthorized(service: Service, listed: Listed) -> Sign {
+fn unauthorized(service: Service, listing: Listing) -> Sign {
     match service {
         Service::Fcm | Service::Apple | Service::Wns => Sign::TokenRefused,
-        Service::Mozilla if listed.0 => Sign::TokenRefused,
+        Service::Mozilla if listing.is_listed() => Sign::TokenRefused,
         Service::Mozilla | Service::Ntfy | Service::NextPush | Service::Other => Sign::Guarded,
     }
 }
@@ -220,7 +220,7 @@ fn not_found(
     context: Context,
     asked: Option<Duration>,
 ) -> Verdict {
-    let is_own_word = context.listed.0 && says_not_found(said, service);
+    let is_own_word = context.listing.is_listed() && says_not_found(said, service);
     let said_before = context.last_status == Some(StatusCode::NOT_FOUND.as_u16());
     let age = context.first_word.map_or(Duration::ZERO, |word| word.age);
     if is_own_word || said_before || age >= NOT_FOUND_AGAIN {
@@ -229,7 +229,7 @@ fn not_found(
     Verdict {
         after: asked.max(Some(NOT_FOUND_AGAIN.saturating_sub(age))),
         unconfirmed: true,
-        unfamiliar: context.listed.0 && !may_be_silent(said, service),
+        unfamiliar: context.listing.is_listed() && !may_be_silent(said, service),
         ..Verdict::of(Meaning::Retryable, Reason::ServiceUnavailable)
     }
 }
@@ -266,7 +266,7 @@ fn ended(said: &Said<'_>, service: Service) -> Reason {
 
 fn of_failure(failure: Failure, context: Context) -> Verdict {
     let (reason, detail) = match failure {
-        Failure::ForbiddenAddress if context.listed.0 => (Reason::Dns, PRIVATE_ANSWER),
+        Failure::ForbiddenAddress if context.listing.is_listed() => (Reason::Dns, PRIVATE_ANSWER),
         Failure::ForbiddenAddress => return forbidden_address(),
         Failure::Timeout => (Reason::Timeout, "no answer before the deadline"),
         Failure::Dns => (Reason::Dns, "the host's name has no address"),
@@ -305,8 +305,8 @@ fn forbidden_address() -> Verdict {
 }
 
 /// Returns what the service says itself, if its host is one whose words are repeated.
-fn theirs(said: &Said<'_>, service: Service, listed: Listed) -> Option<Box<str>> {
-    if !listed.0 {
+fn theirs(said: &Said<'_>, service: Service, listing: Listing) -> Option<Box<str>> {
+    if !listing.is_listed() {
         return None;
     }
     if said.is_taken() && service != Service::Wns {

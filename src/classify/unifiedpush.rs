@@ -65,7 +65,7 @@ pub(super) fn relay(said: &Said<'_>) -> Option<Sign> {
 mod tests {
     use crate::classify::Context;
     use crate::classify::tests::{check, context};
-    use crate::origin::{Listed, Service};
+    use crate::origin::{Listing, Service};
     use crate::outcome::Again;
 
     const GUARDED: &str = "rejected bad_request unfamiliar: the server lets us in only with \
@@ -73,7 +73,7 @@ mod tests {
 
     fn stranger(service: Service) -> Context {
         Context {
-            listed: Listed(false),
+            listing: Listing::Unlisted,
             ..context(service)
         }
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deferral {
     /// Why.
-    pub why: Why,
+    pub why: DeferralReason,
     /// How long nobody will be admitted, or until this recipient's turn at a configured rate; zero
     /// where only room is wanting.
     pub left: Duration,
@@ -25,7 +25,7 @@ pub struct Deferral {
 
 /// Why a recipient was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum DeferralReason {
     /// There was no room within the time to wait for it.
     Busy,
     /// The origin's breaker is open.
@@ -39,19 +39,19 @@ pub enum Why {
 /// Why and for how long a gate admits nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shut {
-    pub(super) why: Why,
+    pub(super) why: DeferralReason,
     pub(super) left: Duration,
 }
 
 impl Shut {
     /// There is no room, for nobody knows how long.
     pub(super) const BUSY: Self = Self {
-        why: Why::Busy,
+        why: DeferralReason::Busy,
         left: Duration::ZERO,
     };
 }
 
-impl Why {
+impl DeferralReason {
     /// Says what became of a recipient whose time does not last until it is admitted.
     #[must_use]
     pub fn outlasts(self) -> &'static str {
@@ -85,14 +85,14 @@ const SHORTEST: Duration = Duration::from_millis(100);
 impl Deferral {
     /// Creates the deferral of a recipient whose turn is not known.
     #[must_use]
-    pub const fn of(why: Why, left: Duration) -> Self {
+    pub const fn of(why: DeferralReason, left: Duration) -> Self {
         let turn = None;
         Self { why, left, turn }
     }
 
     /// Creates the deferral of a recipient whose turn comes `turn` after `left`.
     #[must_use]
-    pub const fn in_line(why: Why, left: Duration, turn: Duration) -> Self {
+    pub const fn in_line(why: DeferralReason, left: Duration, turn: Duration) -> Self {
         let turn = Some(turn);
         Self { why, left, turn }
     }
@@ -104,8 +104,8 @@ impl Deferral {
         let step = STEP.saturating_mul(1 << deferrals.min(DOUBLINGS));
         let most = life.saturating_sub(self.left) / 2;
         match self.why {
-            Why::Rate => self.left,
-            Why::Busy => {
+            DeferralReason::Rate => self.left,
+            DeferralReason::Busy => {
                 let soon = SOON.mul_f64(1.0 + jitter);
                 let wait = match self.turn {
                     Some(turn) => turn.max(soon),
@@ -113,7 +113,7 @@ impl Deferral {
                 };
                 wait.min(most).max(SHORTEST)
             }
-            Why::BreakerOpen | Why::Paused => {
+            DeferralReason::BreakerOpen | DeferralReason::Paused => {
                 let spread = || self.left.min(SPREAD_CAP).max(step).mul_f64(jitter);
                 self.left + self.turn.unwrap_or_else(spread).min(most)
             }
@@ -132,14 +132,14 @@ mod tests {
     #[test]
     fn where_no_rate_is_known_the_spread_grows_with_the_deferrals() {
         for (why, left, deferrals, soonest, latest) in [
-            (Why::Busy, 0, 0, 500, 1500),
-            (Why::Busy, 0, 3, 4000, 12_000),
-            (Why::Busy, 0, 99, 16_000, 48_000),
-            (Why::Paused, 100, 0, 100, 1100),
-            (Why::Paused, 100, 3, 100, 8100),
-            (Why::Paused, 5000, 0, 5000, 10_000),
-            (Why::Paused, 5000, 9, 5000, 37_000),
-            (Why::Paused, 3_600_000, 0, 3_600_000, 3_900_000),
+            (DeferralReason::Busy, 0, 0, 500, 1500),
+            (DeferralReason::Busy, 0, 3, 4000, 12_000),
+            (DeferralReason::Busy, 0, 99, 16_000, 48_000),
+            (DeferralReason::Paused, 100, 0, 100, 1100),
+            (DeferralReason::Paused, 100, 3, 100, 8100),
+            (DeferralReason::Paused, 5000, 0, 5000, 10_000),
+            (DeferralReason::Paused, 5000, 9, 5000, 37_000),
+            (DeferralReason::Paused, 3_600_000, 0, 3_600_000, 3_900_000),
         ] {
             let deferral = Deferral::of(why, Duration::from_millis(left));
             let delay = |jitter| deferral.delay(deferrals, Duration::MAX, jitter);
@@ -155,10 +155,10 @@ mod tests {
     #[test]
     fn a_turn_that_is_known_is_waited_for() {
         for (why, left, turn, expected) in [
-            (Why::Busy, 0, 70, 70),
-            (Why::Busy, 0, 0, 1),
-            (Why::Paused, 10, 70, 80),
-            (Why::BreakerOpen, 300, 1, 301),
+            (DeferralReason::Busy, 0, 70, 70),
+            (DeferralReason::Busy, 0, 0, 1),
+            (DeferralReason::Paused, 10, 70, 80),
+            (DeferralReason::BreakerOpen, 300, 1, 301),
         ] {
             let deferral = Deferral::in_line(why, seconds(left), seconds(turn));
             let delay = deferral.delay(7, Duration::MAX, 1.0);
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_turn_at_a_rate_is_kept_to_the_letter() {
-        let deferral = Deferral::of(Why::Rate, seconds(7));
+        let deferral = Deferral::of(DeferralReason::Rate, seconds(7));
         for (deferrals, life) in [(0, 60), (9, 60), (0, 7)] {
             let told = deferral.delay(deferrals, seconds(life), 1.0);
             assert_eq!(told, seconds(7), "{deferrals} deferrals, {life} s left");
@@ -182,14 +182,14 @@ mod tests {
         for make in [known, unknown] {
             for life in [80, 60, 31, 6] {
                 let life = seconds(life);
-                let busy = make(Why::Busy, 0).delay(99, life, 1.0);
+                let busy = make(DeferralReason::Busy, 0).delay(99, life, 1.0);
                 assert!(busy <= life / 2, "{busy:?} of {life:?}");
-                let down = make(Why::BreakerOpen, 5).delay(99, life, 1.0);
+                let down = make(DeferralReason::BreakerOpen, 5).delay(99, life, 1.0);
                 assert!(down >= seconds(5), "{down:?}");
                 assert!(down - seconds(5) <= (life - seconds(5)) / 2, "{down:?}");
             }
             for life in [5, 1] {
-                let down = make(Why::BreakerOpen, 5).delay(99, seconds(life), 1.0);
+                let down = make(DeferralReason::BreakerOpen, 5).delay(99, seconds(life), 1.0);
                 assert_eq!(down, seconds(5), "certain, so it expires");
             }
         }

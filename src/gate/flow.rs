@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::message::Name;
 
 use super::Request;
-use super::deferral::{Deferral, Shut, Why};
+use super::deferral::{Deferral, DeferralReason, Shut};
 use super::line::Line;
 use super::throughput::Throughput;
 
@@ -68,16 +68,20 @@ impl Flows {
     ) -> Deferral {
         let flow = self.of(request.lane, request.key);
         let rate = match why {
-            Why::Busy => flow.throughput.deferred(in_flight, now),
-            Why::Paused => flow.throughput.deferred_in_pause(now),
-            Why::BreakerOpen | Why::Rate => None,
+            DeferralReason::Busy => flow.throughput.deferred(in_flight, now),
+            DeferralReason::Paused => flow.throughput.deferred_in_pause(now),
+            DeferralReason::BreakerOpen | DeferralReason::Rate => None,
         };
         let (start, rate) = (now + left, rate.map(|rate| rate * SURPLUS));
         let turn = match (why, rate) {
-            (Why::Rate, _) | (Why::Busy, None) => return Deferral::of(why, left),
-            (Why::Paused, Some(rate)) if request.is_new() => flow.room.join(start, rate, LONGEST),
-            (Why::Busy, Some(rate)) => flow.room.join(start, rate, LONGEST),
-            (Why::Paused | Why::BreakerOpen, rate) => {
+            (DeferralReason::Rate, _) | (DeferralReason::Busy, None) => {
+                return Deferral::of(why, left);
+            }
+            (DeferralReason::Paused, Some(rate)) if request.is_new() => {
+                flow.room.join(start, rate, LONGEST)
+            }
+            (DeferralReason::Busy, Some(rate)) => flow.room.join(start, rate, LONGEST),
+            (DeferralReason::Paused | DeferralReason::BreakerOpen, rate) => {
                 let rate = rate.map_or(RECOVERY_RATE, |rate| rate.max(RECOVERY_RATE));
                 flow.recovery.join(start, rate, RECOVERY_LONGEST)
             }

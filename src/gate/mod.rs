@@ -55,11 +55,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::message::Name;
-use crate::origin::{Listed, Origin};
+use crate::origin::{Listing, Origin};
 use crate::outcome::Scope;
 
 pub use self::breaker::Settings as BreakerSettings;
-pub use self::deferral::{Deferral, Why};
+pub use self::deferral::{Deferral, DeferralReason};
 pub use self::permit::Permit;
 pub use self::rate::Rate;
 pub use self::slots::{LaneSlots, Slot};
@@ -119,7 +119,7 @@ pub struct Request<'a> {
     /// Where to.
     pub origin: &'a Origin,
     /// Whether the origin is listed.
-    pub listed: Listed,
+    pub listing: Listing,
     /// The key that signs.
     pub key: &'a Name,
     /// The lane of the message.
@@ -188,7 +188,7 @@ impl Gates {
 
     /// Asks for a permit, waiting for at most `max_wait`. A shut gate defers at once.
     pub async fn admit(&self, request: Request<'_>, now: Instant) -> Admission {
-        let gate = self.gate(request.origin, request.listed, now);
+        let gate = self.gate(request.origin, request.listing, now);
         let patience = self.settings.max_wait;
         let Some(rate) = self.settings.rate else {
             return self.find_room(&gate, request, now, patience).await;
@@ -229,7 +229,7 @@ impl Gates {
         now: Instant,
         patience: Duration,
     ) -> Admission {
-        let unlisted = (!request.listed.0).then_some(&self.unlisted);
+        let unlisted = (!request.listing.is_listed()).then_some(&self.unlisted);
         let shut = match self.take_at_once(gate, unlisted) {
             Some((place, rest)) => match enter(gate, place, rest, request, now) {
                 Ok(permit) => return Admission::Granted(permit),
@@ -237,7 +237,7 @@ impl Gates {
             },
             None => gate.shut(request.key, now),
         };
-        let is_brief = |shut: Shut| shut.why == Why::Paused && shut.left < patience;
+        let is_brief = |shut: Shut| shut.why == DeferralReason::Paused && shut.left < patience;
         if let Some(shut) = shut.filter(|shut| !is_brief(*shut)) {
             return Admission::Deferred(gate.defer(request, shut, now));
         }
@@ -280,7 +280,7 @@ impl Gates {
         let standing = gate.standing(request, now);
         let join = |waiters: &Waiters| waiters.of(request.lane).join(standing, now);
         let own = join(&gate.waiters)?;
-        let shared = if request.listed.0 {
+        let shared = if request.listing.is_listed() {
             None
         } else {
             Some(join(&self.unlisted_waiters)?)
@@ -322,12 +322,16 @@ impl Gates {
         (place, Rest::new(shared, whole))
     }
 
-    fn gate(&self, origin: &Origin, listed: Listed, now: Instant) -> Arc<OriginGate> {
+    fn gate(&self, origin: &Origin, listing: Listing, now: Instant) -> Arc<OriginGate> {
         self.origins.gate(origin, now, || {
             let most = self.settings.per_origin;
-            let start = if listed.0 { most } else { UNLISTED_START };
+            let start = if listing.is_listed() {
+                most
+            } else {
+                UNLISTED_START
+            };
             let begins = Beginning {
-                listed,
+                listing,
                 limiter: Limiter::new(start, most),
                 waiters: Waiters::new(most.div_ceil(2), self.settings.in_flight),
                 breaker: self.settings.breaker,

@@ -10,12 +10,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::message::Name;
-use crate::origin::Listed;
+use crate::origin::Listing;
 use crate::outcome::{Meaning, Reason, Scope, Verdict};
 
 use super::breaker;
 use super::breaker::{Breaker, Ticket, Turn};
-use super::deferral::{Deferral, Shut, Why};
+use super::deferral::{Deferral, DeferralReason, Shut};
 use super::flow::Flows;
 use super::keys::Keys;
 use super::limiter::Limiter;
@@ -30,7 +30,7 @@ use super::{Change, Request};
 pub(super) struct OriginGate {
     pub(super) places: Arc<Places>,
     pub(super) waiters: Waiters,
-    listed: Listed,
+    listing: Listing,
     state: Mutex<State>,
     /// How many breakers are not closed, over all origins.
     tripped: Arc<AtomicUsize>,
@@ -62,7 +62,7 @@ pub(super) struct Worth {
 /// What a gate begins with.
 #[derive(Debug)]
 pub(super) struct Beginning {
-    pub(super) listed: Listed,
+    pub(super) listing: Listing,
     /// How many requests may be under way.
     pub(super) limiter: Limiter,
     /// How many may wait for a place in memory.
@@ -75,7 +75,7 @@ impl OriginGate {
         Self {
             places: Places::new(begins.limiter.limit()),
             waiters: begins.waiters,
-            listed: begins.listed,
+            listing: begins.listing,
             state: Mutex::new(State {
                 limiter: begins.limiter,
                 in_flight: 0,
@@ -106,7 +106,7 @@ impl OriginGate {
         let bucket = &mut state.keys.of(request.key).bucket;
         bucket
             .take(rate, patience, request.is_new(), now)
-            .map_err(|left| Deferral::of(Why::Rate, left))
+            .map_err(|left| Deferral::of(DeferralReason::Rate, left))
     }
 
     /// Gives back a turn that was not used.
@@ -212,7 +212,7 @@ impl OriginGate {
     pub(super) fn worth(&self, now: Instant) -> Option<Worth> {
         let state = self.lock();
         (state.in_flight == 0).then(|| Worth {
-            known: self.listed.0 && state.answered,
+            known: self.listing.is_listed() && state.answered,
             protected: state.answered && !(state.breaker.is_closed() && state.is_open(now)),
             used_at: state.used_at,
         })
@@ -279,7 +279,7 @@ impl State {
 }
 
 fn open(left: Duration) -> Shut {
-    let why = Why::BreakerOpen;
+    let why = DeferralReason::BreakerOpen;
     Shut { why, left }
 }
 

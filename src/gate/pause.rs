@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::deferral::{Shut, Why};
+use super::deferral::{DeferralReason, Shut};
 
 /// The pause of one scope.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pause {
-    until: Option<(Instant, Why)>,
+    until: Option<(Instant, DeferralReason)>,
     in_a_row: u32,
 }
 
@@ -32,7 +32,7 @@ impl Pause {
     }
 
     /// Begins a pause, or lengthens the one that is kept; never shortens it.
-    pub(super) fn hold(&mut self, why: Why, length: Duration, now: Instant) {
+    pub(super) fn hold(&mut self, why: DeferralReason, length: Duration, now: Instant) {
         let until = now + length;
         if self.until.is_none_or(|(kept, _)| kept < until) {
             self.until = Some((until, why));
@@ -50,7 +50,7 @@ impl Pause {
             None if kept_already => return None,
             None => own,
         };
-        self.hold(Why::Paused, length, now);
+        self.hold(DeferralReason::Paused, length, now);
         if kept_already {
             return None;
         }

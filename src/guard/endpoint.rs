@@ -44,7 +44,7 @@ impl Rules {
         }
         match &self.hosts {
             Hosts::Public => Ok(()),
-            Hosts::Known if endpoint.listed().0 => Ok(()),
+            Hosts::Known if endpoint.is_listed() => Ok(()),
             Hosts::Known => Err(Forbidden::Unknown),
             Hosts::These(hosts) => {
                 let host = endpoint.url().host_str().unwrap_or_default();

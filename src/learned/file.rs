@@ -13,7 +13,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Change, LearnedKeys};
+use super::{Change, SubscriptionKeys};
 use crate::message::Name;
 
 /// The file in a state directory.
@@ -68,7 +68,7 @@ impl StateFile {
     /// If it cannot be read.
     pub fn read(
         &mut self,
-        learned: &LearnedKeys,
+        learned: &SubscriptionKeys,
         is_held: impl Fn(&Name) -> bool,
     ) -> Result<(), StateError> {
         let file = match File::open(&self.path) {
@@ -108,7 +108,7 @@ impl StateFile {
     ///
     /// # Errors
     /// If it cannot be written; the next call writes everything.
-    pub fn write(&mut self, learned: &LearnedKeys) -> Result<(), StateError> {
+    pub fn write(&mut self, learned: &SubscriptionKeys) -> Result<(), StateError> {
         let (written, latest) = (self.written.take(), learned.latest());
         let result = match written.zip(latest) {
             Some((written, latest)) if self.may_append(written, latest.len()) => {
@@ -155,7 +155,7 @@ fn append(path: &Path, written: Written, latest: &[Change]) -> io::Result<Writte
 }
 
 /// Replaces the file, so that a reader finds the old one or the new one.
-fn replace(path: &Path, learned: &LearnedKeys) -> io::Result<Written> {
+fn replace(path: &Path, learned: &SubscriptionKeys) -> io::Result<Written> {
     let next = path.with_extension("next");
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
@@ -197,13 +197,13 @@ mod tests {
         Name::parse(text).unwrap()
     }
 
-    fn read(file: &mut StateFile) -> LearnedKeys {
-        let learned = LearnedKeys::new(16);
+    fn read(file: &mut StateFile) -> SubscriptionKeys {
+        let learned = SubscriptionKeys::new(16);
         file.read(&learned, |key| key.as_str() != "2018").unwrap();
         learned
     }
 
-    fn told(learned: &LearnedKeys) -> Vec<(u64, Name)> {
+    fn told(learned: &SubscriptionKeys) -> Vec<(u64, Name)> {
         learned.entries().collect()
     }
 
@@ -212,7 +212,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut file = StateFile::within(directory.path());
         assert_eq!(told(&read(&mut file)), []);
-        let learned = LearnedKeys::new(16);
+        let learned = SubscriptionKeys::new(16);
         for n in 0..1000 {
             learned.learn(Fingerprint::of(&format!("https://a/{n}")), &name("2025"));
         }
@@ -247,7 +247,7 @@ mod tests {
     }
 
     /// Learns or forgets 20 subscriptions among 40 of which some are known.
-    fn change(learned: &LearnedKeys, round: u64) {
+    fn change(learned: &SubscriptionKeys, round: u64) {
         for n in 0..20 {
             let subscription = Fingerprint::of(&(n * (round + 1) % 40).to_string());
             match n % 3 {
@@ -360,7 +360,10 @@ mod tests {
     #[test]
     fn a_directory_that_is_not_there_is_an_error_that_names_it() {
         let mut file = StateFile::within(Path::new("/nonexistent"));
-        let error = file.write(&LearnedKeys::new(16)).unwrap_err().to_string();
+        let error = file
+            .write(&SubscriptionKeys::new(16))
+            .unwrap_err()
+            .to_string();
         assert!(
             error.starts_with("cannot write /nonexistent/subscription-keys, so"),
             "{error}"

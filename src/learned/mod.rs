@@ -21,7 +21,7 @@ pub use self::file::{StateError, StateFile};
 
 /// The keys of subscriptions that were not made with the primary one.
 #[derive(Debug)]
-pub struct LearnedKeys {
+pub struct SubscriptionKeys {
     table: Mutex<Table>,
     bucket_bits: u32,
 }
@@ -66,13 +66,13 @@ const KEY_BITS: u32 = 16;
 
 const KEY_MASK: u64 = (1 << KEY_BITS) - 1;
 
-impl Default for LearnedKeys {
+impl Default for SubscriptionKeys {
     fn default() -> Self {
         Self::new(BUCKET_BITS)
     }
 }
 
-impl LearnedKeys {
+impl SubscriptionKeys {
     /// Makes an empty table of 2 to the power of `bucket_bits` buckets, 16 at least: the place of a
     /// cell holds the bits of the fingerprint that its key's number takes.
     fn new(bucket_bits: u32) -> Self {
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_is_learned_is_known_until_it_is_forgotten() {
-        let learned = LearnedKeys::new(16);
+        let learned = SubscriptionKeys::new(16);
         let (old, older) = (name("2025"), name("2019"));
         assert_eq!(learned.get(subscription(1)), None);
         learned.forget(subscription(1));
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn half_as_many_as_there_are_cells_are_nearly_all_remembered() {
-        let (learned, old) = (LearnedKeys::new(16), name("2025"));
+        let (learned, old) = (SubscriptionKeys::new(16), name("2025"));
         let cells = u64::try_from(WAYS << 16).unwrap();
         for n in 0..cells / 2 {
             learned.learn(subscription(n), &old);
@@ -290,7 +290,7 @@ mod tests {
             beginnings in prop::collection::hash_set(any::<u64>(), 0..40),
             bits in 16u32..20,
         ) {
-            let (learned, old) = (LearnedKeys::new(bits), name("2025"));
+            let (learned, old) = (SubscriptionKeys::new(bits), name("2025"));
             for beginning in &beginnings {
                 learned.insert(*beginning, &old);
             }
@@ -301,7 +301,7 @@ mod tests {
 
         #[test]
         fn the_newest_of_a_full_bucket_stay(count in 1u64..30) {
-            let (learned, old) = (LearnedKeys::new(16), name("2025"));
+            let (learned, old) = (SubscriptionKeys::new(16), name("2025"));
             for n in 0..count {
                 learned.insert(n, &old);
             }

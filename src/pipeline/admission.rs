@@ -2,7 +2,7 @@
 
 use tracing::info;
 
-use crate::gate::{Admission, Change, Permit, Request, Why};
+use crate::gate::{Admission, Change, DeferralReason, Permit, Request};
 use crate::message::Name;
 use crate::metrics::{BreakerState, Deferred};
 use crate::outcome::Verdict;
@@ -23,10 +23,10 @@ impl<T: Transport> Pipeline<T> {
         let asked_at = self.clock.now().mono;
         let request = Request {
             origin: endpoint.origin(),
-            listed: endpoint.listed(),
+            listing: endpoint.listing(),
             key,
             lane: effort.lane,
-            deferrals: effort.passage.deferrals,
+            deferrals: effort.history.deferrals,
         };
         let admission = self.gates.admit(request, asked_at).await;
         let now = self.clock.now();
@@ -78,11 +78,11 @@ impl<T: Transport> Pipeline<T> {
     }
 }
 
-fn deferred(why: Why) -> Deferred {
+fn deferred(why: DeferralReason) -> Deferred {
     match why {
-        Why::Busy => Deferred::Busy,
-        Why::BreakerOpen => Deferred::BreakerOpen,
-        Why::Paused => Deferred::Paused,
-        Why::Rate => Deferred::Rate,
+        DeferralReason::Busy => Deferred::Busy,
+        DeferralReason::BreakerOpen => Deferred::BreakerOpen,
+        DeferralReason::Paused => Deferred::Paused,
+        DeferralReason::Rate => Deferred::Rate,
     }
 }

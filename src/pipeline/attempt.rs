@@ -16,7 +16,7 @@ use crate::plan;
 use crate::plan::{App, Mode, Push, Terms};
 use crate::push_service::Transport;
 use crate::vapid::VapidKey;
-use crate::wire::headers::Passage;
+use crate::wire::headers::RetryHistory;
 
 use super::Pipeline;
 use super::exchange::Exchange;
@@ -31,10 +31,10 @@ impl<T: Transport> Pipeline<T> {
         push: Push,
         lane: &Name,
         terms: &Terms,
-        passage: &Passage,
+        history: &RetryHistory,
     ) -> Fate {
         let service = push.message.subscription.endpoint.service();
-        let effort = Effort::new(service, lane, terms, passage);
+        let effort = Effort::new(service, lane, terms, history);
         let attempt = AssertUnwindSafe(self.attempt_in_turn(app, push, effort));
         attempt.catch_unwind().await.unwrap_or_else(|_panic| {
             self.metrics.panicked();
@@ -46,7 +46,7 @@ impl<T: Transport> Pipeline<T> {
     pub(super) async fn attempt(&self, app: &App, push: Push, mut effort: Effort<'_>) -> Fate {
         let endpoint = &push.message.subscription.endpoint;
         let (mut misfit, mut suspended) = (None, None);
-        for key in self.keys_to_try(app, &push, effort.passage) {
+        for key in self.keys_to_try(app, &push, effort.history) {
             let now = self.clock.now().mono;
             if let Some((left, cause)) =
                 self.mismatches
@@ -101,7 +101,7 @@ impl<T: Transport> Pipeline<T> {
                 effort.warnings.extend(told(change));
             }
             effort.requests += 1;
-            let exchange = self.exchange(app, key, &message, effort.passage, change);
+            let exchange = self.exchange(app, key, &message, effort.history, change);
             let exchange = exchange
                 .await
                 .map_err(|fault| self.unsendable(&fault, key))?;

@@ -18,7 +18,7 @@ use crate::plan::{App, Mode};
 use crate::push_service::Transport;
 use crate::subscription::Endpoint;
 use crate::vapid::{Token, VapidKey};
-use crate::wire::headers::Passage;
+use crate::wire::headers::RetryHistory;
 
 use super::Pipeline;
 use super::request::Unsendable;
@@ -43,7 +43,7 @@ impl<T: Transport> Pipeline<T> {
         app: &App,
         key: &VapidKey,
         message: &PushMessage,
-        passage: &Passage,
+        history: &RetryHistory,
         again: Option<Again>,
     ) -> Result<Exchange, Unsendable> {
         let authorization = self.authorize(app, key, message)?;
@@ -66,9 +66,9 @@ impl<T: Transport> Pipeline<T> {
         let token = authorization.token;
         let context = Context {
             service: endpoint.service(),
-            listed: endpoint.listed(),
-            attempt: passage.attempts + 1,
-            last_status: passage.last_status,
+            listing: endpoint.listing(),
+            attempt: history.attempts + 1,
+            last_status: history.last_status,
             first_word: self.first_word(app, endpoint, &attempt, now),
             tried: again,
             token_age: authorization.age,
@@ -138,8 +138,8 @@ impl<T: Transport> Pipeline<T> {
     fn compare_clocks(&self, endpoint: &Endpoint, service_time: SystemTime, now: Now) {
         let drift = self
             .drifts
-            .observe(endpoint.origin(), endpoint.listed(), service_time, now);
-        if !endpoint.listed().0 {
+            .observe(endpoint.origin(), endpoint.listing(), service_time, now);
+        if !endpoint.is_listed() {
             return;
         }
         self.metrics

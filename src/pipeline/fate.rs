@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::gate::{Deferral, Why};
+use crate::gate::{Deferral, DeferralReason};
 use crate::message::Name;
 use crate::mismatch::Cause;
 use crate::origin::Service;
@@ -10,7 +10,7 @@ use crate::outcome::{Reason, Record, Verdict, Waiting, Warning};
 use crate::plan::Terms;
 use crate::push_service::Transport;
 use crate::retry::{Decision, Lifetime, Policy};
-use crate::wire::headers::Passage;
+use crate::wire::headers::RetryHistory;
 
 use super::Pipeline;
 use super::exchange::Exchange;
@@ -58,7 +58,7 @@ pub(super) struct Effort<'a> {
     /// The lane that it came by.
     pub(super) lane: &'a Name,
     pub(super) terms: &'a Terms,
-    pub(super) passage: &'a Passage,
+    pub(super) history: &'a RetryHistory,
     pub(super) requests: u32,
     pub(super) last_status: Option<u16>,
     pub(super) key: Option<Name>,
@@ -71,15 +71,15 @@ impl<'a> Effort<'a> {
         service: Service,
         lane: &'a Name,
         terms: &'a Terms,
-        passage: &'a Passage,
+        history: &'a RetryHistory,
     ) -> Self {
         Self {
             service,
             lane,
             terms,
-            passage,
-            requests: passage.requests,
-            last_status: passage.last_status,
+            history,
+            requests: history.requests,
+            last_status: history.last_status,
             key: None,
             warnings: Vec::new(),
         }
@@ -96,7 +96,7 @@ impl<'a> Effort<'a> {
             after,
             within: lifetime.left,
             deferrals: 0,
-            attempts: self.passage.attempts,
+            attempts: self.history.attempts,
             requests: self.requests,
             last_status: self.last_status,
             vapid_key: self.key.clone(),
@@ -122,7 +122,7 @@ impl<T: Transport> Pipeline<T> {
         let Exchange {
             verdict, status, ..
         } = exchange;
-        let attempts = effort.passage.attempts + 1;
+        let attempts = effort.history.attempts + 1;
         let settled_at = self.now().wall;
         let lifetime = effort.lifetime(settled_at);
         let jitter = self.jitter.draw();
@@ -161,7 +161,7 @@ impl<T: Transport> Pipeline<T> {
         let detail = deferral.why.outlasts();
         let mut fate = self.wait_or_expire(deferral, Waiting::Busy, detail, effort);
         if let Fate::Waits(wait) = &mut fate {
-            wait.deferrals = effort.passage.deferrals.saturating_add(1);
+            wait.deferrals = effort.history.deferrals.saturating_add(1);
         }
         fate
     }
@@ -185,7 +185,7 @@ impl<T: Transport> Pipeline<T> {
         };
         let life = effort.lifetime(self.now().wall).left;
         let left = left.min((life / 2).max(SHORTEST_HOLD));
-        let deferral = Deferral::of(Why::Paused, left);
+        let deferral = Deferral::of(DeferralReason::Paused, left);
         self.wait_or_expire(deferral, Waiting::Retry(reason), detail, effort)
     }
 
@@ -198,7 +198,7 @@ impl<T: Transport> Pipeline<T> {
     ) -> Fate {
         let now = self.now().wall;
         let lifetime = effort.lifetime(now);
-        let after = deferral.delay(effort.passage.deferrals, lifetime.left, self.jitter.draw());
+        let after = deferral.delay(effort.history.deferrals, lifetime.left, self.jitter.draw());
         if after < lifetime.left {
             return Fate::Waits(effort.wait(waiting, after, lifetime));
         }

@@ -6,7 +6,7 @@ use crate::broker::{Inbound, Source};
 use crate::redelivery::Identity;
 use crate::wire::headers::{Death, DeathCause, copy_id};
 
-use super::passage_of;
+use super::history_of;
 
 /// Returns how a message is recognized.
 ///
@@ -40,7 +40,7 @@ fn digest(inbound: &Inbound, is_expired: bool) -> u128 {
     let timestamp = inbound.properties.timestamp().unwrap_or_default();
     let mut context = Context::new(&SHA256);
     context.update(&[u8::from(is_expired)]);
-    context.update(&passage_of(inbound).pass.to_le_bytes());
+    context.update(&history_of(inbound).pass.to_le_bytes());
     context.update(&timestamp.to_le_bytes());
     context.update(&message_id.len().to_le_bytes());
     context.update(message_id.as_bytes());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::endpoint_turns;
-use crate::gate::{Deferral, Why};
+use crate::gate::{Deferral, DeferralReason};
 use crate::metrics::Deferred;
 use crate::plan::{App, Mode, Push};
 use crate::push_service::Transport;
@@ -22,7 +22,7 @@ impl<T: Transport> Pipeline<T> {
         let subscription = push.message.subscription.endpoint.fingerprint();
         let Some(turn) = self.endpoint_turns.take(subscription).await else {
             self.metrics.deferred(service, Deferred::Busy);
-            return self.defer(Deferral::of(Why::Busy, Duration::ZERO), &effort);
+            return self.defer(Deferral::of(DeferralReason::Busy, Duration::ZERO), &effort);
         };
         let fate = self.attempt(app, push, effort).await;
         turn.end();

@@ -31,12 +31,12 @@ use futures_util::FutureExt as _;
 
 use crate::broker::{Inbound, Publication, Settled, Source};
 use crate::clock::{Clock, Jitter, Now};
-use crate::drift::Drifts;
+use crate::drift::ClockSkews;
 use crate::endpoint_turns::EndpointTurns;
 use crate::gate::Gates;
 use crate::gone_share::GoneShares;
 use crate::guard;
-use crate::learned::LearnedKeys;
+use crate::learned::SubscriptionKeys;
 use crate::message::CopyIds;
 use crate::metrics::Metrics;
 use crate::mismatch::Mismatches;
@@ -50,7 +50,7 @@ use crate::tombstones::Tombstones;
 use crate::wire::event;
 use crate::wire::event::Event;
 use crate::wire::fault::Fault;
-use crate::wire::headers::Passage;
+use crate::wire::headers::RetryHistory;
 use crate::wire::recipient::RecipientRef;
 
 use self::fault::{foreign_type, internal_error, refused};
@@ -83,11 +83,11 @@ pub struct Pipeline<T> {
     settings: Settings,
     transport: T,
     tokens: TokenCache,
-    drifts: Drifts,
+    drifts: ClockSkews,
     endpoint_turns: EndpointTurns,
     gates: Gates,
     mismatches: Mismatches,
-    learned: LearnedKeys,
+    learned: SubscriptionKeys,
     gone_shares: GoneShares,
     ids: CopyIds,
     tombstones: Tombstones,
@@ -112,11 +112,11 @@ impl<T: Transport> Pipeline<T> {
             settings,
             transport,
             tokens: TokenCache::default(),
-            drifts: Drifts::default(),
+            drifts: ClockSkews::default(),
             endpoint_turns: EndpointTurns::default(),
             gates,
             mismatches: Mismatches::default(),
-            learned: LearnedKeys::default(),
+            learned: SubscriptionKeys::default(),
             gone_shares: GoneShares::default(),
             ids: CopyIds::new(RandomState::new().hash_one(clock.now().wall)),
             tombstones: Tombstones::default(),
@@ -130,7 +130,7 @@ impl<T: Transport> Pipeline<T> {
 
     /// Returns what was learned of subscriptions and their keys, which should outlive a restart.
     #[must_use]
-    pub fn learned(&self) -> &LearnedKeys {
+    pub fn learned(&self) -> &SubscriptionKeys {
         &self.learned
     }
 
@@ -159,12 +159,12 @@ impl<T: Transport> Pipeline<T> {
 
     /// Processes one delivery and returns what must be confirmed before it may be acknowledged.
     pub async fn process(&self, inbound: &Inbound) -> Settled {
-        let passage = &passage_of(inbound);
-        let mut settlement = self.open(inbound, passage);
-        let turned = AssertUnwindSafe(self.settle_event(inbound, passage, &mut settlement));
+        let history = &history_of(inbound);
+        let mut settlement = self.open(inbound, history);
+        let turned = AssertUnwindSafe(self.settle_event(inbound, history, &mut settlement));
         if turned.catch_unwind().await.is_err() {
             self.metrics.panicked();
-            let mut settlement = self.open(inbound, passage);
+            let mut settlement = self.open(inbound, history);
             self.end_unread(&mut settlement, &internal_error());
             return settlement.finish(self.now().wall);
         }
@@ -172,15 +172,15 @@ impl<T: Transport> Pipeline<T> {
     }
 
     /// Opens the settlement of a message that is for whatever application a silent event is for.
-    fn open<'a>(&'a self, inbound: &'a Inbound, passage: &Passage) -> Settlement<'a> {
+    fn open<'a>(&'a self, inbound: &'a Inbound, history: &RetryHistory) -> Settlement<'a> {
         let app = self.settings.apps.find(None).ok();
-        Settlement::new(inbound, &self.ids, passage, app, self.now().wall)
+        Settlement::new(inbound, &self.ids, history, app, self.now().wall)
     }
 
     async fn settle_event<'a>(
         &self,
         inbound: &'a Inbound,
-        passage: &Passage,
+        history: &RetryHistory,
         settlement: &mut Settlement<'a>,
     ) {
         let limit = self.settings.event_limit;
@@ -204,20 +204,20 @@ impl<T: Transport> Pipeline<T> {
         settlement.event(&event, found.as_ref().ok().copied());
         let app = match found {
             Ok(app) => app,
-            Err(refusal) => return self.refuse(settlement, passage, event, &refusal),
+            Err(refusal) => return self.refuse(settlement, history, event, &refusal),
         };
         if let Some(fault) = refused(inbound) {
             settlement.quarantine(&fault);
-            return self.refuse(settlement, passage, event, &fault.into());
+            return self.refuse(settlement, history, event, &fault.into());
         }
-        self.follow_plan(inbound, passage, settlement, event, app)
+        self.follow_plan(inbound, history, settlement, event, app)
             .await;
     }
 
     async fn follow_plan<'a>(
         &self,
         inbound: &'a Inbound,
-        passage: &Passage,
+        history: &RetryHistory,
         settlement: &mut Settlement<'a>,
         event: Event<'a>,
         app: &Arc<App>,
@@ -225,9 +225,9 @@ impl<T: Transport> Pipeline<T> {
         let timestamp = *inbound.properties.timestamp();
         let now = self.drifts.bounds(self.clock.now());
         let Plan { terms, step } =
-            match plan::plan(&event, app, passage, timestamp, &self.settings.plan, now) {
+            match plan::plan(&event, app, history, timestamp, &self.settings.plan, now) {
                 Ok(plan) => plan,
-                Err(refusal) => return self.refuse(settlement, passage, event, &refusal),
+                Err(refusal) => return self.refuse(settlement, history, event, &refusal),
             };
         settlement.terms(&terms);
         match step {
@@ -248,7 +248,7 @@ impl<T: Transport> Pipeline<T> {
                 if !hold.is_zero() {
                     tokio::time::sleep(hold).await;
                 }
-                self.push_all(settlement, &event, app, &terms, passage)
+                self.push_all(settlement, &event, app, &terms, history)
                     .await;
             }
         }
@@ -258,12 +258,12 @@ impl<T: Transport> Pipeline<T> {
     fn refuse<'a>(
         &self,
         settlement: &mut Settlement<'a>,
-        passage: &Passage,
+        history: &RetryHistory,
         event: Event<'a>,
         refusal: &Refusal,
     ) {
         let event = event.without_content();
-        match plan::split(&event, self.settings.plan.chunk, passage, Some(refusal)) {
+        match plan::split(&event, self.settings.plan.chunk, history, Some(refusal)) {
             Some(split) => settlement.split(&event, split),
             None => self.end_all(settlement, &event, refusal),
         }
@@ -291,10 +291,10 @@ impl<T: Transport> Pipeline<T> {
 }
 
 /// Reads what happened to a message before; only our own queues carry our own headers.
-fn passage_of(inbound: &Inbound) -> Passage {
+fn history_of(inbound: &Inbound) -> RetryHistory {
     let read = match inbound.source {
-        Source::Due => Passage::read,
-        Source::Lane | Source::Undeliverable => Passage::fresh,
+        Source::Due => RetryHistory::read,
+        Source::Lane | Source::Undeliverable => RetryHistory::fresh,
     };
     inbound
         .properties

@@ -24,7 +24,7 @@ impl PrivateDns {
     /// minutes.
     pub(super) fn notice(&self, attempt: &Attempt, endpoint: &Endpoint, now: Instant) {
         let is_private = matches!(attempt, Attempt::Failed(Failure::ForbiddenAddress));
-        if !is_private || !endpoint.listed().0 || !self.is_due(now) {
+        if !is_private || !endpoint.is_listed() || !self.is_due(now) {
             return;
         }
         warn!(

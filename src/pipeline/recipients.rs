@@ -11,7 +11,7 @@ use crate::plan::{App, Push, Refusal, Seen, Terms};
 use crate::push_service::Transport;
 use crate::tombstones::Tombstone;
 use crate::wire::event::Event;
-use crate::wire::headers::Passage;
+use crate::wire::headers::RetryHistory;
 use crate::wire::recipient::{RawRecipient, Recipient, RecipientRef};
 
 use super::Pipeline;
@@ -32,7 +32,7 @@ impl<T: Transport> Pipeline<T> {
         event: &Event<'a>,
         app: &App,
         terms: &Terms,
-        passage: &Passage,
+        history: &RetryHistory,
     ) {
         let lane = settlement.lane();
         let slots = self.gates.slots(lane);
@@ -45,13 +45,13 @@ impl<T: Transport> Pipeline<T> {
             if (slot.is_some() || turns.is_empty())
                 && let Some(raw) = recipients.next()
             {
-                let (about, planned) = self.plan_one(raw, event, app, terms, passage, &mut seen);
+                let (about, planned) = self.plan_one(raw, event, app, terms, history, &mut seen);
                 match planned {
                     Ok(push) => {
                         if let Some(push) = self.unburied(push, settlement, &about, app, terms) {
                             turns.push(async move {
                                 let _slot = slot;
-                                let attempt = self.attempt_safely(app, push, lane, terms, passage);
+                                let attempt = self.attempt_safely(app, push, lane, terms, history);
                                 (raw.index, about, attempt.await)
                             });
                         }
@@ -154,12 +154,12 @@ impl<T: Transport> Pipeline<T> {
         event: &Event<'a>,
         app: &App,
         terms: &Terms,
-        passage: &Passage,
+        history: &RetryHistory,
         seen: &mut Seen,
     ) -> (RecipientRef<'a>, Result<Push, Fate>) {
         let now = self.now().wall;
         let planned = catch_unwind(AssertUnwindSafe(|| {
-            match Recipient::decode(raw, event, passage.place(raw.index)) {
+            match Recipient::decode(raw, event, history.place(raw.index)) {
                 Ok(recipient) => {
                     let guard = &self.settings.guard;
                     let recipient = recipient.known_to(&guard.services);
@@ -210,7 +210,7 @@ impl<T: Transport> Pipeline<T> {
         about: &RecipientRef<'_>,
         record: Record,
     ) {
-        let record = counted(record, settlement.passage());
+        let record = counted(record, settlement.history());
         record::settled(&self.metrics, settlement, about, &record);
         self.watch_gone(about, &record);
         settlement.end(about, &record);
@@ -224,18 +224,18 @@ impl<T: Transport> Pipeline<T> {
         stone: &Tombstone,
     ) {
         self.metrics.tombstone_hit();
-        let record = counted(stone.record(self.now().wall), settlement.passage());
+        let record = counted(stone.record(self.now().wall), settlement.history());
         record::settled(&self.metrics, settlement, about, &record);
         settlement.end_buried(about, &record);
     }
 }
 
 /// Counts what earlier passes tried, whatever this one ends a recipient for.
-fn counted(record: Record, passage: &Passage) -> Record {
+fn counted(record: Record, history: &RetryHistory) -> Record {
     Record {
-        attempts: record.attempts.max(passage.attempts),
-        requests: record.requests.max(passage.requests),
-        status: record.status.or(passage.last_status),
+        attempts: record.attempts.max(history.attempts),
+        requests: record.requests.max(history.requests),
+        status: record.status.or(history.last_status),
         ..record
     }
 }

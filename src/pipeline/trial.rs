@@ -15,7 +15,7 @@ use crate::plan::{App, Mode, Push};
 use crate::push_service::Transport;
 use crate::subscription::Endpoint;
 use crate::vapid::VapidKey;
-use crate::wire::headers::Passage;
+use crate::wire::headers::RetryHistory;
 
 use super::Pipeline;
 use super::fate::Effort;
@@ -30,10 +30,10 @@ impl<T: Transport> Pipeline<T> {
         &self,
         app: &'a App,
         push: &Push,
-        passage: &Passage,
+        history: &RetryHistory,
     ) -> impl Iterator<Item = &'a Arc<VapidKey>> + use<'a, T> {
         let held = |name: &Name| app.ring.get(name);
-        let come_to = passage.vapid_key.as_ref().and_then(held);
+        let come_to = history.vapid_key.as_ref().and_then(held);
         let asked = || push.key.as_ref().and_then(|key| held(key.name()));
         let learned = || {
             let subscription = push.message.subscription.endpoint.fingerprint();
@@ -114,7 +114,7 @@ impl<T: Transport> Pipeline<T> {
         match self.mismatches.refuse(origin, key, subscription, now) {
             Belief::Believed => None,
             Belief::Doubted { first } => {
-                if first && endpoint.listed().0 {
+                if first && endpoint.is_listed() {
                     info!(
                         %origin, push_service, %key, %subscription, detail,
                         "a push service refuses what this key signs for one subscription"
@@ -145,12 +145,12 @@ impl<T: Transport> Pipeline<T> {
     fn is_alarming(&self, endpoint: &Endpoint, key: &Name, now: Instant) -> bool {
         let service = Some(endpoint.service());
         let is_of_service = |origin: &Origin| Service::of_listed_host(origin.host()) == service;
-        endpoint.listed().0 && !self.mismatches.is_taken_at(is_of_service, key, now)
+        endpoint.is_listed() && !self.mismatches.is_taken_at(is_of_service, key, now)
     }
 
     /// Returns how long a recipient waits that was answered against its key before more is known.
     pub(super) fn wait_for_key(&self, effort: &Effort<'_>) -> Duration {
-        let times = effort.passage.requests.saturating_add(1);
+        let times = effort.history.requests.saturating_add(1);
         self.retry(effort.service)
             .back_off(times, self.jitter.draw())
     }

@@ -33,7 +33,7 @@ impl Unfamiliar {
         let push_service = context.service.name();
         let status = answer.status.as_u16();
         let reason = verdict.reason.name();
-        if context.listed.0 {
+        if context.listing.is_listed() {
             let said = classify::evidence(answer);
             warn!(push_service, status, reason, %said, "unfamiliar answer");
         } else {
@@ -45,7 +45,11 @@ impl Unfamiliar {
     }
 
     fn is_first(&self, answer: &Answer, context: &Context) -> bool {
-        let kind = (context.service, context.listed.0, answer.status.as_u16());
+        let kind = (
+            context.service,
+            context.listing.is_listed(),
+            answer.status.as_u16(),
+        );
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         told.insert(kind)
     }
@@ -59,7 +63,7 @@ mod tests {
     use http::{HeaderMap, StatusCode};
 
     use super::*;
-    use crate::origin::Listed;
+    use crate::origin::Listing;
 
     fn answer(status: u16) -> Answer {
         Answer {
@@ -72,7 +76,7 @@ mod tests {
     fn context(service: Service, listed: bool) -> Context {
         Context {
             service,
-            listed: Listed(listed),
+            listing: Listing::of(listed),
             attempt: 1,
             last_status: None,
             first_word: None,

@@ -14,7 +14,7 @@ use super::{App, Refusal};
 use crate::message::{EventId, TTL_LIMIT, Ttl};
 use crate::outcome::{Reason, Waiting, Warning};
 use crate::wire::event::Event;
-use crate::wire::headers::Passage;
+use crate::wire::headers::RetryHistory;
 use crate::wire::result::Results;
 
 /// What an operator decides about planning.
@@ -42,7 +42,7 @@ pub struct Plan {
 /// What holds for every recipient of an event.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// When it was created: the same on every pass ([`Passage::created_at`]).
+    /// When it was created: the same on every pass ([`RetryHistory::created_at`]).
     pub created_at: SystemTime,
     /// Until when it may be sent.
     pub deadline: Deadline,
@@ -61,7 +61,7 @@ pub enum Step {
     Wait {
         /// How long.
         after: Duration,
-        /// When it may go on, for [`Passage::not_before`].
+        /// When it may go on, for [`RetryHistory::not_before`].
         until: SystemTime,
         /// What for.
         waiting: Waiting,
@@ -91,20 +91,20 @@ pub enum Step {
 pub fn plan(
     event: &Event<'_>,
     app: &App,
-    passage: &Passage,
+    history: &RetryHistory,
     timestamp: Option<u64>,
     settings: &Settings,
     (now, latest): (SystemTime, SystemTime),
 ) -> Result<Plan, Refusal> {
-    if let Some(refusal) = &passage.refusal {
+    if let Some(refusal) = &history.refusal {
         return Err(refusal.clone());
     }
     if let Some(fault) = event.oversized() {
         return Err(fault.into());
     }
     check_schedule(event, settings.horizon, latest)?;
-    let terms = Terms::of(event, app, passage, timestamp, latest);
-    let step = next_step(event, &terms.deadline, passage, settings, now);
+    let terms = Terms::of(event, app, history, timestamp, latest);
+    let step = next_step(event, &terms.deadline, history, settings, now);
     Ok(Plan { terms, step })
 }
 
@@ -144,15 +144,15 @@ impl Terms {
     fn of(
         event: &Event<'_>,
         app: &App,
-        passage: &Passage,
+        history: &RetryHistory,
         timestamp: Option<u64>,
         latest: SystemTime,
     ) -> Self {
         let mut warnings = Vec::new();
         // A later pass comes with the timestamp of our own copy.
-        let stamp = timestamp.filter(|_| passage.created_at.is_none());
+        let stamp = timestamp.filter(|_| history.created_at.is_none());
         let claimed = event.created_at.or(stamp.and_then(moment_of));
-        let created_at = passage.created_at.or(claimed);
+        let created_at = history.created_at.or(claimed);
         let created_at = created_at.unwrap_or(latest).min(latest);
         let tolerated = created_at.checked_add(CLOCK_TOLERANCE);
         if claimed > tolerated {
@@ -181,11 +181,11 @@ fn moment_of(timestamp: u64) -> Option<SystemTime> {
 fn next_step(
     event: &Event<'_>,
     deadline: &Deadline,
-    passage: &Passage,
+    history: &RetryHistory,
     settings: &Settings,
     now: SystemTime,
 ) -> Step {
-    let (until, waiting) = may_go_on(event, passage, settings.longest_wait, now);
+    let (until, waiting) = may_go_on(event, history, settings.longest_wait, now);
     let left = deadline.left(now);
     let wait = until
         .and_then(|until| until.duration_since(now).ok())
@@ -201,13 +201,13 @@ fn next_step(
             waiting,
         };
     }
-    if let Some(split) = split(event, settings.chunk, passage, None) {
+    if let Some(split) = split(event, settings.chunk, history, None) {
         return Step::Split(split);
     }
     if left.is_none() {
         return Step::Expire {
             reason: deadline.reason,
-            detail: what_for(passage).into(),
+            detail: what_for(history).into(),
         };
     }
     Step::Push { hold: wait }
@@ -219,24 +219,24 @@ fn next_step(
 /// does not count.
 fn may_go_on(
     event: &Event<'_>,
-    passage: &Passage,
+    history: &RetryHistory,
     longest_wait: Duration,
     now: SystemTime,
 ) -> (Option<SystemTime>, Waiting) {
     let latest = now.checked_add(longest_wait);
-    let not_before = passage
+    let not_before = history
         .not_before
         .filter(|at| latest.is_none_or(|latest| *at <= latest));
     if not_before > event.deliver_at {
-        let waiting = passage.waiting.unwrap_or(Waiting::Scheduled);
+        let waiting = history.waiting.unwrap_or(Waiting::Scheduled);
         (not_before, waiting)
     } else {
         (event.deliver_at, Waiting::Scheduled)
     }
 }
 
-fn what_for(passage: &Passage) -> String {
-    match passage.waiting {
+fn what_for(history: &RetryHistory) -> String {
+    match history.waiting {
         None => "its time ran out before it was taken from the queue".to_owned(),
         Some(Waiting::Scheduled) => "its time ran out before it was taken up when due".to_owned(),
         Some(Waiting::Busy) => "its time ran out while it waited for room to send".to_owned(),
@@ -252,13 +252,13 @@ fn what_for(passage: &Passage) -> String {
 #[must_use]
 pub fn event_id(
     event: Option<&EventId>,
-    passage: &Passage,
+    history: &RetryHistory,
     message_id: Option<&str>,
     timestamp: Option<u64>,
     body: &[u8],
 ) -> EventId {
     event
-        .or(passage.event_id.as_ref())
+        .or(history.event_id.as_ref())
         .cloned()
         .or_else(|| message_id.and_then(EventId::parse))
         .unwrap_or_else(|| {
@@ -299,20 +299,24 @@ mod tests {
         format!(r#"{{"subscription":{{"endpoint":"https://a.example/x"}}{members}}}"#).into()
     }
 
-    fn planned(members: &str, passage: &Passage, timestamp: Option<u64>) -> Result<Plan, Refusal> {
+    fn planned(
+        members: &str,
+        history: &RetryHistory,
+        timestamp: Option<u64>,
+    ) -> Result<Plan, Refusal> {
         let body = body(members);
         plan(
             &decode(&body).unwrap(),
             &app("shop"),
-            passage,
+            history,
             timestamp,
             &SETTINGS,
             (noon(0), noon(0)),
         )
     }
 
-    fn step(members: &str, passage: &Passage) -> Step {
-        planned(members, passage, None).unwrap().step
+    fn step(members: &str, history: &RetryHistory) -> Step {
+        planned(members, history, None).unwrap().step
     }
 
     const NOW: Step = Step::Push {
@@ -321,7 +325,7 @@ mod tests {
 
     #[test]
     fn an_event_without_wishes_is_pushed_now_for_the_apps_ttl() {
-        let plan = planned("", &Passage::default(), None).unwrap();
+        let plan = planned("", &RetryHistory::default(), None).unwrap();
         assert_eq!(plan.step, NOW);
         assert_eq!(plan.terms.created_at, noon(0));
         assert_eq!(plan.terms.deadline.at, noon(86_400));
@@ -332,34 +336,46 @@ mod tests {
     #[test]
     fn the_first_word_on_when_it_was_created_counts() {
         let created = r#","created_at":"2026-11-21T11:59:50Z""#;
-        let returned = Passage {
+        let returned = RetryHistory {
             created_at: Some(noon(-99)),
-            ..Passage::default()
+            ..RetryHistory::default()
         };
-        for (members, passage, timestamp, at, warned) in [
+        for (members, history, timestamp, at, warned) in [
             (
                 created,
-                Passage::default(),
+                RetryHistory::default(),
                 Some(NOON - 20),
                 noon(-10),
                 false,
             ),
-            ("", Passage::default(), Some(NOON - 20), noon(-20), false),
-            ("", Passage::default(), Some(0), noon(0), false),
-            ("", Passage::default(), Some(NOON * 1000), noon(0), true),
-            ("", Passage::default(), Some(u64::MAX), noon(0), false),
-            ("", Passage::default(), Some(NOON + 59), noon(0), false),
+            (
+                "",
+                RetryHistory::default(),
+                Some(NOON - 20),
+                noon(-20),
+                false,
+            ),
+            ("", RetryHistory::default(), Some(0), noon(0), false),
+            (
+                "",
+                RetryHistory::default(),
+                Some(NOON * 1000),
+                noon(0),
+                true,
+            ),
+            ("", RetryHistory::default(), Some(u64::MAX), noon(0), false),
+            ("", RetryHistory::default(), Some(NOON + 59), noon(0), false),
             ("", returned.clone(), Some(NOON), noon(-99), false),
             (created, returned, None, noon(-99), true),
             (
                 r#","created_at":"2026-11-21T12:05:00Z""#,
-                Passage::default(),
+                RetryHistory::default(),
                 None,
                 noon(0),
                 true,
             ),
         ] {
-            let terms = planned(members, &passage, timestamp).unwrap().terms;
+            let terms = planned(members, &history, timestamp).unwrap().terms;
             assert_eq!(terms.created_at, at, "{members} {timestamp:?}");
             assert_eq!(
                 !terms.warnings.is_empty(),
@@ -379,7 +395,7 @@ mod tests {
             plan(
                 &event,
                 &app("shop"),
-                &Passage::default(),
+                &RetryHistory::default(),
                 None,
                 &SETTINGS,
                 clocks,
@@ -395,12 +411,12 @@ mod tests {
 
     #[test]
     fn a_ttl_beyond_four_weeks_is_clamped_with_a_warning() {
-        let terms = planned(r#","ttl":1099511627776"#, &Passage::default(), None)
+        let terms = planned(r#","ttl":1099511627776"#, &RetryHistory::default(), None)
             .unwrap()
             .terms;
         assert_eq!(terms.deadline.at, noon(TTL_LIMIT.into()));
         assert_eq!(terms.warnings, [Warning::TtlClamped(1 << 40)]);
-        let terms = planned(r#","ttl":2419200"#, &Passage::default(), None)
+        let terms = planned(r#","ttl":2419200"#, &RetryHistory::default(), None)
             .unwrap()
             .terms;
         assert_eq!(terms.warnings, []);
@@ -412,22 +428,22 @@ mod tests {
             reason,
             detail: detail.into(),
         };
-        let waited = |waiting| Passage {
+        let waited = |waiting| RetryHistory {
             created_at: Some(noon(-100)),
             not_before: Some(noon(500)),
             waiting: Some(waiting),
-            ..Passage::default()
+            ..RetryHistory::default()
         };
-        for (members, passage, reason, detail) in [
+        for (members, history, reason, detail) in [
             (
                 r#","ttl":60,"created_at":"2026-11-21T11:59:00Z""#,
-                Passage::default(),
+                RetryHistory::default(),
                 Reason::TtlElapsed,
                 "its time ran out before it was taken from the queue",
             ),
             (
                 r#","ttl":0,"created_at":"2026-11-21T11:59:30Z""#,
-                Passage::default(),
+                RetryHistory::default(),
                 Reason::TtlElapsed,
                 "its time ran out before it was taken from the queue",
             ),
@@ -445,13 +461,13 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                step(members, &passage),
+                step(members, &history),
                 expired(reason, detail),
                 "{members}"
             );
         }
         let alive = r#","ttl":0,"created_at":"2026-11-21T11:59:31Z""#;
-        assert_eq!(step(alive, &Passage::default()), NOW);
+        assert_eq!(step(alive, &RetryHistory::default()), NOW);
     }
 
     #[test]
@@ -463,15 +479,15 @@ mod tests {
         };
         let deliver_at = r#","deliver_at":"2026-11-21T12:10:00Z","ttl":60"#;
         assert_eq!(
-            step(deliver_at, &Passage::default()),
+            step(deliver_at, &RetryHistory::default()),
             wait(600, Waiting::Scheduled)
         );
-        let plan = planned(deliver_at, &Passage::default(), None).unwrap();
+        let plan = planned(deliver_at, &RetryHistory::default(), None).unwrap();
         assert_eq!(plan.terms.deadline.at, noon(660));
         assert_eq!(
             step(
                 r#","deliver_at":"2026-11-21T12:00:00.900Z""#,
-                &Passage::default()
+                &RetryHistory::default()
             ),
             Step::Push {
                 hold: Duration::from_millis(900)
@@ -480,14 +496,14 @@ mod tests {
         assert_eq!(
             step(
                 r#","deliver_at":"2026-11-21T11:00:00Z""#,
-                &Passage::default()
+                &RetryHistory::default()
             ),
             NOW
         );
-        let again = Passage {
+        let again = RetryHistory {
             not_before: Some(noon(30)),
             waiting: Some(Waiting::Retry(Reason::Timeout)),
-            ..Passage::default()
+            ..RetryHistory::default()
         };
         assert_eq!(step("", &again), wait(30, Waiting::Retry(Reason::Timeout)));
     }
@@ -495,11 +511,11 @@ mod tests {
     #[test]
     fn a_wait_that_a_wrong_clock_wrote_ends_when_the_clock_is_right() {
         const DAY: i64 = 24 * 60 * 60;
-        let waited = |days: i64, waiting| Passage {
+        let waited = |days: i64, waiting| RetryHistory {
             created_at: Some(noon(days * DAY - 60)),
             not_before: Some(noon(days * DAY + 5)),
             waiting: Some(waiting),
-            ..Passage::default()
+            ..RetryHistory::default()
         };
         for waiting in [Waiting::Busy, Waiting::Retry(Reason::Timeout)] {
             for days in [1, 2, 20, 300] {
@@ -509,7 +525,7 @@ mod tests {
             }
         }
         // A shorter one may be meant; it does not outlast the deadline.
-        let meant = Passage {
+        let meant = RetryHistory {
             not_before: Some(noon(DAY)),
             ..waited(0, Waiting::Busy)
         };
@@ -538,14 +554,14 @@ mod tests {
                 "expires_at: expected a time after deliver_at; nothing could ever be sent",
             ),
         ] {
-            let refusal = planned(members, &Passage::default(), None).unwrap_err();
+            let refusal = planned(members, &RetryHistory::default(), None).unwrap_err();
             assert_eq!(refusal.reason, Reason::InvalidSchedule);
             assert_eq!(&*refusal.detail, detail);
         }
         assert!(
             planned(
                 r#","deliver_at":"2026-12-21T12:00:00Z""#,
-                &Passage::default(),
+                &RetryHistory::default(),
                 None
             )
             .is_ok()
@@ -561,12 +577,12 @@ mod tests {
             )
             .into()
         };
-        let step = |body: &Bytes, passage: &Passage| {
+        let step = |body: &Bytes, history: &RetryHistory| {
             let event = decode(body).unwrap();
             plan(
                 &event,
                 &app("shop"),
-                passage,
+                history,
                 None,
                 &SETTINGS,
                 (noon(0), noon(0)),
@@ -574,7 +590,7 @@ mod tests {
             .unwrap()
             .step
         };
-        let first = Passage::default();
+        let first = RetryHistory::default();
         assert_eq!(step(&many(50, ""), &first), NOW);
         let Step::Split(split) = step(&many(101, ""), &first) else {
             panic!("not split");
@@ -587,9 +603,9 @@ mod tests {
                 .collect::<Vec<_>>(),
             [50, 50, 1]
         );
-        let chunk = Passage {
+        let chunk = RetryHistory {
             chunk: Some(Chunk { n: 1, of: 3 }),
-            ..Passage::default()
+            ..RetryHistory::default()
         };
         assert_eq!(step(&many(101, ""), &chunk), NOW);
         let scheduled = many(101, r#","deliver_at":"2026-11-21T12:10:00Z""#);
@@ -602,14 +618,14 @@ mod tests {
     #[test]
     fn an_event_is_named_by_the_first_who_has_a_name_for_it() {
         let own = EventId::parse("own");
-        let earlier = Passage {
+        let earlier = RetryHistory {
             event_id: EventId::parse("earlier"),
-            ..Passage::default()
+            ..RetryHistory::default()
         };
-        let fresh = Passage::default();
+        let fresh = RetryHistory::default();
         let long = "x".repeat(129);
-        let name = |own, passage, message_id, stamp, body: &str| {
-            event_id(own, passage, message_id, stamp, body.as_bytes()).to_string()
+        let name = |own, history, message_id, stamp, body: &str| {
+            event_id(own, history, message_id, stamp, body.as_bytes()).to_string()
         };
         assert_eq!(name(own.as_ref(), &earlier, Some("mid"), None, ""), "own");
         assert_eq!(name(None, &earlier, Some("mid"), None, ""), "earlier");

@@ -241,7 +241,7 @@ mod tests {
     use crate::plan::tests::app;
     use crate::plan::{RequestRules, Settings, plan};
     use crate::wire::event::decode;
-    use crate::wire::headers::Passage;
+    use crate::wire::headers::RetryHistory;
 
     // RFC 8291 §5.
     const KEYS: &str = r#""keys":{"p256dh":"BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4","auth":"BTBZMqHH6r4Tts7J_aSIgg"}"#;
@@ -273,7 +273,7 @@ mod tests {
             longest_wait: Duration::from_secs(60),
         };
         let now = (noon(), noon());
-        let terms = plan(&event, &app, &Passage::default(), None, &settings, now)
+        let terms = plan(&event, &app, &RetryHistory::default(), None, &settings, now)
             .unwrap()
             .terms;
         let now = noon() + Duration::from_millis(500);

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::guard;
-use crate::origin::{Listed, Service};
+use crate::origin::Service;
 use crate::per_key::{KeyPermit, PerKey};
 
 /// How many names of the large push services are looked up at a time.
@@ -159,8 +159,8 @@ fn permitted(
 
 fn is_listed(name: &str) -> bool {
     Url::parse(&format!("https://{name}/")).is_ok_and(|url| {
-        let (_, listed) = Service::detect(&url);
-        listed == Listed(true)
+        let (_, listing) = Service::detect(&url);
+        listing.is_listed()
     })
 }
 

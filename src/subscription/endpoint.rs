@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use url::{Host, Url};
 
-use crate::origin::{Listed, Origin, Service, Services};
+use crate::origin::{Listing, Origin, Service, Services};
 
 /// The URL of a push resource (RFC 8030 §4), kept byte for byte, and what is known from it alone.
 ///
@@ -15,7 +15,7 @@ use crate::origin::{Listed, Origin, Service, Services};
 pub struct Endpoint {
     parts: Arc<Parts>,
     service: Service,
-    listed: Listed,
+    listing: Listing,
 }
 
 struct Parts {
@@ -57,7 +57,7 @@ impl Endpoint {
         if url.as_str() != text {
             return Err(EndpointError::NotNormal);
         }
-        let (service, listed) = Service::detect(&url);
+        let (service, listing) = Service::detect(&url);
         Ok(Self {
             parts: Arc::new(Parts {
                 origin: Origin::of(&url),
@@ -65,7 +65,7 @@ impl Endpoint {
                 url,
             }),
             service,
-            listed,
+            listing,
         })
     }
 
@@ -75,7 +75,7 @@ impl Endpoint {
         match services.of(self.origin()) {
             Some(service) => Self {
                 service,
-                listed: Listed(true),
+                listing: Listing::Listed,
                 ..self
             },
             None => self,
@@ -112,10 +112,16 @@ impl Endpoint {
         self.service
     }
 
-    /// Tells whether the host is one of the large push services, or the operator's.
+    /// Returns whether the host is known.
     #[must_use]
-    pub fn listed(&self) -> Listed {
-        self.listed
+    pub fn listing(&self) -> Listing {
+        self.listing
+    }
+
+    /// Returns whether the host is one of the large push services, or the operator's.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.listing.is_listed()
     }
 
     /// Tells whether its push service refuses messages that another key signed than the one that the
@@ -226,11 +232,11 @@ mod tests {
     #[test]
     fn an_operator_knows_an_origin_better_than_its_paths_do() {
         let endpoint = Endpoint::parse("https://push.example.org/wpush/v2/x").unwrap();
-        let known = |endpoint: &Endpoint| (endpoint.service(), endpoint.listed());
-        assert_eq!(known(&endpoint), (Service::Mozilla, Listed(false)));
+        let known = |endpoint: &Endpoint| (endpoint.service(), endpoint.listing());
+        assert_eq!(known(&endpoint), (Service::Mozilla, Listing::Unlisted));
         let named = [(endpoint.origin().clone(), Service::Ntfy)];
         let named = endpoint.clone().known_to(&named.into_iter().collect());
-        assert_eq!(known(&named), (Service::Ntfy, Listed(true)));
+        assert_eq!(known(&named), (Service::Ntfy, Listing::Listed));
         let unnamed = endpoint.clone().known_to(&Services::default());
         assert_eq!(known(&unnamed), known(&endpoint));
         assert_eq!(named.fingerprint(), endpoint.fingerprint());

@@ -17,7 +17,7 @@ use crate::outcome::{Reason, Refusal, Waiting};
 
 /// What happened to a message on its earlier passes; the default is a first pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Passage {
+pub struct RetryHistory {
     /// How often it has left and come back, whatever for.
     pub pass: u32,
     /// How often in a row it was deferred for want of room, without an attempt in between.
@@ -108,7 +108,7 @@ pub fn delivery_count(headers: &FieldTable) -> Option<u64> {
     table::number(headers, DELIVERY_COUNT)
 }
 
-impl Passage {
+impl RetryHistory {
     /// Reads the headers of a message from one of our own queues; nonsense counts as absent.
     #[must_use]
     pub fn read(headers: &FieldTable) -> Self {
@@ -308,8 +308,8 @@ mod tests {
     use crate::message::CopyIds;
     use crate::outcome::Reason;
 
-    fn whole() -> Passage {
-        Passage {
+    fn whole() -> RetryHistory {
+        RetryHistory {
             pass: 3,
             deferrals: 2,
             attempts: 2,
@@ -336,35 +336,35 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let unsplit = Passage {
+        let unsplit = RetryHistory {
             unsplit: Some(Unsplit { next: 7, of: 200 }),
             chunk: None,
             ..whole()
         };
-        for passage in [Passage::default(), whole(), unsplit] {
-            assert_eq!(Passage::read(&passage.write()), passage);
+        for history in [RetryHistory::default(), whole(), unsplit] {
+            assert_eq!(RetryHistory::read(&history.write()), history);
         }
     }
 
     #[test]
     fn places_that_do_not_fit_into_a_header_are_not_known() {
-        let scattered = Passage {
+        let scattered = RetryHistory {
             places: Some(Places::of((0..1000).map(|n| 2 * n))),
             ..whole()
         };
-        let read = Passage::read(&scattered.write());
+        let read = RetryHistory::read(&scattered.write());
         assert_eq!((read.places.as_ref(), read.place(0)), (None, None));
         assert_eq!(whole().place(2), Some(60));
-        assert_eq!(Passage::default().place(7), Some(7));
+        assert_eq!(RetryHistory::default().place(7), Some(7));
     }
 
     #[test]
     fn a_producer_has_no_say_but_in_the_trace() {
-        let fresh = Passage {
+        let fresh = RetryHistory {
             trace: whole().trace,
-            ..Passage::default()
+            ..RetryHistory::default()
         };
-        assert_eq!(Passage::fresh(&whole().write()), fresh);
+        assert_eq!(RetryHistory::fresh(&whole().write()), fresh);
     }
 
     #[test]
@@ -404,7 +404,7 @@ mod tests {
         for (n, of) in [(0, 3), (4, 3), (1, 10_001), (1, 0)] {
             let mut headers = FieldTable::default();
             Chunk { n, of }.write(&mut headers);
-            assert_eq!(Passage::read(&headers).chunk, None, "{n} of {of}");
+            assert_eq!(RetryHistory::read(&headers).chunk, None, "{n} of {of}");
         }
     }
 
@@ -442,8 +442,8 @@ mod tests {
             for (name, value) in names.inner().keys().zip(values) {
                 headers.insert(ShortString::from(name.as_str()), value);
             }
-            let passage = Passage::read(&headers);
-            prop_assert_eq!(&Passage::read(&passage.write()), &passage);
+            let history = RetryHistory::read(&headers);
+            prop_assert_eq!(&RetryHistory::read(&history.write()), &history);
         }
     }
 }

@@ -41,7 +41,7 @@ impl Tally {
 pub struct Part {
     /// The chunk; `None` for an event that was not split.
     pub chunk: Option<Chunk>,
-    /// The pass, from 0 as in [`super::headers::Passage::pass`].
+    /// The pass, from 0 as in [`super::headers::RetryHistory::pass`].
     pub pass: u32,
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
-use pushrider::broker::{Inbound, Pace, Publication, Route, Source};
+use pushrider::broker::{Inbound, Publication, Rounding, Route, Source};
 use pushrider::clock::{Clock, SystemClock};
 use pushrider::wire::Kind;
 
@@ -167,7 +167,7 @@ async fn a_scheduled_message_comes_back_early_and_is_sent_on() {
         let wait = Route::Delay {
             lane: inbound.lane.clone(),
             after: left,
-            pace: Pace::Towards,
+            rounding: Rounding::Down,
         };
         route(inbound, wait, Kind::Retry)
     })

@@ -95,9 +95,9 @@ impl Road {
 /// Sends urgent events to both in turn and returns how long 99 of 100 took at most to arrive.
 async fn p99(roads: [&Road; 2], name: &str) -> [Duration; 2] {
     let mut sent = [Vec::new(), Vec::new()];
-    let mut pace = interval(PACE);
+    let mut rounding = interval(PACE);
     for n in 0..URGENT {
-        pace.tick().await;
+        rounding.tick().await;
         for (road, sent) in roads.iter().zip(&mut sent) {
             sent.push(road.send(&format!("{name}{n}")).await);
         }

@@ -53,7 +53,7 @@ fn a_token_that_cannot_be_good_by_the_services_clock_is_signed_anew_whatever_its
     ] {
         for (tried, fresh) in [(None, true), (Some(Again::FreshToken), false)] {
             let context = Context {
-                listed: Listed(listed),
+                listing: Listing::of(listed),
                 tried,
                 token_age: Duration::ZERO,
                 token_untimely: true,

@@ -21,7 +21,7 @@ pub(super) type Row<'a> = (u16, &'a [(&'a str, &'a str)], &'a str, &'a str);
 pub(super) fn context(service: Service) -> Context {
     Context {
         service,
-        listed: Listed(true),
+        listing: Listing::Listed,
         attempt: 1,
         last_status: None,
         first_word: None,
@@ -35,7 +35,7 @@ pub(super) fn context(service: Service) -> Context {
 
 fn stranger(service: Service) -> Context {
     Context {
-        listed: Listed(false),
+        listing: Listing::Unlisted,
         ..context(service)
     }
 }
@@ -172,7 +172,7 @@ fn what_was_said_of_an_earlier_message_counts() {
     for (seconds, times, gone) in [(3600, 3, true), (3599, 9, false), (3600, 2, false)] {
         let context = Context {
             service: Service::Fcm,
-            listed: Listed(true),
+            listing: Listing::Listed,
             ..words(seconds, times)
         };
         let doubt = answer(403, &[], "invalid push subscription endpoint");

@@ -148,7 +148,7 @@ proptest! {
         if let Ok(value) = HeaderValue::from_bytes(&value) {
             answer.headers.insert(HeaderName::from_static(name), value);
         }
-        let context = Context { listed: Listed(listed), attempt, ..context(service) };
+        let context = Context { listing: Listing::of(listed), attempt, ..context(service) };
         let verdict = classified(answer, context);
         prop_assert!(verdict.after.unwrap_or_default() <= CAP);
         prop_assert!(verdict.detail.is_none_or(|detail| detail.len() <= 512));

@@ -195,7 +195,7 @@ fn whom_to_push_to_is_an_operators_choice() {
     }
     let own = Endpoint::parse("https://ntfy.lan:8443/x").unwrap();
     let own = own.known_to(&rules.services);
-    assert_eq!((own.service(), own.listed().0), (Service::Ntfy, true));
+    assert_eq!((own.service(), own.is_listed()), (Service::Ntfy, true));
     assert!(rules.permits_resolved("ntfy.lan", [192, 168, 0, 5].into()));
     // What is shown can be read again.
     let shown: toml::Table = toml::from_str(&shown).unwrap();

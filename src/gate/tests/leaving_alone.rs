@@ -9,7 +9,7 @@ async fn an_open_breaker_defers_at_once_and_only_its_own_origin() {
     let deferral = asked(&gates, "a", "main", at + SECOND).await.unwrap_err();
     assert_eq!(
         (deferral.why, deferral.left),
-        (Why::BreakerOpen, SECOND * 4)
+        (DeferralReason::BreakerOpen, SECOND * 4)
     );
     assert_eq!(now(), before, "nobody waited");
     assert!(asked(&gates, "b", "main", at).await.is_ok());
@@ -23,7 +23,7 @@ async fn a_probe_closes_the_breaker() {
     let probe = asked(&gates, "a", "main", later).await.unwrap();
     assert_eq!(probe.change(), Some(Change::HalfOpen));
     let second = asked(&gates, "a", "main", later).await.unwrap_err();
-    assert_eq!(second.why, Why::BreakerOpen);
+    assert_eq!(second.why, DeferralReason::BreakerOpen);
     assert_eq!(gates.breakers_open(), 1);
     assert_eq!(probe.report(&accepted(), later), Some(Change::Closed));
     assert_eq!(gates.breakers_open(), 0);
@@ -73,7 +73,10 @@ async fn a_pause_holds_back_whom_it_speaks_of() {
             let answer = asked(&gates, "a", name, at + SECOND * 59).await;
             assert_eq!(answer.is_ok(), admitted, "{scope:?} {name}");
             let left = answer.err().map(|it| (it.why, it.left));
-            assert_eq!(left, (!admitted).then_some((Why::Paused, SECOND)));
+            assert_eq!(
+                left,
+                (!admitted).then_some((DeferralReason::Paused, SECOND))
+            );
             assert!(asked(&gates, "a", name, at + SECOND * 60).await.is_ok());
         }
         assert!(asked(&gates, "b", "main", at).await.is_ok());
@@ -87,7 +90,7 @@ async fn a_pause_does_not_use_up_the_probe() {
     let change = comes_to(&gates, &throttled(Some(Scope::Key), 60), later).await;
     assert_eq!(change, Some(Change::Closed), "it is up");
     let paused = asked(&gates, "a", "main", later).await.unwrap_err();
-    assert_eq!(paused.why, Why::Paused);
+    assert_eq!(paused.why, DeferralReason::Paused);
     assert!(asked(&gates, "a", "other", later).await.is_ok());
 }
 
@@ -104,6 +107,6 @@ async fn who_waited_for_room_at_a_gate_that_was_shut_meanwhile_is_deferred() {
             permit.report(&verdict, at);
         }
     });
-    assert_eq!(waiting.unwrap_err().why, Why::Paused);
+    assert_eq!(waiting.unwrap_err().why, DeferralReason::Paused);
     assert_at_rest(&gates, "a", 1);
 }

@@ -74,11 +74,11 @@ fn throttled(pause: Option<Scope>, seconds: u64) -> Verdict {
 }
 
 async fn asked(gates: &Gates, host: &str, name: &str, at: Instant) -> Result<Permit, Deferral> {
-    asked_as(Listed(true), gates, host, name, at).await
+    asked_as(Listing::Listed, gates, host, name, at).await
 }
 
 async fn asked_as(
-    listed: Listed,
+    listing: Listing,
     gates: &Gates,
     host: &str,
     name: &str,
@@ -87,7 +87,7 @@ async fn asked_as(
     let (origin, key, lane) = (origin(host), key(name), lane());
     let request = Request {
         origin: &origin,
-        listed,
+        listing,
         key: &key,
         lane: &lane,
         deferrals: 0,
@@ -103,7 +103,7 @@ async fn ask(gates: &Gates, request: Request<'_>, at: Instant) -> Result<Permit,
 }
 
 async fn granted(gates: &Gates, host: &str, listed: bool) -> Option<Permit> {
-    let permit = asked_as(Listed(listed), gates, host, "main", now()).await;
+    let permit = asked_as(Listing::of(listed), gates, host, "main", now()).await;
     permit.ok()
 }
 
@@ -125,6 +125,6 @@ async fn tripped() -> (Gates, Instant) {
 fn assert_at_rest(gates: &Gates, host: &str, places: usize) {
     assert_eq!(gates.all.free(), SETTINGS.in_flight);
     assert_eq!(gates.unlisted.free(), 2);
-    let gate = gates.gate(&origin(host), Listed(true), now());
+    let gate = gates.gate(&origin(host), Listing::Listed, now());
     assert_eq!(gate.places.free(), places);
 }

@@ -60,7 +60,7 @@ async fn places_that_are_held_when_the_limit_shrinks_do_not_come_back() {
     let second = asked(&gates, "a", "main", at).await.unwrap();
     first.report(&slow, at + SECOND);
     let waiting = asked(&gates, "a", "main", at + SECOND).await;
-    assert_eq!(waiting.unwrap_err().why, Why::Busy);
+    assert_eq!(waiting.unwrap_err().why, DeferralReason::Busy);
     drop(second);
     assert_at_rest(&gates, "a", 1);
     for _ in 0..10 {

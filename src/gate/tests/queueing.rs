@@ -86,7 +86,7 @@ impl World {
             let place = window.acquire().await.unwrap();
             let request = Request {
                 origin: &origin,
-                listed: Listed(true),
+                listing: Listing::Listed,
                 key: &key,
                 lane: &lane,
                 deferrals,

@@ -25,7 +25,7 @@ async fn the_rate_is_of_one_origin_and_one_key() {
     assert!(asked(&gates, "a", "main", at).await.is_ok());
     assert_eq!(now(), at + SECOND, "its turn came");
     let late = asked(&gates, "a", "main", at).await.unwrap_err();
-    assert_eq!((late.why, late.left), (Why::Rate, SECOND * 3));
+    assert_eq!((late.why, late.left), (DeferralReason::Rate, SECOND * 3));
     assert_eq!(now(), at + SECOND, "nobody waits longer here");
 }
 
@@ -51,7 +51,7 @@ async fn a_shut_gate_uses_up_no_turn() {
     permit.report(&throttled(Some(Scope::Origin), 5), at);
     for _ in 0..10 {
         let paused = asked(&gates, "a", "main", at).await.unwrap_err();
-        assert_eq!(paused.why, Why::Paused);
+        assert_eq!(paused.why, DeferralReason::Paused);
     }
     let later = at + SECOND * 5;
     assert!(asked(&gates, "a", "main", later).await.is_ok());
@@ -68,7 +68,7 @@ async fn who_finds_no_place_gives_its_turn_back() {
     let held = asked(&gates, "a", "main", at).await.unwrap();
     for _ in 0..10 {
         let waited = asked(&gates, "a", "main", at + SECOND).await.unwrap_err();
-        assert_eq!(waited.why, Why::Busy);
+        assert_eq!(waited.why, DeferralReason::Busy);
     }
     drop(held);
     assert!(asked(&gates, "a", "main", at + SECOND).await.is_ok());
@@ -85,11 +85,11 @@ async fn a_crowd_comes_back_as_it_may_be_sent() {
     while let Some(Reverse((at, passes))) = due.pop() {
         asks += 1;
         let key = key("main");
-        let gate = gates.gate(&origin("a"), Listed(true), at);
+        let gate = gates.gate(&origin("a"), Listing::Listed, at);
         let rate = gates.settings.rate.unwrap();
         let request = Request {
             origin: &origin("a"),
-            listed: Listed(true),
+            listing: Listing::Listed,
             key: &key,
             lane: &lane(),
             deferrals: passes,

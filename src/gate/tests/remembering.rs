@@ -14,7 +14,10 @@ async fn what_protects_an_origin_is_not_forgotten_for_strangers() {
         assert!(gates.origins() <= ORIGIN_LIMIT);
     }
     let later = at + SECOND * 4;
-    for (host, why) in [("a", Why::BreakerOpen), ("b", Why::Paused)] {
+    for (host, why) in [
+        ("a", DeferralReason::BreakerOpen),
+        ("b", DeferralReason::Paused),
+    ] {
         assert_eq!(
             asked(&gates, host, "main", later).await.unwrap_err().why,
             why
@@ -22,7 +25,7 @@ async fn what_protects_an_origin_is_not_forgotten_for_strangers() {
     }
     let _one_more = asked(&gates, "c", "main", later).await.unwrap();
     let third = asked(&gates, "c", "main", later).await.unwrap_err();
-    assert_eq!(third.why, Why::Busy, "those that are held count");
+    assert_eq!(third.why, DeferralReason::Busy, "those that are held count");
     drop(held);
 }
 
@@ -39,7 +42,7 @@ async fn paused_flood(gates: &Gates, at: Instant) {
     let pause = throttled(Some(Scope::Origin), 86_400);
     for n in 0..ORIGIN_LIMIT * 9 / 8 {
         let host = format!("s{n}.example");
-        let permit = asked_as(Listed(false), gates, &host, "main", at).await;
+        let permit = asked_as(Listing::Unlisted, gates, &host, "main", at).await;
         permit.unwrap().report(&pause, at);
     }
 }
@@ -48,13 +51,13 @@ async fn paused_flood(gates: &Gates, at: Instant) {
 async fn an_origin_never_shares_the_pause_of_another_in_a_full_table() {
     let (gates, at) = (Gates::new(SETTINGS), now());
     paused_flood(&gates, at).await;
-    for listed in [true, false].map(Listed) {
+    for listing in [Listing::Listed, Listing::Unlisted] {
         for host in ["x", "y", "z"] {
-            let host = format!("{host}{}", listed.0);
-            let permit = asked_as(listed, &gates, &host, "main", at).await.unwrap();
+            let host = format!("{host}{}", listing.is_listed());
+            let permit = asked_as(listing, &gates, &host, "main", at).await.unwrap();
             permit.report(&throttled(Some(Scope::Origin), 60), at);
-            let again = asked_as(listed, &gates, &host, "main", at).await;
-            assert_eq!(again.unwrap_err().why, Why::Paused, "{host}");
+            let again = asked_as(listing, &gates, &host, "main", at).await;
+            assert_eq!(again.unwrap_err().why, DeferralReason::Paused, "{host}");
         }
     }
     assert!(gates.origins() <= ORIGIN_LIMIT);
@@ -66,7 +69,7 @@ async fn a_flood_of_unlisted_pauses_forgets_no_listed_origin() {
     comes_to(&gates, &throttled(Some(Scope::Origin), 86_400), at).await;
     paused_flood(&gates, at + SECOND).await;
     let left = asked(&gates, "a", "main", at + SECOND).await.unwrap_err();
-    assert_eq!(left.why, Why::Paused);
+    assert_eq!(left.why, DeferralReason::Paused);
 }
 
 #[tokio::test(start_paused = true)]
@@ -84,7 +87,11 @@ async fn names_below_listed_domains_that_never_answer_are_forgotten_first() {
     assert!(gates.origins() <= ORIGIN_LIMIT);
     assert!(gates.breakers_open() <= ORIGIN_LIMIT);
     let left = asked(&gates, "a", "main", at + SECOND).await.unwrap_err();
-    assert_eq!(left.why, Why::Paused, "an origin that answered is kept");
+    assert_eq!(
+        left.why,
+        DeferralReason::Paused,
+        "an origin that answered is kept"
+    );
     let real = asked(&gates, "real", "main", at + SECOND).await.unwrap();
     real.report(&throttled(Some(Scope::Origin), 60), at + SECOND);
     assert!(asked(&gates, "other", "main", at + SECOND).await.is_ok());

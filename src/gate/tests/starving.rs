@@ -70,7 +70,7 @@ impl World {
         };
         let request = Request {
             origin: &origin(&host),
-            listed: Listed(!is_tarpit),
+            listing: Listing::of(!is_tarpit),
             key: &key("main"),
             lane: &lane(),
             deferrals: job.deferrals,

@@ -4,13 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use crate::broker::{Pace, Route};
+use crate::broker::{Rounding, Route};
 use crate::outcome::Waiting;
 use crate::pipeline::fate::Wait;
 use crate::plan::Split;
 use crate::wire::Kind;
 use crate::wire::event::Event;
-use crate::wire::headers::{Chunk, Passage, Places, Unsplit, put_copy_id};
+use crate::wire::headers::{Chunk, Places, RetryHistory, Unsplit, put_copy_id};
 
 use super::Settlement;
 
@@ -24,7 +24,7 @@ impl<'a> Settlement<'a> {
     /// Sends off those who wait: one copy of the event for all who wait alike.
     pub(in crate::pipeline) fn send_waiting_off(&mut self, event: &Event<'a>) {
         for (wait, indices) in std::mem::take(&mut self.waiting).into_groups() {
-            let passage = Passage {
+            let history = RetryHistory {
                 deferrals: wait.deferrals,
                 attempts: wait.attempts,
                 requests: wait.requests,
@@ -34,8 +34,8 @@ impl<'a> Settlement<'a> {
                 ..self.next_pass(wait.waiting, self.now + wait.after)
             };
             let within = wait.within;
-            let pace = Pace::AtLeast { within };
-            self.send_off(event.subset(&indices), wait.after, pace, &passage);
+            let rounding = Rounding::Up { within };
+            self.send_off(event.subset(&indices), wait.after, rounding, &history);
         }
     }
 
@@ -49,16 +49,16 @@ impl<'a> Settlement<'a> {
         waiting: Waiting,
     ) {
         self.fan_out = false;
-        let pace = match waiting {
-            Waiting::Scheduled => Pace::Towards,
-            Waiting::Busy | Waiting::Retry(_) => Pace::AtLeast { within },
+        let rounding = match waiting {
+            Waiting::Scheduled => Rounding::Down,
+            Waiting::Busy | Waiting::Retry(_) => Rounding::Up { within },
         };
         let every: Vec<usize> = (0..event.recipient_count()).collect();
-        let passage = Passage {
+        let history = RetryHistory {
             places: self.places_of(event, &every),
             ..self.next_pass(waiting, until)
         };
-        self.send_off(event.body().clone(), after, pace, &passage);
+        self.send_off(event.body().clone(), after, rounding, &history);
     }
 
     /// Publishes each part of a large event by itself, to be taken at once, and a copy of what is to
@@ -70,76 +70,86 @@ impl<'a> Settlement<'a> {
                 n: part.number,
                 of: split.of,
             };
-            let passage = Passage {
+            let history = RetryHistory {
                 chunk: Some(chunk),
                 unsplit: None,
                 places: part.places,
                 refusal: part.refusal,
                 ..self.next_pass_at_once()
             };
-            self.send_on(event.subset(&part.recipients), &passage);
+            self.send_on(event.subset(&part.recipients), &history);
         }
         for part in split.later {
             let unsplit = Unsplit {
                 next: part.number,
                 of: split.of,
             };
-            let passage = Passage {
+            let history = RetryHistory {
                 // Every chunk of an event is of the same pass.
-                pass: self.passage.pass,
+                pass: self.history.pass,
                 unsplit: Some(unsplit),
                 places: part.places,
                 refusal: part.refusal,
                 ..self.next_pass_at_once()
             };
-            self.send_on(event.subset(&part.recipients), &passage);
+            self.send_on(event.subset(&part.recipients), &history);
         }
     }
 
     /// Returns where some recipients stand in the event as it was published, if there are many.
     fn places_of(&self, event: &Event<'a>, indices: &[usize]) -> Option<Places> {
-        let places = event.is_fan_out().then(|| self.passage.places_of(indices));
+        let places = event.is_fan_out().then(|| self.history.places_of(indices));
         places.flatten()
     }
 
-    fn next_pass_at_once(&self) -> Passage {
-        Passage {
+    fn next_pass_at_once(&self) -> RetryHistory {
+        RetryHistory {
             not_before: None,
             waiting: None,
             ..self.next_pass(Waiting::Scheduled, self.now)
         }
     }
 
-    fn send_on(&mut self, body: Bytes, passage: &Passage) {
+    fn send_on(&mut self, body: Bytes, history: &RetryHistory) {
         let lane = self.inbound.lane.clone();
-        self.copy(Route::Due(lane), Kind::Chunk, body, passage);
+        self.copy(Route::Due(lane), Kind::Chunk, body, history);
     }
 
-    fn next_pass(&self, waiting: Waiting, until: SystemTime) -> Passage {
-        Passage {
-            pass: self.passage.pass.saturating_add(1),
+    fn next_pass(&self, waiting: Waiting, until: SystemTime) -> RetryHistory {
+        RetryHistory {
+            pass: self.history.pass.saturating_add(1),
             created_at: Some(self.created_at),
             not_before: Some(until),
             waiting: Some(waiting),
             event_id: Some(self.event_id.clone()),
-            ..self.passage.clone()
+            ..self.history.clone()
         }
     }
 
-    fn send_off(&mut self, body: Bytes, after: Duration, pace: Pace, passage: &Passage) {
+    fn send_off(
+        &mut self,
+        body: Bytes,
+        after: Duration,
+        rounding: Rounding,
+        history: &RetryHistory,
+    ) {
         let lane = self.inbound.lane.clone();
         self.copy(
-            Route::Delay { lane, after, pace },
+            Route::Delay {
+                lane,
+                after,
+                rounding,
+            },
             Kind::Retry,
             body,
-            passage,
+            history,
         );
     }
 
-    fn copy(&mut self, to: Route, kind: Kind, body: Bytes, passage: &Passage) {
+    fn copy(&mut self, to: Route, kind: Kind, body: Bytes, history: &RetryHistory) {
         self.publish(to, kind, self.event_id.to_string(), body);
         if let Some(publication) = self.publications.last_mut() {
-            publication.headers = passage.write();
+            publication.headers = history.write();
             put_copy_id(&mut publication.headers, self.ids.make());
         }
     }

@@ -16,7 +16,7 @@ use crate::plan::{App, EndpointForm, Results, Terms};
 use crate::wire::Kind;
 use crate::wire::event::{Event, EventRef};
 use crate::wire::fault::Fault;
-use crate::wire::headers::Passage;
+use crate::wire::headers::RetryHistory;
 use crate::wire::quarantine;
 use crate::wire::recipient::RecipientRef;
 use crate::wire::result;
@@ -31,7 +31,7 @@ use super::waiting::Groups;
 pub(super) struct Settlement<'a> {
     inbound: &'a Inbound,
     ids: &'a CopyIds,
-    passage: Passage,
+    history: RetryHistory,
     now: SystemTime,
     event_id: EventId,
     /// Whether the producer gave the event an id.
@@ -54,7 +54,7 @@ impl<'a> Settlement<'a> {
     pub(super) fn new(
         inbound: &'a Inbound,
         ids: &'a CopyIds,
-        passage: &Passage,
+        history: &RetryHistory,
         app: Option<&Arc<App>>,
         now: SystemTime,
     ) -> Self {
@@ -62,14 +62,14 @@ impl<'a> Settlement<'a> {
             inbound,
             ids,
             is_named: false,
-            passage: passage.clone(),
+            history: history.clone(),
             now,
-            event_id: name_of(inbound, passage, None),
+            event_id: name_of(inbound, history, None),
             about: EventRef::default(),
             app: None,
             form: EndpointForm::default(),
             results: Results::default(),
-            created_at: passage.created_at.unwrap_or(now),
+            created_at: history.created_at.unwrap_or(now),
             fan_out: false,
             tally: Tally::default(),
             ended: 0,
@@ -92,7 +92,7 @@ impl<'a> Settlement<'a> {
     /// Notes what could be read of the event, and the application it is for.
     pub(super) fn about(&mut self, about: &EventRef<'a>, app: Option<&Arc<App>>) {
         let named = about.id.clone().or_else(|| self.about.id.clone());
-        self.event_id = name_of(self.inbound, &self.passage, named.as_ref());
+        self.event_id = name_of(self.inbound, &self.history, named.as_ref());
         self.is_named = named.is_some();
         self.about = EventRef {
             id: named,
@@ -123,8 +123,8 @@ impl<'a> Settlement<'a> {
     }
 
     /// Returns what happened to the message on its earlier passes.
-    pub(super) fn passage(&self) -> &Passage {
-        &self.passage
+    pub(super) fn history(&self) -> &RetryHistory {
+        &self.history
     }
 
     /// Returns the lane that the message travels in.
@@ -162,7 +162,7 @@ impl<'a> Settlement<'a> {
                 self.about.label.as_ref(),
             );
             let body = result::body(&self.about, Some(self.created_at), about, record, self.form);
-            let message_id = result::message_id(&self.event_id, self.passage.chunk, about, record);
+            let message_id = result::message_id(&self.event_id, self.history.chunk, about, record);
             self.publish(Route::Results(key), Kind::Result, message_id, body);
         }
     }
@@ -196,8 +196,8 @@ impl<'a> Settlement<'a> {
     pub(super) fn finish(mut self, now: SystemTime) -> Settled {
         if self.fan_out && self.ended > 0 {
             let part = summary::Part {
-                chunk: self.passage.chunk,
-                pass: self.passage.pass,
+                chunk: self.history.chunk,
+                pass: self.history.pass,
             };
             let key = summary::routing_key(self.app.as_ref(), self.about.label.as_ref());
             let message_id = summary::message_id(&self.event_id, part, &self.inbound.body);
@@ -225,12 +225,12 @@ impl<'a> Settlement<'a> {
     }
 }
 
-fn name_of(inbound: &Inbound, passage: &Passage, named: Option<&EventId>) -> EventId {
+fn name_of(inbound: &Inbound, history: &RetryHistory, named: Option<&EventId>) -> EventId {
     let properties = &inbound.properties;
     let message_id = properties.message_id().as_ref().map(|id| id.as_str());
     plan::event_id(
         named,
-        passage,
+        history,
         message_id,
         *properties.timestamp(),
         &inbound.body,

@@ -17,10 +17,13 @@ async fn while_there_is_no_room_a_recipient_never_waits_for_more_than_half_of_it
         .process(&inbound(event(json!({ "ttl": 40 }))))
         .await;
     let (mut left, mut waits) = (Duration::from_secs(40), Vec::new());
-    while let Route::Delay { after, pace, .. } = copy[0].to {
+    while let Route::Delay {
+        after, rounding, ..
+    } = copy[0].to
+    {
         let most = (left / 2).max(Duration::from_millis(100));
         assert!(after <= most, "{after:?} of {left:?}");
-        assert_eq!(pace, Pace::AtLeast { within: left });
+        assert_eq!(rounding, Rounding::Up { within: left });
         waits.push(after);
         left -= after;
         house.clock.advance(after);
@@ -35,37 +38,40 @@ async fn while_there_is_no_room_a_recipient_never_waits_for_more_than_half_of_it
 async fn schedules_and_retries_do_not_count_as_deferrals() {
     let house = house_of(app(Mode::Send), [], 0);
     for (deferrals, told) in [(0, "wait 1s busy 0"), (1, "wait 3s busy 0")] {
-        let passage = Passage {
+        let history = RetryHistory {
             pass: 9,
             deferrals,
-            ..Passage::default()
+            ..RetryHistory::default()
         };
         let again = Inbound {
             source: Source::Due,
-            properties: BasicProperties::default().with_headers(passage.write()),
+            properties: BasicProperties::default().with_headers(history.write()),
             ..inbound(event(json!({})))
         };
         let owed = house.pipeline.process(&again).await;
         assert_eq!(outline(&owed), [told]);
-        assert_eq!(Passage::read(&owed[0].headers).deferrals, deferrals + 1);
+        assert_eq!(
+            RetryHistory::read(&owed[0].headers).deferrals,
+            deferrals + 1
+        );
     }
 }
 
 #[tokio::test]
 async fn an_attempt_ends_the_row_of_deferrals() {
     let house = house([Says::Status(503)]);
-    let passage = Passage {
+    let history = RetryHistory {
         deferrals: 4,
-        ..Passage::default()
+        ..RetryHistory::default()
     };
     let again = Inbound {
         source: Source::Due,
-        properties: BasicProperties::default().with_headers(passage.write()),
+        properties: BasicProperties::default().with_headers(history.write()),
         ..inbound(event(json!({})))
     };
     let owed = house.pipeline.process(&again).await;
     assert_eq!(outline(&owed), ["wait 5s service_unavailable 1"]);
-    assert_eq!(Passage::read(&owed[0].headers).deferrals, 0);
+    assert_eq!(RetryHistory::read(&owed[0].headers).deferrals, 0);
 }
 
 /// An event of its own endpoint and name.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::{Pipeline, Settings};
-use crate::broker::{Inbound, Pace, Publication, Route, Source};
+use crate::broker::{Inbound, Publication, Rounding, Route, Source};
 use crate::clock::{FixedClock, FixedJitter};
 use crate::gate;
 use crate::gate::Gates;
@@ -25,7 +25,7 @@ use crate::push_service::{PushRequest, Transport};
 use crate::retry::Policy;
 use crate::vapid::{KeyRing, Subject, VapidKey};
 use crate::wire::Kind;
-use crate::wire::headers::Passage;
+use crate::wire::headers::RetryHistory;
 
 mod answers;
 mod deadlines;
@@ -255,18 +255,23 @@ fn outline(publications: &[Publication]) -> Vec<String> {
             format!("{key} {}", parsed(publication)["reason"].as_str().unwrap())
         }
         (Route::Results(key), _) => key.clone(),
-        (Route::Delay { after, pace, .. }, _) => {
-            let passage = Passage::read(&publication.headers);
-            let waiting = passage.waiting.unwrap().name();
-            let pace = if *pace == Pace::Towards {
+        (
+            Route::Delay {
+                after, rounding, ..
+            },
+            _,
+        ) => {
+            let history = RetryHistory::read(&publication.headers);
+            let waiting = history.waiting.unwrap().name();
+            let rounding = if *rounding == Rounding::Down {
                 " towards"
             } else {
                 ""
             };
             format!(
-                "wait {}s {waiting} {}{pace}",
+                "wait {}s {waiting} {}{rounding}",
                 after.as_secs(),
-                passage.attempts
+                history.attempts
             )
         }
         (Route::Due(lane), _) => format!("chunk to {lane}"),

@@ -53,13 +53,13 @@ async fn what_expires_while_it_waits_tells_what_was_tried() {
 #[tokio::test]
 async fn a_producer_cannot_forge_what_was_tried() {
     let house = house([Says::Status(503)]);
-    let passage = Passage {
+    let history = RetryHistory {
         attempts: 2,
         pass: 2,
-        ..Passage::default()
+        ..RetryHistory::default()
     };
     let forged = Inbound {
-        properties: BasicProperties::default().with_headers(passage.write()),
+        properties: BasicProperties::default().with_headers(history.write()),
         ..inbound(event(json!({})))
     };
     let owed = house.pipeline.process(&forged).await;

@@ -123,9 +123,9 @@ async fn every_chunk_is_pushed() {
 #[tokio::test]
 async fn a_copy_of_a_version_without_ids_is_pushed_and_remembered() {
     let mut daemon = Daemon::answering([]);
-    let headers = Passage {
+    let headers = RetryHistory {
         pass: 1,
-        ..Passage::default()
+        ..RetryHistory::default()
     }
     .write();
     let copy = Inbound {

@@ -164,7 +164,7 @@ fn groups_of<'a>(
         if count >= size.div_ceil(2) {
             return (origin, Group::Origin(origin));
         }
-        let listed = Endpoint::parse(endpoint).is_ok_and(|endpoint| endpoint.listed().0);
+        let listed = Endpoint::parse(endpoint).is_ok_and(|endpoint| endpoint.is_listed());
         let (chunk, sum) = &mut filled[usize::from(listed)];
         if *sum + count > size {
             (*chunk, *sum) = (*chunk + 1, 0);

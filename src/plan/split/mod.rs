@@ -16,7 +16,7 @@ mod tests;
 
 use crate::outcome::{Reason, Refusal};
 use crate::wire::event::Event;
-use crate::wire::headers::{Passage, Places};
+use crate::wire::headers::{Places, RetryHistory};
 
 use self::cutter::{CHUNK_WEIGHT, Cut, Cutter, weight_of};
 
@@ -55,20 +55,20 @@ pub struct Part {
 pub fn split(
     event: &Event<'_>,
     size: usize,
-    passage: &Passage,
+    history: &RetryHistory,
     refusal: Option<&Refusal>,
 ) -> Option<Split> {
-    if passage.chunk.is_some() || (passage.unsplit.is_none() && fits_one_chunk(event, size)) {
+    if history.chunk.is_some() || (history.unsplit.is_none() && fits_one_chunk(event, size)) {
         return None;
     }
     let mut cuts = Cutter::cut(event, size.max(1));
     // What is left of an event does not show which endpoints repeat those of its first chunks.
     cuts.sort_by_key(|cut| cut.repeats);
     let published = affordable(event, &cuts);
-    let begin = passage.unsplit.unwrap_or_default();
+    let begin = history.unsplit.unwrap_or_default();
     let part = |(number, cut): (u32, Cut)| {
         let refusal = refusal.cloned().or_else(|| cut.repeats.then(repeated));
-        Part::of(number, cut.recipients, passage, refusal)
+        Part::of(number, cut.recipients, history, refusal)
     };
     let mut now: Vec<Part> = (begin.next..).zip(cuts).map(part).collect();
     let last = now.last().map_or(0, |part| part.number);
@@ -80,7 +80,7 @@ pub fn split(
     Some(Split {
         of: begin.of.max(last),
         now,
-        later: later.filter_map(|late| Part::join(late, passage)).collect(),
+        later: later.filter_map(|late| Part::join(late, history)).collect(),
     })
 }
 
@@ -120,24 +120,24 @@ impl Part {
     fn of(
         number: u32,
         recipients: Vec<usize>,
-        passage: &Passage,
+        history: &RetryHistory,
         refusal: Option<Refusal>,
     ) -> Self {
         Self {
             number,
-            places: passage.places_of(&recipients),
+            places: history.places_of(&recipients),
             recipients,
             refusal,
         }
     }
 
     /// Makes one of several that follow each other.
-    fn join(parts: Vec<Self>, passage: &Passage) -> Option<Self> {
+    fn join(parts: Vec<Self>, history: &RetryHistory) -> Option<Self> {
         let first = parts.first()?;
         let (number, refusal) = (first.number, first.refusal.clone());
         let recipients = parts.into_iter().flat_map(|part| part.recipients);
         let mut recipients: Vec<_> = recipients.collect();
         recipients.sort_unstable();
-        Some(Self::of(number, recipients, passage, refusal))
+        Some(Self::of(number, recipients, history, refusal))
     }
 }

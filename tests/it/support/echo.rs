@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use lapin::types::FieldTable;
 use pushrider::broker::{
-    Declare, Delivery, Inbound, Lane, OperatorMustAct, Owed, Pace, Publication, Route, Settings,
-    State, run,
+    Declare, Delivery, Inbound, Lane, OperatorMustAct, Owed, Publication, Rounding, Route,
+    Settings, State, run,
 };
 use pushrider::message::Name;
 use pushrider::metrics::Metrics;
@@ -247,10 +247,14 @@ pub(crate) fn result(inbound: &Inbound) -> Vec<Publication> {
 /// A retry copy.
 pub(crate) fn retry(inbound: &Inbound, after: Duration) -> Vec<Publication> {
     let lane = inbound.lane.clone();
-    let pace = Pace::AtLeast {
+    let rounding = Rounding::Up {
         within: Duration::MAX,
     };
-    let route = Route::Delay { lane, after, pace };
+    let route = Route::Delay {
+        lane,
+        after,
+        rounding,
+    };
     vec![publication(inbound, route, Kind::Retry)]
 }
 

@@ -24,7 +24,7 @@ fn at(host: &str, n: usize) -> String {
 }
 
 fn split_of(body: &Bytes, size: usize) -> Split {
-    split(&decode(body).unwrap(), size, &Passage::default(), None).unwrap()
+    split(&decode(body).unwrap(), size, &RetryHistory::default(), None).unwrap()
 }
 
 fn places(split: &Split) -> Vec<&[usize]> {
@@ -120,8 +120,8 @@ fn ten_thousand_recipients_of_one_push_service_make_as_few_chunks_as_can_be() {
 fn a_chunk_is_bounded_by_what_may_come_of_it() {
     let metadata = format!(r#","metadata":{{"m":"{}"}}"#, "m".repeat(4000));
     let few = body_of((0..20).map(|n| at("a.example", n)), &metadata);
-    let passage = Passage::default();
-    assert_eq!(split(&decode(&few).unwrap(), 50, &passage, None), None);
+    let history = RetryHistory::default();
+    assert_eq!(split(&decode(&few).unwrap(), 50, &history, None), None);
     let many = body_of((0..50).map(|n| at("a.example", n)), &metadata);
     let split = split_of(&many, 50);
     let counts: Vec<_> = split.now.iter().map(|it| it.recipients.len()).collect();
@@ -147,23 +147,23 @@ fn what_would_outweigh_the_event_is_split_later() {
     assert_eq!(rest.number, 5);
     assert_eq!(rest.places, Some(Places::of(20..1000)));
     let body = decode(&body).unwrap().subset(&rest.recipients);
-    let passage = passage_of(rest, first.of);
-    let second = split(&decode(&body).unwrap(), 50, &passage, None).unwrap();
+    let history = history_of(rest, first.of);
+    let second = split(&decode(&body).unwrap(), 50, &history, None).unwrap();
     let part = &second.now[0];
     assert_eq!((part.number, second.of), (5, 200));
     assert_eq!(part.places, Some(Places::of(20..25)));
 }
 
 /// Returns what the copy of a part that is split later says of itself.
-fn passage_of(part: &Part, of: u32) -> Passage {
-    Passage {
+fn history_of(part: &Part, of: u32) -> RetryHistory {
+    RetryHistory {
         unsplit: Some(Unsplit {
             next: part.number,
             of,
         }),
         places: part.places.clone(),
         refusal: part.refusal.clone(),
-        ..Passage::default()
+        ..RetryHistory::default()
     }
 }
 
@@ -183,17 +183,17 @@ proptest! {
         let mut left = vec![(
             body_of(all.clone(), &payload),
             (0..all.len()).collect::<Vec<_>>(),
-            Passage::default(),
+            RetryHistory::default(),
         )];
         let (mut seen, mut pushed) = (Vec::new(), HashMap::new());
-        while let Some((body, places, passage)) = left.pop() {
+        while let Some((body, places, history)) = left.pop() {
             let event = decode(&body).unwrap();
-            let Some(split) = split(&event, size, &passage, passage.refusal.as_ref()) else {
+            let Some(split) = split(&event, size, &history, history.refusal.as_ref()) else {
                 prop_assert!(all.len() <= size);
                 return Ok(());
             };
             prop_assert!(!split.now.is_empty());
-            let again = super::split(&event, size, &passage, passage.refusal.as_ref());
+            let again = super::split(&event, size, &history, history.refusal.as_ref());
             prop_assert_eq!(Some(&split), again.as_ref());
             for part in &split.now {
                 prop_assert!(part.number <= split.of && part.recipients.is_sorted());
@@ -208,8 +208,8 @@ proptest! {
             }
             for part in &split.later {
                 let places = part.recipients.iter().map(|index| places[*index]);
-                let passage = passage_of(part, split.of);
-                left.push((event.subset(&part.recipients), places.collect(), passage));
+                let history = history_of(part, split.of);
+                left.push((event.subset(&part.recipients), places.collect(), history));
             }
         }
         seen.sort_unstable();

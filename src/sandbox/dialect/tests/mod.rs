@@ -5,7 +5,7 @@ use http::status::StatusCode;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::origin::Listed;
+use crate::origin::Listing;
 use crate::sandbox::decrypt::DecryptError;
 use crate::sandbox::vapid::{Claims, Credential, VapidError};
 use crate::subscription::Endpoint;
@@ -73,7 +73,7 @@ fn every_path_is_one_by_which_senders_know_the_family() {
             Service::Fcm | Service::Apple | Service::Wns | Service::Other => Service::Other,
         };
         assert_eq!(endpoint.service(), by_path, "{service:?}");
-        assert_eq!(endpoint.listed(), Listed(false));
+        assert_eq!(endpoint.listing(), Listing::Unlisted);
     }
     let topic = (Dialect::of(Service::Ntfy).path)(&token);
     assert_eq!(topic.len(), "/up".len() + 12 + "?up=1".len());
