@@ -39,7 +39,7 @@
 //!
 //! ```text
 //! clock · secret · origin · subscription · message · outcome                          vocabulary
-//! retry_after · classify · retry · guard · ece · vapid · declarative · wire · plan    rules
+//! classify · retry · guard · ece · vapid · app · wire · plan                          rules
 //! drift · tokens · per_key · endpoint_turns · gate · mismatch · learned · gone_share   state
 //! redelivery · tombstones · metrics · health
 //! push_service · broker                                                               adapters
@@ -88,13 +88,12 @@ pub mod outcome;
 pub mod secret;
 pub mod subscription;
 // rules
+pub mod app;
 pub mod classify;
-pub mod declarative;
 pub mod ece;
 pub mod guard;
 pub mod plan;
 pub mod retry;
-pub mod retry_after;
 pub mod vapid;
 pub mod wire;
 // state

@@ -17,10 +17,10 @@ use moka::ops::compute::Op;
 use moka::sync::Cache;
 use tokio::time::Instant;
 
+use crate::app::App;
 use crate::clock::{Jitter, Now};
 use crate::message::Name;
 use crate::origin::Origin;
-use crate::plan::App;
 use crate::vapid::{Token, Validity, VapidError, VapidKey};
 
 /// How many tokens are kept; origins are chosen by strangers.
@@ -156,28 +156,8 @@ mod tests {
 
     use super::*;
     use crate::clock::{Clock, FixedClock, FixedJitter};
-    use crate::plan::{EndpointForm, Mode, RequestRules, Results};
-    use crate::vapid::{KeyRing, Subject};
 
     const NOON: Duration = Duration::from_secs(1_800_000_000);
-
-    fn app() -> App {
-        let name = |text| Name::parse(text).unwrap();
-        App {
-            name: name("shop"),
-            subject: Subject::parse("mailto:ops@example.org").unwrap(),
-            ring: KeyRing {
-                primary: Arc::new(VapidKey::generate(name("main")).unwrap()),
-                older: Vec::new(),
-            },
-            ttl: 60,
-            results: Results::All,
-            mode: Mode::Send,
-            payload_limit: 3993,
-            endpoint: EndpointForm::Full,
-            requests: RequestRules::default(),
-        }
-    }
 
     fn origin(host: &str) -> Origin {
         Origin::of(&Url::parse(&format!("https://{host}/")).unwrap())
@@ -200,7 +180,7 @@ mod tests {
 
     #[test]
     fn one_signature_serves_an_origin_until_near_its_end() {
-        let (cache, app, clock) = (TokenCache::default(), app(), clock());
+        let (cache, app, clock) = (TokenCache::default(), App::for_tests("shop"), clock());
         assert!(signed(&cache, &app, "a", &clock));
         clock.advance(Duration::from_hours(9));
         let again = asked(&cache, &app, "a", clock.now());
@@ -215,7 +195,7 @@ mod tests {
 
     #[test]
     fn tokens_that_were_signed_together_do_not_end_together() {
-        let app = app();
+        let app = App::for_tests("shop");
         let ends_after = |jitter: f64| {
             let (cache, clock) = (TokenCache::default(), clock());
             let signed = || {
@@ -240,7 +220,7 @@ mod tests {
         let hours = Duration::from_hours;
         let start = SystemTime::UNIX_EPOCH + NOON;
         for jumped in [start + hours(30), start - hours(30)] {
-            let (cache, app, clock) = (TokenCache::default(), app(), clock());
+            let (cache, app, clock) = (TokenCache::default(), App::for_tests("shop"), clock());
             assert!(signed(&cache, &app, "a", &clock));
             clock.jump(jumped);
             assert!(!signed(&cache, &app, "a", &clock));
@@ -254,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_refused_token_is_forgotten_once() {
-        let (cache, app, clock) = (TokenCache::default(), app(), clock());
+        let (cache, app, clock) = (TokenCache::default(), App::for_tests("shop"), clock());
         let first = asked(&cache, &app, "a", clock.now()).token;
         let refused = || cache.refused(&app, &app.ring.primary, &origin("a"), &first);
         refused();
@@ -269,7 +249,7 @@ mod tests {
 
     #[test]
     fn of_many_that_ask_at_once_one_signs() {
-        let (cache, app, clock) = (TokenCache::default(), app(), clock());
+        let (cache, app, clock) = (TokenCache::default(), App::for_tests("shop"), clock());
         let count = std::thread::scope(|scope| {
             let asking: Vec<_> = (0..8)
                 .map(|_| scope.spawn(|| signed(&cache, &app, "a", &clock)))
@@ -290,7 +270,7 @@ mod tests {
         fn wherever_the_wall_clock_steps_no_two_signatures_are_within_an_hour(
             steps in prop::collection::vec((0u64..180, -40i64..40), 1..40),
         ) {
-            let (cache, app, clock) = (TokenCache::default(), app(), clock());
+            let (cache, app, clock) = (TokenCache::default(), App::for_tests("shop"), clock());
             let mut last: Option<Instant> = None;
             for (minutes, hours) in steps {
                 clock.advance(Duration::from_mins(minutes));
@@ -311,7 +291,7 @@ mod tests {
         fn a_wall_clock_that_is_wrong_by_hours_signs_what_services_take(
             steps in prop::collection::vec((60u64..300, -11i64..=11), 1..40),
         ) {
-            let (cache, app, clock) = (TokenCache::default(), app(), clock());
+            let (cache, app, clock) = (TokenCache::default(), App::for_tests("shop"), clock());
             let mut truth = clock.now().wall;
             for (minutes, hours) in steps {
                 clock.advance(Duration::from_mins(minutes));

@@ -18,6 +18,7 @@
 mod apple;
 mod fcm;
 mod mozilla;
+mod retry_after;
 mod said;
 mod sign;
 mod unifiedpush;

@@ -7,8 +7,8 @@ use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
 use serde_json::Value;
 
+use super::retry_after;
 use crate::outcome::Answer;
-use crate::retry_after;
 
 /// How much of a body is looked at.
 const BODY_LIMIT: usize = 4096;

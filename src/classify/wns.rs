@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::retry_after;
 use crate::outcome::Scope;
-use crate::retry_after;
 
 use super::said::{Said, holds};
 use super::sign::{Rest, Sign, Throttle};

@@ -5,10 +5,10 @@ use std::io::Write;
 
 use clap::Args;
 
+use crate::app::App;
 use crate::broker;
 use crate::cli::{Configured, Failure, start_runtime, tell};
 use crate::config::{self, Config, Environment};
-use crate::plan::App;
 
 /// Check the configuration and every file it names, and report all problems at once
 #[derive(Debug, Args)]

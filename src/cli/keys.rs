@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::app::{App, Apps};
 use crate::cli::{Configured, Failure, tell};
 use crate::config::Environment;
 use crate::message::Name;
-use crate::plan::{App, Apps};
 use crate::secret::Secret;
 use crate::vapid::VapidKey;
 

@@ -12,9 +12,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::app::Apps;
 use crate::learned::StateFile;
 use crate::pipeline::Pipeline;
-use crate::plan::Apps;
 use crate::push_service::Transport;
 
 /// How often what was learned is written, while there is something new.

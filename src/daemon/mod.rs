@@ -19,6 +19,7 @@ use tracing::info;
 
 use crate::admin;
 use crate::admin::ApplicationServerKey;
+use crate::app::{App, Apps};
 use crate::broker;
 use crate::broker::OperatorMustAct;
 use crate::clock::{Clock, RandomJitter, SystemClock};
@@ -29,7 +30,6 @@ use crate::metrics::Metrics;
 use crate::pipeline;
 use crate::pipeline::Pipeline;
 use crate::plan;
-use crate::plan::{App, Apps};
 use crate::push_service;
 use crate::push_service::{Client, ClientError};
 use crate::retry;

@@ -9,11 +9,12 @@ use std::time::SystemTime;
 
 use futures_util::FutureExt as _;
 
+use crate::app::{App, Mode};
 use crate::message::{Name, PushMessage};
 use crate::mismatch::{Cause, Judgement};
 use crate::outcome::{Again, Meaning, Reason, Record, Warning};
 use crate::plan;
-use crate::plan::{App, Mode, Push, Terms};
+use crate::plan::{Push, Terms};
 use crate::push_service::Transport;
 use crate::vapid::VapidKey;
 use crate::wire::headers::RetryHistory;

@@ -7,6 +7,7 @@ use http::StatusCode;
 use http::header::{DATE, LOCATION};
 use tracing::warn;
 
+use crate::app::{App, Mode};
 use crate::classify;
 use crate::classify::{Context, FirstWord};
 use crate::clock::Now;
@@ -14,7 +15,6 @@ use crate::drift::TOLERANCE;
 use crate::message::PushMessage;
 use crate::origin::Origin;
 use crate::outcome::{Again, Answer, Attempt, Meaning, Reason, Verdict};
-use crate::plan::{App, Mode};
 use crate::push_service::Transport;
 use crate::subscription::Endpoint;
 use crate::vapid::{Token, VapidKey};

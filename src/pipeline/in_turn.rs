@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crate::app::{App, Mode};
 use crate::endpoint_turns;
 use crate::gate::{Deferral, DeferralReason};
 use crate::metrics::Deferred;
-use crate::plan::{App, Mode, Push};
+use crate::plan::Push;
 use crate::push_service::Transport;
 
 use super::Pipeline;

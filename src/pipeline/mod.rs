@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
+use crate::app::{App, Apps};
 use crate::broker::{Inbound, Publication, Settled, Source};
 use crate::clock::{Clock, Jitter, Now};
 use crate::drift::ClockSkews;
@@ -41,7 +42,7 @@ use crate::message::CopyIds;
 use crate::metrics::Metrics;
 use crate::mismatch::Mismatches;
 use crate::plan;
-use crate::plan::{App, Apps, Plan, Refusal, Step};
+use crate::plan::{Plan, Refusal, Step};
 use crate::push_service::Transport;
 use crate::redelivery::Taken;
 use crate::retry;

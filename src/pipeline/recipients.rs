@@ -5,9 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
+use crate::app::App;
 use crate::outcome::Record;
 use crate::plan;
-use crate::plan::{App, Push, Refusal, Seen, Terms};
+use crate::plan::{Push, Refusal, Seen, Terms};
 use crate::push_service::Transport;
 use crate::tombstones::Tombstone;
 use crate::wire::event::Event;

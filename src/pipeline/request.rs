@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use crate::app::App;
 use crate::ece::{EceError, Salt, SenderKey, aes128gcm, aesgcm};
 use crate::message::{Coding, PushMessage};
 use crate::outcome::Again;
 use crate::plan;
-use crate::plan::App;
 use crate::push_service::{self, PushRequest, Transport};
 use crate::subscription::Keys;
 use crate::tokens::Authorization;
@@ -98,10 +98,10 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
+    use crate::app::Mode;
     use crate::ece::Padding;
     use crate::message::{MediaType, Ttl, Urgency};
     use crate::pipeline::tests::app;
-    use crate::plan::Mode;
     use crate::subscription::{AuthSecret, Endpoint, Subscription, UserAgentKey, decode_base64};
     use crate::vapid::Validity;
 

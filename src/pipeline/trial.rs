@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::app::{App, Mode};
 use crate::message::Name;
 use crate::metrics::KeyAlarm;
 use crate::mismatch::{Belief, Judgement};
 use crate::origin::{Origin, Service};
 use crate::outcome::Verdict;
-use crate::plan::{App, Mode, Push};
+use crate::plan::Push;
 use crate::push_service::Transport;
 use crate::subscription::Endpoint;
 use crate::vapid::VapidKey;

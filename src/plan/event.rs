@@ -8,14 +8,15 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
+use super::Refusal;
 use super::deadline::Deadline;
 use super::split::{Split, split};
-use super::{App, Refusal};
+use crate::app::App;
+use crate::app::Results;
 use crate::message::{EventId, TTL_LIMIT, Ttl};
 use crate::outcome::{Reason, Waiting, Warning};
 use crate::wire::event::Event;
 use crate::wire::headers::RetryHistory;
-use crate::wire::result::Results;
 
 /// What an operator decides about planning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,7 +277,6 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::plan::tests::app;
     use crate::wire::event::decode;
     use crate::wire::headers::Chunk;
 
@@ -307,7 +307,7 @@ mod tests {
         let body = body(members);
         plan(
             &decode(&body).unwrap(),
-            &app("shop"),
+            &App::for_tests("shop"),
             history,
             timestamp,
             &SETTINGS,
@@ -394,7 +394,7 @@ mod tests {
             let clocks = (noon(earliest), noon(latest));
             plan(
                 &event,
-                &app("shop"),
+                &App::for_tests("shop"),
                 &RetryHistory::default(),
                 None,
                 &SETTINGS,
@@ -581,7 +581,7 @@ mod tests {
             let event = decode(body).unwrap();
             plan(
                 &event,
-                &app("shop"),
+                &App::for_tests("shop"),
                 history,
                 None,
                 &SETTINGS,

@@ -12,10 +12,11 @@ use std::time::SystemTime;
 use aws_lc_rs::digest::{Context, SHA256};
 use url::Host;
 
+use super::declarative;
+use super::declarative::Judgement;
 use super::event::Terms;
-use super::{App, Refusal, shape};
-use crate::declarative;
-use crate::declarative::Judgement;
+use super::{Refusal, shape};
+use crate::app::App;
 use crate::guard;
 use crate::message::{EventId, MediaType, PLAINTEXT_LIMIT, PushMessage, Topic};
 use crate::outcome::{Reason, Warning};
@@ -236,10 +237,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::app::RequestRules;
     use crate::message::{Coding, Topic};
     use crate::origin::Service;
-    use crate::plan::tests::app;
-    use crate::plan::{RequestRules, Settings, plan};
+    use crate::plan::{Settings, plan};
     use crate::wire::event::decode;
     use crate::wire::headers::RetryHistory;
 
@@ -263,7 +264,7 @@ mod tests {
         let body = body.into();
         let app = App {
             requests,
-            ..app("shop")
+            ..App::for_tests("shop")
         };
         let event = decode(&body).unwrap();
         let settings = Settings {

@@ -12,8 +12,8 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use super::RequestRules;
 use super::deadline::Deadline;
+use crate::app::RequestRules;
 use crate::message::{Coding, PushMessage, Ttl};
 use crate::origin::Service;
 use crate::outcome::Again;

@@ -14,7 +14,7 @@ use super::json::Object;
 use super::member;
 use super::options::PushOptions;
 use super::recipient::{RawRecipient, RecipientRef, RecipientText};
-use super::result::Results;
+use crate::app::Results;
 use crate::message::{EventId, Name, PLAINTEXT_LIMIT, Urgency};
 use crate::outcome::Reason;
 

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::fault::Fault;
 use super::json;
-use super::result::Results;
+use crate::app::Results;
 use crate::message::{Coding, EventId, Name, Topic, Urgency};
 use crate::outcome::Reason;
 use crate::subscription::decode_base64;

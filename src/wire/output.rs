@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::recipient::RecipientRef;
-use super::result::EndpointForm;
+use crate::app::EndpointForm;
 use crate::message::Name;
 use crate::subscription::hex;
 

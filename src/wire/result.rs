@@ -10,54 +10,10 @@ use super::event::EventRef;
 use super::headers::Chunk;
 use super::output::{self, RecipientMember, Time, app_word, label_word};
 use super::recipient::RecipientRef;
+use crate::app::EndpointForm;
 use crate::message::{EventId, Name};
 use crate::origin::Service;
 use crate::outcome::{Outcome, Reason, Record, Warning};
-
-/// Which delivery results are published.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Results {
-    /// One per recipient.
-    #[default]
-    All,
-    /// All but `accepted`.
-    Failures,
-    /// None.
-    None,
-}
-
-impl Results {
-    /// Finds the choice a word names.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        match word {
-            "all" => Some(Self::All),
-            "failures" => Some(Self::Failures),
-            "none" => Some(Self::None),
-            _ => None,
-        }
-    }
-
-    /// Tells whether a result with this outcome is published.
-    #[must_use]
-    pub fn wants(self, outcome: Outcome) -> bool {
-        match self {
-            Self::All => true,
-            Self::Failures => outcome != Outcome::Accepted,
-            Self::None => false,
-        }
-    }
-}
-
-/// How results name endpoints.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EndpointForm {
-    /// In full.
-    #[default]
-    Full,
-    /// By fingerprint alone.
-    Fingerprint,
-}
 
 /// Writes the body of a delivery result.
 ///
@@ -165,6 +121,7 @@ struct Body<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::Results;
     use crate::wire::event::{Event, decode};
     use crate::wire::recipient::Recipient;
 

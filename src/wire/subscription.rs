@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::event::EventRef;
 use super::output::{self, RecipientMember, Time};
 use super::recipient::RecipientRef;
-use super::result::EndpointForm;
+use crate::app::EndpointForm;
 use crate::message::{EventId, Name};
 use crate::origin::Service;
 use crate::outcome::{Outcome, Reason, Record};

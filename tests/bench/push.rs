@@ -15,6 +15,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use http::{HeaderMap, StatusCode};
 use lapin::BasicProperties;
 
+use pushrider::app::{App, Apps, EndpointForm, Mode, RequestRules, Results};
 use pushrider::broker::{Inbound, Source};
 use pushrider::clock::{FixedJitter, SystemClock};
 use pushrider::ece::{Salt, SenderKey, aes128gcm};
@@ -25,7 +26,7 @@ use pushrider::metrics::Metrics;
 use pushrider::origin::Origin;
 use pushrider::outcome::{Answer, Attempt};
 use pushrider::pipeline::{self, Pipeline};
-use pushrider::plan::{self, App, Apps, EndpointForm, Mode, RequestRules, Results};
+use pushrider::plan;
 use pushrider::push_service::{PushRequest, Transport};
 use pushrider::retry::Policy;
 use pushrider::subscription::{AuthSecret, Keys, UserAgentKey};

@@ -5,20 +5,19 @@ use std::path::Path;
 use crate::sources::{root, rust_files, without_tests};
 
 /// Every module of the library, in the order of `lib.rs`: one may name itself and what is before it.
-const ORDER: [&str; 36] = [
+const ORDER: [&str; 35] = [
     "clock",
     "secret",
     "origin",
     "subscription",
     "message",
     "outcome",
-    "retry_after",
     "classify",
     "retry",
     "guard",
     "ece",
     "vapid",
-    "declarative",
+    "app",
     "wire",
     "plan",
     "drift",

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
+use pushrider::app::Results;
 use pushrider::broker::Permissions;
 use pushrider::message::Name;
 use pushrider::outcome::{Outcome, Reason};
-use pushrider::plan::Results;
 use pushrider::wire::event::{EVENT_LIMIT, RECIPIENT_LIMIT};
 
 use crate::sources::root;

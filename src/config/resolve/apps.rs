@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
+use crate::app::{App, EndpointForm, Mode, RequestRules, Results};
 use crate::config::file::{self, File};
 use crate::config::resolve::broker::collect;
 use crate::config::resolve::keys::{self, Keys};
@@ -13,7 +14,6 @@ use crate::config::text::Text;
 use crate::ece::Padding;
 use crate::message::{MediaType, Name};
 use crate::origin::Service;
-use crate::plan::{App, EndpointForm, Mode, RequestRules, Results};
 use crate::vapid::{KeyRing, Subject, VapidKey};
 
 /// Resolves `[apps]` and `[keys]`.

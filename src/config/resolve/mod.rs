@@ -15,6 +15,7 @@ use std::fs;
 use std::io;
 
 use crate::admin;
+use crate::app::Apps;
 use crate::config::file::{File, Format};
 use crate::config::layers::Sources;
 use crate::config::problem::{Finding, Problems, Source};
@@ -26,7 +27,6 @@ use crate::daemon;
 use crate::logging;
 use crate::logging::Sink;
 use crate::message::Name;
-use crate::plan::Apps;
 
 pub use self::broker::place;
 

@@ -8,11 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use lapin::types::FieldTable;
 
+use crate::app::{App, EndpointForm, Results};
 use crate::broker::{Inbound, Publication, Route, Settled};
 use crate::message::{CopyIds, EventId, Name};
 use crate::outcome::Record;
 use crate::plan;
-use crate::plan::{App, EndpointForm, Results, Terms};
+use crate::plan::Terms;
 use crate::wire::Kind;
 use crate::wire::event::{Event, EventRef};
 use crate::wire::fault::Fault;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::{Pipeline, Settings};
+use crate::app::{App, Apps, Mode};
 use crate::broker::{Inbound, Publication, Rounding, Route, Source};
 use crate::clock::{FixedClock, FixedJitter};
 use crate::gate;
@@ -20,10 +21,9 @@ use crate::message::{Name, Topic};
 use crate::metrics::Metrics;
 use crate::outcome::{Answer, Attempt, Failure};
 use crate::plan;
-use crate::plan::{App, Apps, EndpointForm, Mode, RequestRules, Results};
 use crate::push_service::{PushRequest, Transport};
 use crate::retry::Policy;
-use crate::vapid::{KeyRing, Subject, VapidKey};
+use crate::vapid::{KeyRing, VapidKey};
 use crate::wire::Kind;
 use crate::wire::headers::RetryHistory;
 
@@ -132,20 +132,9 @@ fn name(text: &str) -> Name {
 }
 
 pub(super) fn app(mode: Mode) -> App {
-    App {
-        name: name("shop"),
-        subject: Subject::parse("mailto:ops@example.org").unwrap(),
-        ring: KeyRing {
-            primary: Arc::new(VapidKey::generate(name("main")).unwrap()),
-            older: Vec::new(),
-        },
-        ttl: 86_400,
-        results: Results::All,
-        mode,
-        payload_limit: 3993,
-        endpoint: EndpointForm::Full,
-        requests: RequestRules::default(),
-    }
+    let mut app = App::for_tests("shop");
+    app.ring.older.clear();
+    App { mode, ..app }
 }
 
 fn house_of(app: App, script: impl IntoIterator<Item = Says>, in_flight: usize) -> House {

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 /// `None` for anything but digits or an HTTP date in one of its three forms. A date in the past
 /// means no wait.
 #[must_use]
-pub fn parse(value: &[u8], now: SystemTime, cap: Duration) -> Option<Duration> {
+pub(super) fn parse(value: &[u8], now: SystemTime, cap: Duration) -> Option<Duration> {
     let value = str::from_utf8(value.trim_ascii()).ok()?;
     let asked = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // Too many digits for a number is still a very long time.

@@ -11,7 +11,7 @@ use url::Url;
 
 /// What a payload is to a user agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judgement {
+pub(super) enum Judgement {
     /// Whatever its service worker makes of it.
     Ordinary,
     /// A declarative message.
@@ -27,7 +27,7 @@ const MAGIC: f64 = 8030.0;
 
 /// Judges a payload.
 #[must_use]
-pub fn judge(payload: &[u8]) -> Judgement {
+pub(super) fn judge(payload: &[u8]) -> Judgement {
     if !may_claim(payload) {
         return Judgement::Ordinary;
     }

@@ -1,0 +1,239 @@
+//! An application: its keys, and what its events mean where they are silent.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::ece::Padding;
+use crate::message::{MediaType, Name, PLAINTEXT_LIMIT};
+use crate::origin::Service;
+use crate::outcome::{Outcome, Reason, Refusal};
+use crate::vapid::{KeyRing, Subject};
+
+/// One application: its keys, and what its events mean where they are silent.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// Its name in events, results and routing keys.
+    pub name: Name,
+    /// Whom push services contact about its messages.
+    pub subject: Subject,
+    /// The keys that sign.
+    pub ring: KeyRing,
+    /// TTL in seconds where the event has none.
+    pub ttl: u32,
+    /// Which results it wants where the event does not say.
+    pub results: Results,
+    /// Whether requests are sent at all.
+    pub mode: Mode,
+    /// The largest plaintext in bytes, at most 3993.
+    pub payload_limit: usize,
+    /// How results name endpoints.
+    pub endpoint: EndpointForm,
+    /// How its requests are made.
+    pub requests: RequestRules,
+}
+
+impl App {
+    /// Returns the largest plaintext, in bytes, that it sends to one family of push services.
+    #[must_use]
+    pub fn payload_ceiling(&self, service: Service) -> usize {
+        let own = self.requests.payload_limits.get(&service);
+        own.map_or(self.payload_limit, |limit| *limit)
+            .min(PLAINTEXT_LIMIT)
+    }
+}
+
+/// How the requests of an application are made.
+#[derive(Clone, Debug, Default)]
+pub struct RequestRules {
+    /// Whether a recipient that asks for `aesgcm` gets it, where its push service takes it.
+    pub aesgcm: bool,
+    /// How the length of payloads is hidden.
+    pub padding: Padding,
+    /// What the content of a declarative message is said to be.
+    pub declarative: MediaType,
+    /// The largest plaintext for some push services, in the place of the application's own.
+    pub payload_limits: BTreeMap<Service, usize>,
+}
+
+/// Whether requests are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// They are.
+    #[default]
+    Send,
+    /// Everything but the POST.
+    DryRun,
+}
+
+/// The configured applications.
+#[derive(Clone, Debug)]
+pub struct Apps(Vec<Arc<App>>);
+
+/// The application of events that name none.
+const DEFAULT: &str = "default";
+
+impl Apps {
+    /// Takes the configured applications.
+    #[must_use]
+    pub fn new(apps: Vec<Arc<App>>) -> Self {
+        Self(apps)
+    }
+
+    /// Walks through them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<App>> {
+        self.0.iter()
+    }
+
+    /// Finds the application an event is for: the one it names, else the only one there is, else
+    /// the one named `default`.
+    ///
+    /// # Errors
+    /// If there is none, with a sentence that names those there are (`unknown_app`).
+    pub fn find(&self, asked: Option<&Name>) -> Result<&Arc<App>, Refusal> {
+        let named = |name: &str| self.iter().find(|app| app.name.as_str() == name);
+        let found = match (asked, self.0.as_slice()) {
+            (Some(asked), _) => named(asked.as_str()),
+            (None, [only]) => Some(only),
+            (None, _) => named(DEFAULT),
+        };
+        found.ok_or_else(|| Refusal {
+            reason: Reason::UnknownApp,
+            detail: self.unknown(asked).into(),
+        })
+    }
+
+    fn unknown(&self, asked: Option<&Name>) -> String {
+        let names: Vec<&str> = self.iter().map(|app| app.name.as_str()).collect();
+        let names = names.join(", ");
+        match asked {
+            Some(asked) => format!("app: expected one of those configured: {names}; got `{asked}`"),
+            None => format!("app: is missing; expected one of those configured: {names}"),
+        }
+    }
+}
+
+/// Which delivery results are published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Results {
+    /// One per recipient.
+    #[default]
+    All,
+    /// All but `accepted`.
+    Failures,
+    /// None.
+    None,
+}
+
+impl Results {
+    /// Finds the choice a word names.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "all" => Some(Self::All),
+            "failures" => Some(Self::Failures),
+            "none" => Some(Self::None),
+            _ => None,
+        }
+    }
+
+    /// Tells whether a result with this outcome is published.
+    #[must_use]
+    pub fn wants(self, outcome: Outcome) -> bool {
+        match self {
+            Self::All => true,
+            Self::Failures => outcome != Outcome::Accepted,
+            Self::None => false,
+        }
+    }
+}
+
+/// How results name endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndpointForm {
+    /// In full.
+    #[default]
+    Full,
+    /// By fingerprint alone.
+    Fingerprint,
+}
+
+#[cfg(test)]
+impl App {
+    /// Creates an application of the default settings with two new keys, `main` and `older`.
+    pub(crate) fn for_tests(text: &str) -> Self {
+        let name = |text| Name::parse(text).unwrap();
+        let key = |text| Arc::new(crate::vapid::VapidKey::generate(name(text)).unwrap());
+        Self {
+            name: name(text),
+            subject: Subject::parse("mailto:ops@example.org").unwrap(),
+            ring: KeyRing {
+                primary: key("main"),
+                older: vec![key("older")],
+            },
+            ttl: 86_400,
+            results: Results::All,
+            mode: Mode::Send,
+            payload_limit: 3993,
+            endpoint: EndpointForm::Full,
+            requests: RequestRules::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_service_may_have_a_payload_limit_of_its_own() {
+        let mut app = App::for_tests("shop");
+        assert_eq!(app.payload_ceiling(Service::Fcm), 3993);
+        app.payload_limit = 3000;
+        app.requests.payload_limits = [(Service::Mozilla, 2744), (Service::Fcm, 9999)].into();
+        assert_eq!(app.payload_ceiling(Service::Mozilla), 2744);
+        assert_eq!(app.payload_ceiling(Service::Fcm), 3993);
+        assert_eq!(app.payload_ceiling(Service::Apple), 3000);
+    }
+
+    #[test]
+    fn an_event_finds_its_application_or_hears_which_there_are() {
+        let of = |names: &[&str]| {
+            Apps::new(
+                names
+                    .iter()
+                    .map(|it| Arc::new(App::for_tests(it)))
+                    .collect(),
+            )
+        };
+        for (names, asked, found) in [
+            (&["shop"][..], None, "shop"),
+            (&["shop"], Some("shop"), "shop"),
+            (&["blog", "default"], None, "default"),
+            (&["blog", "default"], Some("blog"), "blog"),
+        ] {
+            let apps = of(names);
+            let app = apps.find(asked.map(name).as_ref()).unwrap();
+            assert_eq!(app.name.as_str(), found);
+        }
+        for (names, asked, detail) in [
+            (
+                &["shop"][..],
+                Some("default"),
+                "app: expected one of those configured: shop; got `default`",
+            ),
+            (
+                &["blog", "shop"],
+                None,
+                "app: is missing; expected one of those configured: blog, shop",
+            ),
+        ] {
+            let refusal = of(names).find(asked.map(name).as_ref()).unwrap_err();
+            assert_eq!(refusal.reason, Reason::UnknownApp);
+            assert_eq!(&*refusal.detail, detail);
+        }
+    }
+}
