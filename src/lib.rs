@@ -13,7 +13,7 @@
 //!     │                       │ plan      plan               broker::acker ── ack ──▶ RabbitMQ
 //!     │     per recipient:    │
 //!     │                       │ admit     gate               no room: wait in the broker
-//!     │                       │ sign      tokens             one token per (key, origin)
+//!     │                       │ sign      sender::keys       one token per (key, origin)
 //!     │                       │ encrypt   ece
 //!     │                       │ send      push_service       an Attempt, never an error
 //!     │                       │ classify  classify           a Verdict
@@ -40,10 +40,9 @@
 //! ```text
 //! clock · secret · origin · subscription · message · outcome                          vocabulary
 //! classify · retry · guard · ece · vapid · app · wire · plan                          rules
-//! drift · tokens · per_key · endpoint_turns · gate · mismatch · learned · gone_share   state
-//! redelivery · tombstones · metrics · health
+//! per_key · gate · redelivery · metrics · health                                      state
 //! push_service · broker                                                               adapters
-//! pipeline · logging · admin · systemd · sandbox · daemon · config · cli              assembly
+//! sender · pipeline · logging · admin · systemd · sandbox · daemon · config · cli     assembly
 //! ```
 //!
 //! So nothing left of [`config`] sees a configuration type: each room defines the small settings it
@@ -63,9 +62,9 @@
 //!   taken up as there are slots for them in their lane ([`gate::Gates::slots`]).
 //! * A 2xx whose body breaks off is taken: the service has the message.
 //! * One refused token says nothing of the key: anybody can choose an endpoint, and some are not
-//!   for VAPID at all. A key is doubted over several subscriptions ([`mismatch`]).
+//!   for VAPID at all. A key is doubted over several subscriptions ([`sender`]).
 //! * A key that is taken for wrong is passed over rather than paused at the gate, so that a ring with
-//!   a new key goes on serving the subscriptions of the old one ([`mismatch`]).
+//!   a new key goes on serving the subscriptions of the old one ([`sender`]).
 //! * The service manager is spoken to without a library: its socket is an argument, writes are
 //!   bounded, and names in the abstract namespace work ([`systemd`]).
 //!
@@ -97,18 +96,11 @@ pub mod retry;
 pub mod vapid;
 pub mod wire;
 // state
-pub mod drift;
-pub mod endpoint_turns;
 pub mod gate;
-pub mod gone_share;
 pub mod health;
-pub mod learned;
 pub mod metrics;
-pub mod mismatch;
 pub mod per_key;
 pub mod redelivery;
-pub mod tokens;
-pub mod tombstones;
 // adapters
 pub mod broker;
 pub mod push_service;
@@ -120,4 +112,5 @@ pub mod daemon;
 pub mod logging;
 pub mod pipeline;
 pub mod sandbox;
+pub mod sender;
 pub mod systemd;

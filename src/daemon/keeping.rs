@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::app::Apps;
-use crate::learned::StateFile;
 use crate::pipeline::Pipeline;
 use crate::push_service::Transport;
+use crate::sender::StateFile;
 
 /// How often what was learned is written, while there is something new.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ pub(super) fn start<T: Transport>(
 ) -> JoinHandle<()> {
     let mut file = StateFile::within(directory);
     let is_held = |name: &_| apps.iter().any(|app| app.ring.get(name).is_some());
-    match file.read(pipeline.learned(), is_held) {
+    match file.read(pipeline.subscription_keys(), is_held) {
         Ok(()) => info!(directory = %directory.display(), "state is kept"),
         Err(error) => warn!("{error}"),
     }
@@ -41,15 +41,15 @@ async fn keep<T: Transport>(
     pipeline: Arc<Pipeline<T>>,
     end: CancellationToken,
 ) {
-    let mut kept = pipeline.learned().changes();
+    let mut kept = pipeline.subscription_keys().changes();
     let mut is_warned = false;
     loop {
         let is_over = end.run_until_cancelled(sleep(INTERVAL)).await.is_none();
-        let changes = pipeline.learned().changes();
+        let changes = pipeline.subscription_keys().changes();
         if changes != kept {
             let pipeline = Arc::clone(&pipeline);
             let writing = tokio::task::spawn_blocking(move || {
-                let written = file.write(pipeline.learned());
+                let written = file.write(pipeline.subscription_keys());
                 (file, written)
             });
             // A write that panics is a bug, which the log has.

@@ -33,6 +33,8 @@ use crate::plan;
 use crate::push_service;
 use crate::push_service::{Client, ClientError};
 use crate::retry;
+use crate::sender;
+use crate::sender::Sender;
 use crate::systemd;
 
 use self::dispatch::Dispatch;
@@ -188,18 +190,21 @@ fn pipeline_of(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Pipeline<C
             longest_wait: longest_wait(settings),
         },
         guard: Arc::clone(&settings.push_service.guard),
-        retry: settings.retry.clone(),
-        push_timeout: settings.push_timeout,
         replace_duplicates: settings.replace_duplicates,
     };
-    Ok(Pipeline::new(
-        processing,
+    let sending = sender::Settings {
+        retry: settings.retry.clone(),
+        push_timeout: settings.push_timeout,
+    };
+    let sender = Sender::new(
+        sending,
         Client::new(&settings.push_service)?,
         Gates::new(settings.gate),
         Arc::clone(metrics),
         Arc::new(SystemClock),
         Arc::new(RandomJitter),
-    ))
+    );
+    Ok(Pipeline::new(processing, sender, Arc::clone(metrics)))
 }
 
 /// Returns the longest wait between two attempts: what the gate asks for of its own is within

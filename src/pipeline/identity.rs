@@ -6,7 +6,7 @@ use crate::broker::{Inbound, Source};
 use crate::redelivery::Identity;
 use crate::wire::headers::{Death, DeathCause, copy_id};
 
-use super::history_of;
+use super::reading::history_of;
 
 /// Returns how a message is recognized.
 ///

@@ -1,66 +1,51 @@
-//! From a delivery to what is owed for it: the hot path on one screen.
+//! From a delivery to the publications that settle it.
 //!
-//! [`Pipeline::process`] cannot fail. Whatever comes in, the answer is the list of publications that
-//! settle it: results, subscription events, copies that wait, originals for the quarantine. A panic
-//! costs one recipient and leaves the original in quarantine.
+//! [`Pipeline::process`] cannot fail. It reads the event (`reading`), sends to each recipient
+//! (`recipients`, [`crate::sender`]) and returns what must be confirmed before the delivery may be
+//! acknowledged (`settlement`): results, subscription events, copies that wait, and originals for the
+//! quarantine. A panic costs one recipient and leaves the original in quarantine.
 
-mod admission;
-mod attempt;
-mod exchange;
-mod fate;
 mod fault;
+mod gone_cache;
+mod gone_ratio;
 mod identity;
-mod in_turn;
-mod private_dns;
+mod reading;
 mod recipients;
 mod record;
-mod request;
 mod settlement;
 #[cfg(test)]
 mod tests;
-mod trial;
-mod unfamiliar;
 mod waiting;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
 use crate::app::{App, Apps};
-use crate::broker::{Inbound, Publication, Settled, Source};
-use crate::clock::{Clock, Jitter, Now};
-use crate::drift::ClockSkews;
-use crate::endpoint_turns::EndpointTurns;
-use crate::gate::Gates;
-use crate::gone_share::GoneShares;
+use crate::broker::{Inbound, Publication, Settled};
 use crate::guard;
-use crate::learned::SubscriptionKeys;
 use crate::message::CopyIds;
 use crate::metrics::Metrics;
-use crate::mismatch::Mismatches;
 use crate::plan;
 use crate::plan::{Plan, Refusal, Step};
 use crate::push_service::Transport;
 use crate::redelivery::Taken;
-use crate::retry;
-use crate::tokens::TokenCache;
-use crate::tombstones::Tombstones;
-use crate::wire::event;
-use crate::wire::event::Event;
+use crate::sender::{Sender, SubscriptionKeys};
+use crate::wire::event::{Event, EventRef};
 use crate::wire::fault::Fault;
 use crate::wire::headers::RetryHistory;
 use crate::wire::recipient::RecipientRef;
 
-use self::fault::{foreign_type, internal_error, refused};
-pub use self::identity::identity;
-use self::private_dns::PrivateDns;
-use self::settlement::Settlement;
-use self::unfamiliar::Unfamiliar;
+use self::fault::internal_error;
+use self::reading::{Reading, Refused, history_of};
+use self::recipients::Recipients;
+use self::settlement::{Opening, Settlement};
 
-/// What an operator decides about processing.
+pub use self::identity::identity;
+
+/// The operator's choices about processing.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The applications and their keys.
@@ -69,12 +54,8 @@ pub struct Settings {
     pub event_limit: usize,
     /// Chunks and schedules.
     pub plan: plan::Settings,
-    /// Who may be pushed to.
+    /// Which endpoints may be pushed to.
     pub guard: Arc<guard::Rules>,
-    /// Retries, by the family of the push service.
-    pub retry: retry::Policies,
-    /// One deadline over a whole exchange with a push service.
-    pub push_timeout: Duration,
     /// Whether messages without a topic get one of their own, so that a copy replaces the first.
     pub replace_duplicates: bool,
 }
@@ -82,57 +63,33 @@ pub struct Settings {
 /// Processes deliveries, many at a time.
 pub struct Pipeline<T> {
     settings: Settings,
-    transport: T,
-    tokens: TokenCache,
-    drifts: ClockSkews,
-    endpoint_turns: EndpointTurns,
-    gates: Gates,
-    mismatches: Mismatches,
-    learned: SubscriptionKeys,
-    gone_shares: GoneShares,
+    sender: Sender<T>,
+    recipients: Recipients,
     ids: CopyIds,
-    tombstones: Tombstones,
-    unfamiliar: Unfamiliar,
-    private_dns: PrivateDns,
     metrics: Arc<Metrics>,
-    clock: Arc<dyn Clock>,
-    jitter: Arc<dyn Jitter>,
 }
 
 impl<T: Transport> Pipeline<T> {
-    /// Creates a pipeline that sends by `transport`.
-    pub fn new(
-        settings: Settings,
-        transport: T,
-        gates: Gates,
-        metrics: Arc<Metrics>,
-        clock: Arc<dyn Clock>,
-        jitter: Arc<dyn Jitter>,
-    ) -> Self {
+    /// Creates a pipeline that sends by `sender`.
+    pub fn new(settings: Settings, sender: Sender<T>, metrics: Arc<Metrics>) -> Self {
+        let recipients = Recipients::new(
+            Arc::clone(&settings.guard),
+            settings.replace_duplicates,
+            Arc::clone(&metrics),
+        );
         Self {
+            recipients,
+            ids: CopyIds::new(RandomState::new().hash_one(sender.now().wall)),
             settings,
-            transport,
-            tokens: TokenCache::default(),
-            drifts: ClockSkews::default(),
-            endpoint_turns: EndpointTurns::default(),
-            gates,
-            mismatches: Mismatches::default(),
-            learned: SubscriptionKeys::default(),
-            gone_shares: GoneShares::default(),
-            ids: CopyIds::new(RandomState::new().hash_one(clock.now().wall)),
-            tombstones: Tombstones::default(),
-            unfamiliar: Unfamiliar::default(),
-            private_dns: PrivateDns::default(),
+            sender,
             metrics,
-            clock,
-            jitter,
         }
     }
 
-    /// Returns what was learned of subscriptions and their keys, which should outlive a restart.
+    /// Returns the keys that subscriptions were found to be made with, which should outlive a restart.
     #[must_use]
-    pub fn learned(&self) -> &SubscriptionKeys {
-        &self.learned
+    pub fn subscription_keys(&self) -> &SubscriptionKeys {
+        self.sender.subscription_keys()
     }
 
     /// Processes one delivery, unless its result is known, and returns what must be confirmed before
@@ -151,128 +108,140 @@ impl<T: Transport> Pipeline<T> {
         }
     }
 
-    /// Returns the time that deadlines go by: no later than any that it may be.
-    fn now(&self) -> Now {
-        let now = self.clock.now();
-        let (wall, _latest) = self.drifts.bounds(now);
-        Now { wall, ..now }
-    }
-
     /// Processes one delivery and returns what must be confirmed before it may be acknowledged.
     pub async fn process(&self, inbound: &Inbound) -> Settled {
         let history = &history_of(inbound);
-        let mut settlement = self.open(inbound, history);
-        let turned = AssertUnwindSafe(self.settle_event(inbound, history, &mut settlement));
-        if turned.catch_unwind().await.is_err() {
+        let settling = AssertUnwindSafe(self.settle(inbound, history));
+        let settlement = settling.catch_unwind().await.unwrap_or_else(|_panic| {
             self.metrics.panicked();
-            let mut settlement = self.open(inbound, history);
-            self.end_unread(&mut settlement, &internal_error());
-            return settlement.finish(self.now().wall);
-        }
-        settlement.finish(self.now().wall)
+            self.unread(inbound, history, &internal_error())
+        });
+        settlement.finish(self.sender.now().wall)
     }
 
-    /// Opens the settlement of a message that is for whatever application a silent event is for.
-    fn open<'a>(&'a self, inbound: &'a Inbound, history: &RetryHistory) -> Settlement<'a> {
-        let app = self.settings.apps.find(None).ok();
-        Settlement::new(inbound, &self.ids, history, app, self.now().wall)
-    }
-
-    async fn settle_event<'a>(
-        &self,
+    async fn settle<'a>(
+        &'a self,
         inbound: &'a Inbound,
-        history: &RetryHistory,
-        settlement: &mut Settlement<'a>,
-    ) {
-        let limit = self.settings.event_limit;
-        if inbound.body.len() > limit {
-            let fault = event::too_large(inbound.body.len(), limit);
-            return self.end_unread(settlement, &fault);
-        }
-        if let Some(fault) = foreign_type(inbound) {
-            return self.end_unread(settlement, &fault);
-        }
-        let apps = &self.settings.apps;
-        let event = match event::decode(&inbound.body) {
-            Ok(event) => event,
-            Err(error) => {
-                let fault = refused(inbound).unwrap_or(error.fault);
-                settlement.about(&error.about, apps.find(error.about.app.as_ref()).ok());
-                return self.end_original(settlement, &error.recipient, &fault);
+        history: &'a RetryHistory,
+    ) -> Settlement<'a> {
+        let settings = &self.settings;
+        let bounds = self.sender.time_bounds();
+        match reading::read(
+            inbound,
+            history,
+            &settings.apps,
+            settings.event_limit,
+            &settings.plan,
+            bounds,
+        ) {
+            Reading::Planned { event, app, plan } => {
+                let opening = Opening::of_plan(&event, app, &plan.terms);
+                let mut settlement = self.open(inbound, history, opening);
+                self.follow_plan(&mut settlement, &event, app, plan).await;
+                settlement
             }
-        };
-        let found = apps.find(event.about.app.as_ref());
-        settlement.event(&event, found.as_ref().ok().copied());
-        let app = match found {
-            Ok(app) => app,
-            Err(refusal) => return self.refuse(settlement, history, event, &refusal),
-        };
-        if let Some(fault) = refused(inbound) {
-            settlement.quarantine(&fault);
-            return self.refuse(settlement, history, event, &fault.into());
+            Reading::Refused(refused) => {
+                let opening = Opening::of_event(&refused.event, refused.app);
+                let mut settlement = self.open(inbound, history, opening);
+                self.refuse(&mut settlement, refused);
+                settlement
+            }
+            Reading::NotAnEvent {
+                about,
+                recipient,
+                fault,
+            } => {
+                let app = settings.apps.find(about.app.as_ref()).ok();
+                let opening = Opening::of_part(*about, app);
+                let mut settlement = self.open(inbound, history, opening);
+                self.end_original(&mut settlement, &recipient, &fault);
+                settlement
+            }
+            Reading::Unread(fault) => self.unread(inbound, history, &fault),
         }
-        self.follow_plan(inbound, history, settlement, event, app)
-            .await;
+    }
+
+    fn open<'a>(
+        &'a self,
+        inbound: &'a Inbound,
+        history: &'a RetryHistory,
+        opening: Opening<'a>,
+    ) -> Settlement<'a> {
+        let now = self.sender.now().wall;
+        Settlement::new(inbound, &self.ids, history, opening, now)
     }
 
     async fn follow_plan<'a>(
         &self,
-        inbound: &'a Inbound,
-        history: &RetryHistory,
         settlement: &mut Settlement<'a>,
-        event: Event<'a>,
-        app: &Arc<App>,
+        event: &Event<'a>,
+        app: &App,
+        plan: Plan,
     ) {
-        let timestamp = *inbound.properties.timestamp();
-        let now = self.drifts.bounds(self.clock.now());
-        let Plan { terms, step } =
-            match plan::plan(&event, app, history, timestamp, &self.settings.plan, now) {
-                Ok(plan) => plan,
-                Err(refusal) => return self.refuse(settlement, history, event, &refusal),
-            };
-        settlement.terms(&terms);
+        let Plan { terms, step } = plan;
         match step {
-            Step::Split(split) => settlement.split(&event, split),
+            Step::Split(split) => settlement.split(event, split),
             Step::Wait {
                 after,
                 until,
                 waiting,
             } => {
                 self.metrics.recipient_waits(waiting);
-                let within = terms.deadline.left(now.0).unwrap_or_default();
-                settlement.wait_whole(&event, after, until, within, waiting);
+                let now = self.sender.now().wall;
+                let within = terms.deadline.left(now).unwrap_or_default();
+                settlement.wait_whole(event, after, until, within, waiting);
             }
             Step::Expire { reason, detail } => {
-                self.end_all(settlement, &event, &Refusal { reason, detail });
+                let refusal = Refusal { reason, detail };
+                self.end_all(settlement, event, &refusal);
             }
             Step::Push { hold } => {
                 if !hold.is_zero() {
                     tokio::time::sleep(hold).await;
                 }
-                self.push_all(settlement, &event, app, &terms, history)
+                self.recipients
+                    .push_all(&self.sender, settlement, event, app, &terms)
                     .await;
             }
         }
     }
 
     /// Ends every recipient of an event without a request: here, or in its chunks if it is large.
-    fn refuse<'a>(
-        &self,
-        settlement: &mut Settlement<'a>,
-        history: &RetryHistory,
-        event: Event<'a>,
-        refusal: &Refusal,
-    ) {
+    fn refuse<'a>(&self, settlement: &mut Settlement<'a>, refused: Refused<'a>) {
+        let Refused {
+            event,
+            refusal,
+            quarantine,
+            ..
+        } = refused;
+        if let Some(fault) = quarantine {
+            settlement.quarantine(&fault);
+        }
         let event = event.without_content();
-        match plan::split(&event, self.settings.plan.chunk, history, Some(refusal)) {
+        let chunk = self.settings.plan.chunk;
+        match plan::split(&event, chunk, settlement.history(), Some(&refusal)) {
             Some(split) => settlement.split(&event, split),
-            None => self.end_all(settlement, &event, refusal),
+            None => self.end_all(settlement, &event, &refusal),
         }
     }
 
-    /// Ends a message whose body was not read.
-    fn end_unread(&self, settlement: &mut Settlement<'_>, fault: &Fault) {
-        self.end_original(settlement, &RecipientRef::default(), fault);
+    fn end_all<'a>(&self, settlement: &mut Settlement<'a>, event: &Event<'a>, refusal: &Refusal) {
+        let now = self.sender.now().wall;
+        self.recipients.end_all(settlement, event, refusal, now);
+    }
+
+    /// Settles a message whose body was not read. It is for the application of events that name none.
+    fn unread<'a>(
+        &'a self,
+        inbound: &'a Inbound,
+        history: &'a RetryHistory,
+        fault: &Fault,
+    ) -> Settlement<'a> {
+        let app = self.settings.apps.find(None).ok();
+        let opening = Opening::of_part(EventRef::default(), app);
+        let mut settlement = self.open(inbound, history, opening);
+        self.end_original(&mut settlement, &RecipientRef::default(), fault);
+        settlement
     }
 
     /// Ends a message that is no event: one result, and the original in quarantine.
@@ -283,24 +252,7 @@ impl<T: Transport> Pipeline<T> {
         fault: &Fault,
     ) {
         settlement.quarantine(fault);
-        self.end(
-            settlement,
-            about,
-            Refusal::from(fault.clone()).into_record(self.now().wall),
-        );
+        let record = Refusal::from(fault.clone()).into_record(self.sender.now().wall);
+        self.recipients.end(settlement, about, record);
     }
-}
-
-/// Reads what happened to a message before; only our own queues carry our own headers.
-fn history_of(inbound: &Inbound) -> RetryHistory {
-    let read = match inbound.source {
-        Source::Due => RetryHistory::read,
-        Source::Lane | Source::Undeliverable => RetryHistory::fresh,
-    };
-    inbound
-        .properties
-        .headers()
-        .as_ref()
-        .map(read)
-        .unwrap_or_default()
 }

@@ -1,169 +1,208 @@
-//! The recipients of one event: each fares by itself.
+//! The recipients of one event. What happens to one does not affect another.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use crate::app::App;
+use crate::guard;
+use crate::metrics::Metrics;
 use crate::outcome::Record;
 use crate::plan;
 use crate::plan::{Push, Refusal, Seen, Terms};
 use crate::push_service::Transport;
-use crate::tombstones::Tombstone;
+use crate::sender::{Next, Sender};
 use crate::wire::event::Event;
 use crate::wire::headers::RetryHistory;
 use crate::wire::recipient::{RawRecipient, Recipient, RecipientRef};
 
-use super::Pipeline;
-use super::fate::Fate;
 use super::fault::internal_error;
+use super::gone_cache::{GoneCache, Tombstone};
+use super::gone_ratio::GoneRatios;
 use super::record;
 use super::settlement::Settlement;
 
-impl<T: Transport> Pipeline<T> {
-    /// Pushes to as many recipients at once as the lane has slots for; each fares by itself.
+/// Plans, sends and ends recipients.
+pub(super) struct Recipients {
+    guard: Arc<guard::Rules>,
+    replace_duplicates: bool,
+    gone_cache: GoneCache,
+    gone_ratios: GoneRatios,
+    metrics: Arc<Metrics>,
+}
+
+/// What all recipients of an event share.
+struct Common<'e, 'a> {
+    event: &'e Event<'a>,
+    app: &'e App,
+    terms: &'e Terms,
+    history: &'e RetryHistory,
+}
+
+/// What followed for the recipient at an index of the event.
+type Followed<'a> = (usize, RecipientRef<'a>, Next);
+
+impl Recipients {
+    /// Creates the state of a daemon that has ended no recipient.
+    pub(super) fn new(
+        guard: Arc<guard::Rules>,
+        replace_duplicates: bool,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            guard,
+            replace_duplicates,
+            gone_cache: GoneCache::default(),
+            gone_ratios: GoneRatios::default(),
+            metrics,
+        }
+    }
+
+    /// Sends to as many recipients at once as the lane has slots for.
     ///
-    /// What has no slot is not even looked at, so that large events take little memory and nobody
-    /// is deferred to the broker who would only have waited for his own event. One of every message
-    /// goes on without a slot: messages never wait for each other.
-    pub(super) async fn push_all<'a>(
+    /// Recipients without a slot are not decoded yet. That bounds the memory of large events, and
+    /// such a recipient is not deferred to the broker for want of a permit. The first recipient of
+    /// each message needs no slot, so messages never block each other.
+    pub(super) async fn push_all<'a, T: Transport>(
         &self,
+        sender: &Sender<T>,
         settlement: &mut Settlement<'a>,
         event: &Event<'a>,
         app: &App,
         terms: &Terms,
-        history: &RetryHistory,
     ) {
-        let lane = settlement.lane();
-        let slots = self.gates.slots(lane);
+        let (lane, history) = (settlement.lane(), settlement.history());
+        let common = Common {
+            event,
+            app,
+            terms,
+            history,
+        };
+        let slots = sender.slots(lane);
         let mut seen = Seen::default();
         let mut recipients = event.recipients();
-        let mut turns = FuturesUnordered::new();
-        let mut fates = Vec::with_capacity(event.recipient_count());
+        let mut sending = FuturesUnordered::new();
+        let mut followed = Vec::with_capacity(event.recipient_count());
         loop {
             let slot = slots.take();
-            if (slot.is_some() || turns.is_empty())
+            if (slot.is_some() || sending.is_empty())
                 && let Some(raw) = recipients.next()
             {
-                let (about, planned) = self.plan_one(raw, event, app, terms, history, &mut seen);
+                let now = sender.now().wall;
+                let (about, planned) = self.plan_one(raw, &common, &mut seen, now);
                 match planned {
                     Ok(push) => {
-                        if let Some(push) = self.unburied(push, settlement, &about, app, terms) {
-                            turns.push(async move {
+                        if let Some(push) =
+                            self.skip_if_gone(push, settlement, &about, &common, now)
+                        {
+                            sending.push(async move {
                                 let _slot = slot;
-                                let attempt = self.attempt_safely(app, push, lane, terms, history);
-                                (raw.index, about, attempt.await)
+                                let next = sender.send(app, push, lane, terms, history).await;
+                                (raw.index, about, next)
                             });
                         }
                     }
-                    Err(fate) => fates.push((raw.index, about, fate)),
+                    Err(next) => followed.push((raw.index, about, next)),
                 }
                 continue;
             }
             drop(slot);
-            let Some(fate) = turns.next().await else {
+            let Some(next) = sending.next().await else {
                 break;
             };
-            fates.push(fate);
+            followed.push(next);
         }
-        fates.sort_unstable_by_key(|(index, ..)| *index);
-        self.take_all(settlement, event, app, fates);
+        followed.sort_unstable_by_key(|(index, ..)| *index);
+        let now = sender.now().wall;
+        self.settle_all(settlement, event, app, followed, now);
     }
 
-    /// Returns who is to be pushed to; a recipient whose subscription was called gone is ended.
-    fn unburied(
+    /// Returns the push, unless its subscription was called gone since the event was created: then the
+    /// recipient ends here.
+    ///
+    /// A redelivery is sent all the same: it may be the very event by which the subscription was found
+    /// gone, whose subscription event was never confirmed.
+    fn skip_if_gone(
         &self,
         mut push: Push,
         settlement: &mut Settlement<'_>,
         about: &RecipientRef<'_>,
-        app: &App,
-        terms: &Terms,
+        common: &Common<'_, '_>,
+        now: SystemTime,
     ) -> Option<Push> {
-        if let Some(stone) = self.tombstone_of(&push, settlement, app, terms) {
-            self.end_buried(settlement, about, &stone);
-            return None;
+        if !settlement.redelivered() {
+            let subscription = push.message.subscription.endpoint.fingerprint();
+            let (app, created_at) = (&common.app.name, common.terms.created_at);
+            if let Some(tombstone) = self.gone_cache.find(app, subscription, created_at) {
+                self.end_as_gone(settlement, about, &tombstone, now);
+                return None;
+            }
         }
-        if self.settings.replace_duplicates {
+        if self.replace_duplicates {
             push.replace_duplicates(settlement.event_id());
         }
         Some(push)
     }
 
-    /// Takes what one pass brought every recipient, in their order.
-    fn take_all<'a>(
+    /// Settles every recipient, in the order of the event.
+    fn settle_all<'a>(
         &self,
         settlement: &mut Settlement<'a>,
         event: &Event<'a>,
         app: &App,
-        fates: Vec<(usize, RecipientRef<'a>, Fate)>,
+        followed: Vec<Followed<'a>>,
+        now: SystemTime,
     ) {
-        for (index, about, fate) in fates {
-            if let (Fate::Settled(record), Some(subscription)) = (&fate, about.fingerprint) {
-                self.tombstones.note(&app.name, subscription, record);
+        for (index, about, next) in followed {
+            if let (Next::Settled(record), Some(subscription)) = (&next, about.fingerprint) {
+                self.gone_cache.record(&app.name, subscription, record);
             }
-            self.take(settlement, index, &about, fate);
+            self.settle(settlement, index, &about, next, now);
         }
-        settlement.send_waiting_off(event);
+        settlement.publish_waiting(event);
     }
 
-    /// Finds out a subscription that was called gone since the event was created.
-    ///
-    /// A redelivery is pushed all the same: it may be the very event by which the subscription was
-    /// found gone, whose subscription event nobody has confirmed.
-    fn tombstone_of(
-        &self,
-        push: &Push,
-        settlement: &Settlement<'_>,
-        app: &App,
-        terms: &Terms,
-    ) -> Option<Tombstone> {
-        if settlement.redelivered() {
-            return None;
-        }
-        let subscription = push.message.subscription.endpoint.fingerprint();
-        self.tombstones
-            .find(&app.name, subscription, terms.created_at)
-    }
-
-    /// Takes what one pass brought a recipient.
-    fn take(
+    fn settle(
         &self,
         settlement: &mut Settlement<'_>,
         index: usize,
         about: &RecipientRef<'_>,
-        fate: Fate,
+        next: Next,
+        now: SystemTime,
     ) {
-        match fate {
-            Fate::Settled(record) => self.end(settlement, about, *record),
-            Fate::Broken => {
+        match next {
+            Next::Settled(record) => self.end(settlement, about, *record),
+            Next::Panicked => {
                 settlement.quarantine(&internal_error());
-                let record = Refusal::from(internal_error()).into_record(self.now().wall);
+                let record = Refusal::from(internal_error()).into_record(now);
                 self.end(settlement, about, record);
             }
-            Fate::Waits(wait) => {
+            Next::Wait(wait) => {
                 record::waits(&self.metrics, settlement, about, &wait);
                 settlement.wait(index, wait);
             }
         }
     }
 
-    /// Decodes and plans one recipient; what cannot be pushed to has its fate already.
+    /// Decodes and plans one recipient. An error is what follows for a recipient that is not sent to.
     fn plan_one<'a>(
         &self,
         raw: RawRecipient<'a>,
-        event: &Event<'a>,
-        app: &App,
-        terms: &Terms,
-        history: &RetryHistory,
+        common: &Common<'_, 'a>,
         seen: &mut Seen,
-    ) -> (RecipientRef<'a>, Result<Push, Fate>) {
-        let now = self.now().wall;
+        now: SystemTime,
+    ) -> (RecipientRef<'a>, Result<Push, Next>) {
+        let Common {
+            event, app, terms, ..
+        } = common;
         let planned = catch_unwind(AssertUnwindSafe(|| {
-            match Recipient::decode(raw, event, history.place(raw.index)) {
+            match Recipient::decode(raw, event, common.history.place(raw.index)) {
                 Ok(recipient) => {
-                    let guard = &self.settings.guard;
-                    let recipient = recipient.known_to(&guard.services);
+                    let recipient = recipient.known_to(&self.guard.services);
+                    let guard = &self.guard;
                     let push =
                         plan::plan_recipient(&recipient, event, app, terms, guard, seen, now);
                     (recipient.about, push)
@@ -172,17 +211,17 @@ impl<T: Transport> Pipeline<T> {
             }
         }));
         match planned {
-            // It may have waited for its seat since the event was found in time.
+            // The recipient may have waited for its slot since the event was found in time.
             Ok((about, Ok(_))) if terms.deadline.left(now).is_none() => {
                 let detail = "its time ran out while it waited for room to send";
                 let record = Record::unsent(terms.deadline.reason, now, detail);
-                (about, Err(Fate::settled(record)))
+                (about, Err(Next::settled(record)))
             }
             Ok((about, Ok(push))) => (about, Ok(push)),
-            Ok((about, Err(refusal))) => (about, Err(Fate::settled(refusal.into_record(now)))),
+            Ok((about, Err(refusal))) => (about, Err(Next::settled(refusal.into_record(now)))),
             Err(_panic) => {
                 self.metrics.panicked();
-                (RecipientRef::default(), Err(Fate::Broken))
+                (RecipientRef::default(), Err(Next::Panicked))
             }
         }
     }
@@ -193,8 +232,8 @@ impl<T: Transport> Pipeline<T> {
         settlement: &mut Settlement<'a>,
         event: &Event<'a>,
         refusal: &Refusal,
+        now: SystemTime,
     ) {
-        let now = self.now().wall;
         for raw in event.recipients() {
             let about = match Recipient::decode(raw, event, None) {
                 Ok(recipient) => recipient.about,
@@ -213,25 +252,26 @@ impl<T: Transport> Pipeline<T> {
     ) {
         let record = counted(record, settlement.history());
         record::settled(&self.metrics, settlement, about, &record);
-        self.watch_gone(about, &record);
+        record::gone_ratio(&self.metrics, &self.gone_ratios, about, &record);
         settlement.end(about, &record);
     }
 
     /// Ends one recipient whose subscription was called gone before.
-    fn end_buried(
+    fn end_as_gone(
         &self,
         settlement: &mut Settlement<'_>,
         about: &RecipientRef<'_>,
-        stone: &Tombstone,
+        tombstone: &Tombstone,
+        now: SystemTime,
     ) {
         self.metrics.tombstone_hit();
-        let record = counted(stone.record(self.now().wall), settlement.history());
+        let record = counted(tombstone.record(now), settlement.history());
         record::settled(&self.metrics, settlement, about, &record);
-        settlement.end_buried(about, &record);
+        settlement.end_as_gone(about, &record);
     }
 }
 
-/// Counts what earlier passes tried, whatever this one ends a recipient for.
+/// Adds the attempts and requests of earlier passes to a record.
 fn counted(record: Record, history: &RetryHistory) -> Record {
     Record {
         attempts: record.attempts.max(history.attempts),

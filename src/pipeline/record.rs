@@ -5,11 +5,10 @@ use tracing::{debug, info, warn};
 use crate::metrics::Metrics;
 use crate::origin::Service;
 use crate::outcome::{Outcome, Record};
-use crate::push_service::Transport;
+use crate::sender::Wait;
 use crate::wire::recipient::RecipientRef;
 
-use super::Pipeline;
-use super::fate::Wait;
+use super::gone_ratio::GoneRatios;
 use super::settlement::Settlement;
 
 /// Records the end of one recipient: one line at DEBUG, one step of each counter.
@@ -57,31 +56,35 @@ pub(super) fn waits(
     );
 }
 
-impl<T: Transport> Pipeline<T> {
-    /// Watches how many subscriptions a push service calls gone; tells operators of too many.
-    pub(super) fn watch_gone(&self, about: &RecipientRef<'_>, record: &Record) {
-        let service = about.service.unwrap_or(Service::Other);
-        let gone = match record.outcome() {
-            Outcome::Gone => true,
-            Outcome::Accepted => false,
-            Outcome::Rejected | Outcome::Expired | Outcome::Failed => return,
-        };
-        if record.sent_at.is_none() {
-            return;
-        }
-        let Some(is_unusual) = self.gone_shares.note(service, gone) else {
-            return;
-        };
-        self.metrics.gone_unusual(service, is_unusual);
-        let push_service = service.name();
-        if is_unusual {
-            warn!(
-                push_service,
-                "most subscriptions are called gone; before applications delete them, see whether \
-                 the push service or something in front of it is wrong"
-            );
-        } else {
-            info!(push_service, "few subscriptions are called gone again");
-        }
+/// Records whether a push service called a subscription gone. Operators hear of a ratio that becomes
+/// unusual.
+pub(super) fn gone_ratio(
+    metrics: &Metrics,
+    gone_ratios: &GoneRatios,
+    about: &RecipientRef<'_>,
+    record: &Record,
+) {
+    let service = about.service.unwrap_or(Service::Other);
+    let gone = match record.outcome() {
+        Outcome::Gone => true,
+        Outcome::Accepted => false,
+        Outcome::Rejected | Outcome::Expired | Outcome::Failed => return,
+    };
+    if record.sent_at.is_none() {
+        return;
+    }
+    let Some(is_unusual) = gone_ratios.record(service, gone) else {
+        return;
+    };
+    metrics.gone_unusual(service, is_unusual);
+    let push_service = service.name();
+    if is_unusual {
+        warn!(
+            push_service,
+            "most subscriptions are called gone; before applications delete them, see whether the \
+             push service or something in front of it is wrong"
+        );
+    } else {
+        info!(push_service, "few subscriptions are called gone again");
     }
 }

@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use crate::message::Name;
 use crate::outcome::Waiting;
-
-use super::fate::Wait;
+use crate::sender::Wait;
 
 /// Those who wait alike leave in one copy of the event.
 #[derive(Debug, Default)]
-pub(super) struct Groups(BTreeMap<Likeness, (Wait, Vec<usize>)>);
+pub(super) struct Groups(BTreeMap<GroupKey, (Wait, Vec<usize>)>);
 
 /// What recipients share that wait alike: the wait itself is of one size class.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Likeness {
+struct GroupKey {
     waiting: Waiting,
     size: u32,
     deferrals: u32,
@@ -27,7 +26,7 @@ struct Likeness {
 impl Groups {
     /// Adds the recipient at `index` of the message.
     pub(super) fn add(&mut self, index: usize, wait: Wait) {
-        let likeness = Likeness {
+        let key = GroupKey {
             waiting: wait.waiting,
             size: size_class(wait.after),
             deferrals: wait.deferrals,
@@ -37,7 +36,7 @@ impl Groups {
             vapid_key: wait.vapid_key.clone(),
         };
         let (after, within) = (wait.after, wait.within);
-        let (together, indices) = self.0.entry(likeness).or_insert((wait, Vec::new()));
+        let (together, indices) = self.0.entry(key).or_insert((wait, Vec::new()));
         together.after = together.after.max(after);
         together.within = together.within.min(within);
         indices.push(index);

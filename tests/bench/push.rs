@@ -29,6 +29,7 @@ use pushrider::pipeline::{self, Pipeline};
 use pushrider::plan;
 use pushrider::push_service::{PushRequest, Transport};
 use pushrider::retry::Policy;
+use pushrider::sender::{self, Sender};
 use pushrider::subscription::{AuthSecret, Keys, UserAgentKey};
 use pushrider::vapid::{KeyRing, Subject, Token, Validity, VapidKey};
 
@@ -85,14 +86,6 @@ fn pipeline() -> Pipeline<Null> {
             longest_wait: Duration::from_hours(25),
         },
         guard: Arc::new(guard::Rules::default()),
-        retry: Policy {
-            max_attempts: 10,
-            base: Duration::from_secs(5),
-            cap: Duration::from_mins(10),
-            retry_after_cap: Duration::from_hours(24),
-        }
-        .into(),
-        push_timeout: Duration::from_secs(20),
         replace_duplicates: false,
     };
     let gates = gate::Settings {
@@ -106,14 +99,26 @@ fn pipeline() -> Pipeline<Null> {
             open_cap: Duration::from_secs(300),
         },
     };
-    Pipeline::new(
-        settings,
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let sending = sender::Settings {
+        retry: Policy {
+            max_attempts: 10,
+            base: Duration::from_secs(5),
+            cap: Duration::from_mins(10),
+            retry_after_cap: Duration::from_hours(24),
+        }
+        .into(),
+        push_timeout: Duration::from_secs(20),
+    };
+    let sender = Sender::new(
+        sending,
         Null,
         Gates::new(gates),
-        Arc::new(Metrics::new().unwrap()),
+        Arc::clone(&metrics),
         Arc::new(SystemClock),
         Arc::new(FixedJitter(0.5)),
-    )
+    );
+    Pipeline::new(settings, sender, metrics)
 }
 
 fn inbound(recipients: usize) -> Inbound {

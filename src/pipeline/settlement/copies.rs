@@ -1,4 +1,5 @@
-//! The copies of a message that go round again: those who wait, and the parts of a large event.
+//! The copies of a message that this daemon publishes to itself: for recipients that wait, and the parts
+//! of a large event.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,8 +7,8 @@ use bytes::Bytes;
 
 use crate::broker::{Rounding, Route};
 use crate::outcome::Waiting;
-use crate::pipeline::fate::Wait;
 use crate::plan::Split;
+use crate::sender::Wait;
 use crate::wire::Kind;
 use crate::wire::event::Event;
 use crate::wire::headers::{Chunk, Places, RetryHistory, Unsplit, put_copy_id};
@@ -15,14 +16,14 @@ use crate::wire::headers::{Chunk, Places, RetryHistory, Unsplit, put_copy_id};
 use super::Settlement;
 
 impl<'a> Settlement<'a> {
-    /// Notes a recipient that must wait.
+    /// Records a recipient that must wait.
     pub(in crate::pipeline) fn wait(&mut self, index: usize, wait: Wait) {
         self.tally.waits();
         self.waiting.add(index, wait);
     }
 
-    /// Sends off those who wait: one copy of the event for all who wait alike.
-    pub(in crate::pipeline) fn send_waiting_off(&mut self, event: &Event<'a>) {
+    /// Publishes one copy of the event for each group of recipients with the same wait.
+    pub(in crate::pipeline) fn publish_waiting(&mut self, event: &Event<'a>) {
         for (wait, indices) in std::mem::take(&mut self.waiting).into_groups() {
             let history = RetryHistory {
                 deferrals: wait.deferrals,
@@ -35,7 +36,7 @@ impl<'a> Settlement<'a> {
             };
             let within = wait.within;
             let rounding = Rounding::Up { within };
-            self.send_off(event.subset(&indices), wait.after, rounding, &history);
+            self.publish_to_delay(event.subset(&indices), wait.after, rounding, &history);
         }
     }
 
@@ -58,7 +59,7 @@ impl<'a> Settlement<'a> {
             places: self.places_of(event, &every),
             ..self.next_pass(waiting, until)
         };
-        self.send_off(event.body().clone(), after, rounding, &history);
+        self.publish_to_delay(event.body().clone(), after, rounding, &history);
     }
 
     /// Publishes each part of a large event by itself, to be taken at once, and a copy of what is to
@@ -77,7 +78,7 @@ impl<'a> Settlement<'a> {
                 refusal: part.refusal,
                 ..self.next_pass_at_once()
             };
-            self.send_on(event.subset(&part.recipients), &history);
+            self.publish_to_due(event.subset(&part.recipients), &history);
         }
         for part in split.later {
             let unsplit = Unsplit {
@@ -92,7 +93,7 @@ impl<'a> Settlement<'a> {
                 refusal: part.refusal,
                 ..self.next_pass_at_once()
             };
-            self.send_on(event.subset(&part.recipients), &history);
+            self.publish_to_due(event.subset(&part.recipients), &history);
         }
     }
 
@@ -110,7 +111,7 @@ impl<'a> Settlement<'a> {
         }
     }
 
-    fn send_on(&mut self, body: Bytes, history: &RetryHistory) {
+    fn publish_to_due(&mut self, body: Bytes, history: &RetryHistory) {
         let lane = self.inbound.lane.clone();
         self.copy(Route::Due(lane), Kind::Chunk, body, history);
     }
@@ -126,7 +127,7 @@ impl<'a> Settlement<'a> {
         }
     }
 
-    fn send_off(
+    fn publish_to_delay(
         &mut self,
         body: Bytes,
         after: Duration,

@@ -1,4 +1,4 @@
-//! What is owed to the broker for one message, gathered while it is processed.
+//! The publications that settle one message, gathered while it is processed.
 
 mod copies;
 
@@ -28,18 +28,61 @@ use crate::wire::summary::Tally;
 
 use super::waiting::Groups;
 
+/// What is known of a message when its settlement is opened.
+pub(super) struct Opening<'a> {
+    about: EventRef<'a>,
+    app: Option<&'a Arc<App>>,
+    results: Results,
+    created_at: Option<SystemTime>,
+    is_event: bool,
+    fan_out: bool,
+}
+
+impl<'a> Opening<'a> {
+    /// Opens with the part that could be read of a body that is no event.
+    pub(super) fn of_part(about: EventRef<'a>, app: Option<&'a Arc<App>>) -> Self {
+        Self {
+            about,
+            app,
+            results: Results::default(),
+            created_at: None,
+            is_event: false,
+            fan_out: false,
+        }
+    }
+
+    /// Opens with an event that has no plan.
+    pub(super) fn of_event(event: &Event<'a>, app: Option<&'a Arc<App>>) -> Self {
+        let of_app = app.map(|app| app.results).unwrap_or_default();
+        Self {
+            results: event.results.unwrap_or(of_app),
+            is_event: true,
+            fan_out: event.is_fan_out(),
+            ..Self::of_part(event.about.clone(), app)
+        }
+    }
+
+    /// Opens with an event and its plan.
+    pub(super) fn of_plan(event: &Event<'a>, app: &'a Arc<App>, terms: &Terms) -> Self {
+        Self {
+            results: terms.results,
+            created_at: Some(terms.created_at),
+            ..Self::of_event(event, Some(app))
+        }
+    }
+}
+
 /// The publications of one message, and what they all repeat of it.
 pub(super) struct Settlement<'a> {
     inbound: &'a Inbound,
     ids: &'a CopyIds,
-    history: RetryHistory,
+    history: &'a RetryHistory,
     now: SystemTime,
     event_id: EventId,
     /// Whether the producer gave the event an id.
     is_named: bool,
     about: EventRef<'a>,
-    app: Option<Name>,
-    form: EndpointForm,
+    app: Option<&'a Arc<App>>,
     results: Results,
     created_at: SystemTime,
     fan_out: bool,
@@ -51,72 +94,45 @@ pub(super) struct Settlement<'a> {
 }
 
 impl<'a> Settlement<'a> {
-    /// Opens the settlement of a message of which only its properties are known.
+    /// Opens the settlement of a message.
     pub(super) fn new(
         inbound: &'a Inbound,
         ids: &'a CopyIds,
-        history: &RetryHistory,
-        app: Option<&Arc<App>>,
+        history: &'a RetryHistory,
+        opening: Opening<'a>,
         now: SystemTime,
     ) -> Self {
-        let mut settlement = Self {
+        let Opening { about, app, .. } = opening;
+        let properties = &inbound.properties;
+        let message_id = properties.message_id().as_ref();
+        let message_id = message_id.and_then(|id| EventId::parse(id.as_str()));
+        let named = about.id.clone().or(message_id);
+        let timestamp = *properties.timestamp();
+        let event_id = plan::event_id(named.as_ref(), history, None, timestamp, &inbound.body);
+        let is_named = named.is_some();
+        let about = EventRef {
+            id: named.or_else(|| opening.is_event.then(|| event_id.clone())),
+            app: app.map(|app| app.name.clone()).or(about.app),
+            ..about
+        };
+        Self {
             inbound,
             ids,
-            is_named: false,
-            history: history.clone(),
+            history,
             now,
-            event_id: name_of(inbound, history, None),
-            about: EventRef::default(),
-            app: None,
-            form: EndpointForm::default(),
-            results: Results::default(),
-            created_at: history.created_at.unwrap_or(now),
-            fan_out: false,
+            event_id,
+            is_named,
+            about,
+            app,
+            results: opening.results,
+            created_at: opening.created_at.or(history.created_at).unwrap_or(now),
+            fan_out: opening.fan_out,
             tally: Tally::default(),
             ended: 0,
             waiting: Groups::default(),
             quarantined: false,
             publications: Vec::with_capacity(1),
-        };
-        let message_id = inbound.properties.message_id().as_ref();
-        let id = message_id.and_then(|id| EventId::parse(id.as_str()));
-        settlement.about(
-            &EventRef {
-                id,
-                ..EventRef::default()
-            },
-            app,
-        );
-        settlement
-    }
-
-    /// Notes what could be read of the event, and the application it is for.
-    pub(super) fn about(&mut self, about: &EventRef<'a>, app: Option<&Arc<App>>) {
-        let named = about.id.clone().or_else(|| self.about.id.clone());
-        self.event_id = name_of(self.inbound, &self.history, named.as_ref());
-        self.is_named = named.is_some();
-        self.about = EventRef {
-            id: named,
-            ..about.clone()
-        };
-        self.app = app.map(|app| app.name.clone());
-        self.about.app = self.app.clone().or_else(|| about.app.clone());
-        self.form = app.map(|app| app.endpoint).unwrap_or_default();
-    }
-
-    /// Notes an event that was understood.
-    pub(super) fn event(&mut self, event: &Event<'a>, app: Option<&Arc<App>>) {
-        self.about(&event.about, app);
-        self.about.id = Some(self.event_id.clone());
-        self.fan_out = event.is_fan_out();
-        let of_app = app.map(|app| app.results).unwrap_or_default();
-        self.results = event.results.unwrap_or(of_app);
-    }
-
-    /// Notes what holds for every recipient.
-    pub(super) fn terms(&mut self, terms: &Terms) {
-        self.created_at = terms.created_at;
-        self.results = terms.results;
+        }
     }
 
     pub(super) fn event_id(&self) -> &EventId {
@@ -124,8 +140,8 @@ impl<'a> Settlement<'a> {
     }
 
     /// Returns what happened to the message on its earlier passes.
-    pub(super) fn history(&self) -> &RetryHistory {
-        &self.history
+    pub(super) fn history(&self) -> &'a RetryHistory {
+        self.history
     }
 
     /// Returns the lane that the message travels in.
@@ -144,41 +160,51 @@ impl<'a> Settlement<'a> {
 
     /// Ends one recipient: its result, and the subscription event where there is one.
     pub(super) fn end(&mut self, about: &RecipientRef<'_>, record: &Record) {
-        self.tell_result(about, record);
-        self.tell_change(about, record);
+        self.publish_result(about, record);
+        self.publish_change(about, record);
     }
 
-    /// Ends one recipient of whose subscription everything was told before: its result alone.
-    pub(super) fn end_buried(&mut self, about: &RecipientRef<'_>, record: &Record) {
-        self.tell_result(about, record);
+    /// Ends one recipient whose subscription event was published before: its result alone.
+    pub(super) fn end_as_gone(&mut self, about: &RecipientRef<'_>, record: &Record) {
+        self.publish_result(about, record);
     }
 
-    fn tell_result(&mut self, about: &RecipientRef<'_>, record: &Record) {
+    fn form(&self) -> EndpointForm {
+        self.app.map(|app| app.endpoint).unwrap_or_default()
+    }
+
+    fn publish_result(&mut self, about: &RecipientRef<'_>, record: &Record) {
         self.tally.settled(record.reason);
         self.ended += 1;
         if self.results.wants(record.outcome()) {
             let key = result::routing_key(
-                self.app.as_ref(),
+                self.app.map(|app| &app.name),
                 record.outcome(),
                 self.about.label.as_ref(),
             );
-            let body = result::body(&self.about, Some(self.created_at), about, record, self.form);
+            let body = result::body(
+                &self.about,
+                Some(self.created_at),
+                about,
+                record,
+                self.form(),
+            );
             let message_id = result::message_id(&self.event_id, self.history.chunk, about, record);
             self.publish(Route::Results(key), Kind::Result, message_id, body);
         }
     }
 
-    fn tell_change(&mut self, about: &RecipientRef<'_>, record: &Record) {
+    fn publish_change(&mut self, about: &RecipientRef<'_>, record: &Record) {
         let change = Change::of(record.reason);
-        if let (Some(change), Some(app)) = (change, self.app.as_ref()) {
-            let key = subscription::routing_key(app, change);
-            let body = subscription::body(change, &self.about, about, record, self.form);
+        if let (Some(change), Some(app)) = (change, self.app) {
+            let key = subscription::routing_key(&app.name, change);
+            let body = subscription::body(change, &self.about, about, record, self.form());
             let message_id = subscription::message_id(&self.event_id, about, change);
             self.publish(Route::Results(key), Kind::Subscription, message_id, body);
         }
     }
 
-    /// Parks the original, once, for people to look at.
+    /// Publishes the original to the quarantine, once, for people to look at.
     pub(super) fn quarantine(&mut self, fault: &Fault) {
         if std::mem::replace(&mut self.quarantined, true) {
             return;
@@ -200,7 +226,8 @@ impl<'a> Settlement<'a> {
                 chunk: self.history.chunk,
                 pass: self.history.pass,
             };
-            let key = summary::routing_key(self.app.as_ref(), self.about.label.as_ref());
+            let key =
+                summary::routing_key(self.app.map(|app| &app.name), self.about.label.as_ref());
             let message_id = summary::message_id(&self.event_id, part, &self.inbound.body);
             let body = summary::body(&self.about, part, &self.tally, self.created_at, now);
             self.publish(Route::Results(key), Kind::Summary, message_id, body);
@@ -224,16 +251,4 @@ impl<'a> Settlement<'a> {
             body,
         });
     }
-}
-
-fn name_of(inbound: &Inbound, history: &RetryHistory, named: Option<&EventId>) -> EventId {
-    let properties = &inbound.properties;
-    let message_id = properties.message_id().as_ref().map(|id| id.as_str());
-    plan::event_id(
-        named,
-        history,
-        message_id,
-        *properties.timestamp(),
-        &inbound.body,
-    )
 }

@@ -318,25 +318,6 @@ async fn a_message_that_any_key_could_have_signed_proves_none() {
 }
 
 #[tokio::test]
-async fn a_dry_run_proves_no_key() {
-    let app = App {
-        mode: Mode::DryRun,
-        ..ring(&["main"])
-    };
-    let house = house_of(app, [], 100);
-    sent(&house, to("a", json!({}))).await;
-    let origin = crate::subscription::Endpoint::parse("https://fcm.googleapis.com/x").unwrap();
-    let now = house.pipeline.clock.now().mono;
-    let judgement = house.pipeline.mismatches.judge(
-        origin.origin(),
-        [&name("main")],
-        origin.fingerprint(),
-        now,
-    );
-    assert_ne!(judgement, crate::mismatch::Judgement::Believed);
-}
-
-#[tokio::test]
 async fn an_unusual_share_of_gone_is_told() {
     let script = (0..100).map(|_| Says::Status(410));
     let house = house_of(ring(&["main"]), script, 100);

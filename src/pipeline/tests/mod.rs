@@ -23,6 +23,7 @@ use crate::outcome::{Answer, Attempt, Failure};
 use crate::plan;
 use crate::push_service::{PushRequest, Transport};
 use crate::retry::Policy;
+use crate::sender::{self, Sender};
 use crate::vapid::{KeyRing, VapidKey};
 use crate::wire::Kind;
 use crate::wire::headers::RetryHistory;
@@ -30,13 +31,13 @@ use crate::wire::headers::RetryHistory;
 mod answers;
 mod deadlines;
 mod gates;
+mod gone_cache;
 mod keys;
 mod passes;
 mod redeliveries;
 mod refusals;
-mod seats;
 mod second_requests;
-mod tombstones;
+mod slots;
 mod topics;
 mod unconfirmed;
 
@@ -162,14 +163,6 @@ fn house_with(
             longest_wait: Duration::from_hours(25),
         },
         guard: Arc::new(guard::Rules::default()),
-        retry: Policy {
-            max_attempts: 3,
-            base: Duration::from_secs(5),
-            cap: Duration::from_secs(600),
-            retry_after_cap: Duration::from_hours(24),
-        }
-        .into(),
-        push_timeout: Duration::from_secs(20),
         replace_duplicates,
     };
     let gates = Gates::new(gate::Settings {
@@ -183,14 +176,26 @@ fn house_with(
             open_cap: Duration::from_secs(300),
         },
     });
-    let pipeline = Pipeline::new(
-        settings,
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let sending = sender::Settings {
+        retry: Policy {
+            max_attempts: 3,
+            base: Duration::from_secs(5),
+            cap: Duration::from_secs(600),
+            retry_after_cap: Duration::from_hours(24),
+        }
+        .into(),
+        push_timeout: Duration::from_secs(20),
+    };
+    let sender = Sender::new(
+        sending,
         Arc::clone(&service),
         gates,
-        Arc::new(Metrics::new().unwrap()),
+        Arc::clone(&metrics),
         Arc::clone(&clock) as Arc<_>,
         Arc::new(FixedJitter(1.0)),
     );
+    let pipeline = Pipeline::new(settings, sender, metrics);
     House {
         pipeline,
         service,

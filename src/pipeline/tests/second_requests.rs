@@ -45,11 +45,11 @@ async fn an_expired_token_is_replaced_by_one_that_goes_by_the_services_clock() {
             claims(&house, 1),
             "the fresh token serves on"
         );
-        let drift = house.pipeline.metrics.render().unwrap();
+        let skew = house.pipeline.metrics.render().unwrap();
         let ahead =
             i64::try_from(NOON.as_secs()).unwrap() - i64::try_from(there.as_secs()).unwrap();
         let line = format!(r#"pushrider_clock_drift_seconds{{push_service="fcm"}} {ahead}"#);
-        assert!(drift.contains(&line), "{line}");
+        assert!(skew.contains(&line), "{line}");
     }
 }
 

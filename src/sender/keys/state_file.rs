@@ -1,4 +1,4 @@
-//! The file that keeps what was learned through a restart.
+//! The file that keeps the keys of subscriptions through a restart.
 //!
 //! One line for each change, in their order: the first sixteen digits of a subscription's
 //! fingerprint, as logs show it, and the name of its key, or none if it was forgotten. No endpoint is
@@ -13,7 +13,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Change, SubscriptionKeys};
+use super::subscription_keys::{Change, SubscriptionKeys};
 use crate::message::Name;
 
 /// The file in a state directory.
@@ -68,7 +68,7 @@ impl StateFile {
     /// If it cannot be read.
     pub fn read(
         &mut self,
-        learned: &SubscriptionKeys,
+        subscription_keys: &SubscriptionKeys,
         is_held: impl Fn(&Name) -> bool,
     ) -> Result<(), StateError> {
         let file = match File::open(&self.path) {
@@ -88,14 +88,16 @@ impl StateFile {
             lines += 1;
             length += read as u64;
             match entry(whole) {
-                Some((beginning, Some(key))) if is_held(&key) => learned.insert(beginning, &key),
-                Some((beginning, _)) => learned.remove(beginning),
+                Some((beginning, Some(key))) if is_held(&key) => {
+                    subscription_keys.insert_at(beginning, &key)
+                }
+                Some((beginning, _)) => subscription_keys.remove_at(beginning),
                 None => {}
             }
         }
         // Changes are counted from here on.
-        let _before = learned.latest();
-        let lines_limit = lines_limit(learned.entries().count());
+        let _before = subscription_keys.latest();
+        let lines_limit = lines_limit(subscription_keys.entries().count());
         self.written = line.is_empty().then_some(Written {
             length,
             lines,
@@ -104,17 +106,17 @@ impl StateFile {
         Ok(())
     }
 
-    /// Writes what was learned since the last time.
+    /// Writes what changed since the last time.
     ///
     /// # Errors
     /// If it cannot be written; the next call writes everything.
-    pub fn write(&mut self, learned: &SubscriptionKeys) -> Result<(), StateError> {
-        let (written, latest) = (self.written.take(), learned.latest());
+    pub fn write(&mut self, subscription_keys: &SubscriptionKeys) -> Result<(), StateError> {
+        let (written, latest) = (self.written.take(), subscription_keys.latest());
         let result = match written.zip(latest) {
             Some((written, latest)) if self.may_append(written, latest.len()) => {
                 append(&self.path, written, &latest)
             }
-            Some(_) | None => replace(&self.path, learned),
+            Some(_) | None => replace(&self.path, subscription_keys),
         };
         self.written = Some(result.map_err(|error| self.error("write", error))?);
         Ok(())
@@ -155,13 +157,13 @@ fn append(path: &Path, written: Written, latest: &[Change]) -> io::Result<Writte
 }
 
 /// Replaces the file, so that a reader finds the old one or the new one.
-fn replace(path: &Path, learned: &SubscriptionKeys) -> io::Result<Written> {
+fn replace(path: &Path, subscription_keys: &SubscriptionKeys) -> io::Result<Written> {
     let next = path.with_extension("next");
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut file = BufWriter::new(options.open(&next)?);
     let mut lines = 0;
-    for (beginning, key) in learned.entries() {
+    for (beginning, key) in subscription_keys.entries() {
         writeln!(file, "{beginning:016x} {key}")?;
         lines += 1;
     }
@@ -198,28 +200,29 @@ mod tests {
     }
 
     fn read(file: &mut StateFile) -> SubscriptionKeys {
-        let learned = SubscriptionKeys::new(16);
-        file.read(&learned, |key| key.as_str() != "2018").unwrap();
-        learned
+        let subscription_keys = SubscriptionKeys::new(16);
+        file.read(&subscription_keys, |key| key.as_str() != "2018")
+            .unwrap();
+        subscription_keys
     }
 
-    fn told(learned: &SubscriptionKeys) -> Vec<(u64, Name)> {
-        learned.entries().collect()
+    fn entries(subscription_keys: &SubscriptionKeys) -> Vec<(u64, Name)> {
+        subscription_keys.entries().collect()
     }
 
     #[test]
     fn what_is_written_is_read_again_and_no_endpoint_is_in_it() {
         let directory = tempfile::tempdir().unwrap();
         let mut file = StateFile::within(directory.path());
-        assert_eq!(told(&read(&mut file)), []);
-        let learned = SubscriptionKeys::new(16);
+        assert_eq!(entries(&read(&mut file)), []);
+        let subscription_keys = SubscriptionKeys::new(16);
         for n in 0..1000 {
-            learned.learn(Fingerprint::of(&format!("https://a/{n}")), &name("2025"));
+            subscription_keys.insert(Fingerprint::of(&format!("https://a/{n}")), &name("2025"));
         }
-        learned.learn(Fingerprint::of("https://a/x"), &name("2019"));
-        file.write(&learned).unwrap();
+        subscription_keys.insert(Fingerprint::of("https://a/x"), &name("2019"));
+        file.write(&subscription_keys).unwrap();
         let again = read(&mut file);
-        assert!(told(&again) == told(&learned));
+        assert!(entries(&again) == entries(&subscription_keys));
         assert_eq!(
             again.get(Fingerprint::of("https://a/x")),
             Some(name("2019"))
@@ -242,18 +245,18 @@ mod tests {
         ]
         .concat();
         fs::write(&file.path, bytes).unwrap();
-        let entries = told(&read(&mut file));
+        let entries = entries(&read(&mut file));
         assert_eq!(entries, [(0x0011_2233_4455_66ff, name("2025"))]);
     }
 
     /// Learns or forgets 20 subscriptions among 40 of which some are known.
-    fn change(learned: &SubscriptionKeys, round: u64) {
+    fn change(subscription_keys: &SubscriptionKeys, round: u64) {
         for n in 0..20 {
             let subscription = Fingerprint::of(&(n * (round + 1) % 40).to_string());
             match n % 3 {
-                0 => learned.forget(subscription),
-                1 => learned.learn(subscription, &name("2019")),
-                _ => learned.learn(subscription, &name("2025")),
+                0 => subscription_keys.remove(subscription),
+                1 => subscription_keys.insert(subscription, &name("2019")),
+                _ => subscription_keys.insert(subscription, &name("2025")),
             }
         }
     }
@@ -262,38 +265,38 @@ mod tests {
     fn a_write_costs_what_has_changed() {
         let directory = tempfile::tempdir().unwrap();
         let mut file = StateFile::within(directory.path());
-        let learned = read(&mut file);
+        let subscription_keys = read(&mut file);
         for n in 0..100_000 {
-            learned.learn(Fingerprint::of(&n.to_string()), &name("2025"));
+            subscription_keys.insert(Fingerprint::of(&n.to_string()), &name("2025"));
         }
-        file.write(&learned).unwrap();
+        file.write(&subscription_keys).unwrap();
         let length = || {
             fs::metadata(directory.path().join(FILE_NAME))
                 .unwrap()
                 .len()
         };
         let before = length();
-        learned.forget(Fingerprint::of("7"));
-        learned.learn(Fingerprint::of("8"), &name("2019"));
-        file.write(&learned).unwrap();
+        subscription_keys.remove(Fingerprint::of("7"));
+        subscription_keys.insert(Fingerprint::of("8"), &name("2019"));
+        file.write(&subscription_keys).unwrap();
         let lines = "0123456789abcdef \n0123456789abcdef 2019\n";
         assert_eq!(length() - before, lines.len() as u64);
-        assert!(told(&read(&mut file)) == told(&learned));
+        assert!(entries(&read(&mut file)) == entries(&subscription_keys));
     }
 
     #[test]
     fn changes_are_read_again_in_their_order_through_any_number_of_restarts() {
         let directory = tempfile::tempdir().unwrap();
         let mut file = StateFile::within(directory.path());
-        let mut learned = read(&mut file);
+        let mut subscription_keys = read(&mut file);
         for round in 0..200 {
-            change(&learned, round);
-            file.write(&learned).unwrap();
+            change(&subscription_keys, round);
+            file.write(&subscription_keys).unwrap();
             if round % 7 == 0 {
                 file = StateFile::within(directory.path());
                 let again = read(&mut file);
-                assert_eq!(told(&again), told(&learned), "{round}");
-                learned = again;
+                assert_eq!(entries(&again), entries(&subscription_keys), "{round}");
+                subscription_keys = again;
             }
         }
     }
@@ -302,7 +305,7 @@ mod tests {
     fn a_file_that_has_grown_to_twice_what_is_known_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let mut file = StateFile::within(directory.path());
-        let learned = read(&mut file);
+        let subscription_keys = read(&mut file);
         let lines = || {
             let text = fs::read_to_string(directory.path().join(FILE_NAME)).unwrap();
             text.lines().count()
@@ -310,16 +313,16 @@ mod tests {
         let mut most = 0;
         for n in 0..30_000 {
             for key in ["2019", "2025", "2019", "2025"] {
-                learned.learn(Fingerprint::of(&(n % 10).to_string()), &name(key));
+                subscription_keys.insert(Fingerprint::of(&(n % 10).to_string()), &name(key));
             }
             if n % 1000 == 0 {
-                file.write(&learned).unwrap();
+                file.write(&subscription_keys).unwrap();
                 most = most.max(lines());
             }
         }
         assert!(most > 10_000 && most <= lines_limit(10), "{most}");
-        file.write(&learned).unwrap();
-        assert!(told(&read(&mut file)) == told(&learned));
+        file.write(&subscription_keys).unwrap();
+        assert!(entries(&read(&mut file)) == entries(&subscription_keys));
     }
 
     #[test]
@@ -329,10 +332,10 @@ mod tests {
         // The end of "2025a" was not written.
         let text = "0000000000000001 2019\n0000000000000002 2025";
         fs::write(&file.path, text).unwrap();
-        let learned = read(&mut file);
-        assert_eq!(told(&learned), [(1, name("2019"))]);
-        learned.insert(3, &name("2025"));
-        file.write(&learned).unwrap();
+        let subscription_keys = read(&mut file);
+        assert_eq!(entries(&subscription_keys), [(1, name("2019"))]);
+        subscription_keys.insert_at(3, &name("2025"));
+        file.write(&subscription_keys).unwrap();
         let text = fs::read_to_string(&file.path).unwrap();
         assert_eq!(text, "0000000000000001 2019\n0000000000000003 2025\n");
     }
@@ -341,17 +344,17 @@ mod tests {
     fn a_file_that_is_not_as_it_was_left_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let mut file = StateFile::within(directory.path());
-        let learned = read(&mut file);
-        learned.insert(1, &name("2019"));
-        file.write(&learned).unwrap();
+        let subscription_keys = read(&mut file);
+        subscription_keys.insert_at(1, &name("2019"));
+        file.write(&subscription_keys).unwrap();
         for damage in [None, Some("0000000000000009 2025\nand more\n")] {
             match damage {
                 None => fs::remove_file(&file.path).unwrap(),
                 Some(text) => fs::write(&file.path, text).unwrap(),
             }
-            learned.insert(2, &name("2025"));
-            learned.remove(2);
-            file.write(&learned).unwrap();
+            subscription_keys.insert_at(2, &name("2025"));
+            subscription_keys.remove_at(2);
+            file.write(&subscription_keys).unwrap();
             let text = fs::read_to_string(&file.path).unwrap();
             assert_eq!(text, "0000000000000001 2019\n");
         }

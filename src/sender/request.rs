@@ -1,4 +1,4 @@
-//! Making the request: shaped, signed, encrypted, with the headers its push service wants.
+//! Makes the request: encrypts the message and adds the headers.
 
 use std::borrow::Cow;
 
@@ -9,14 +9,11 @@ use crate::ece::{EceError, Salt, SenderKey, aes128gcm, aesgcm};
 use crate::message::{Coding, PushMessage};
 use crate::outcome::Again;
 use crate::plan;
-use crate::push_service::{self, PushRequest, Transport};
+use crate::push_service::{self, PushRequest};
 use crate::subscription::Keys;
-use crate::tokens::Authorization;
 use crate::vapid::{Token, VapidError, VapidKey};
 
-use super::Pipeline;
-
-/// Why a request could not be made, which is our own fault.
+/// Why a request could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unsendable {
     #[error(transparent)]
@@ -25,46 +22,17 @@ pub(super) enum Unsendable {
     Ece(#[from] EceError),
 }
 
-impl<T: Transport> Pipeline<T> {
-    /// Signs for an origin, or finds what was signed for it lately.
-    pub(super) fn authorize(
-        &self,
-        app: &App,
-        key: &VapidKey,
-        message: &PushMessage,
-    ) -> Result<Authorization, Unsendable> {
-        let origin = message.subscription.endpoint.origin();
-        let now = self.drifts.told(origin, self.now());
-        let authorization = self
-            .tokens
-            .authorization(app, key, origin, now, &*self.jitter)?;
-        self.metrics.token(authorization.signed);
-        Ok(authorization)
-    }
-
-    /// Makes the request of a message, changed as a second request asks; nothing else in it was
-    /// used before.
-    pub(super) fn prepare(
-        &self,
-        app: &App,
-        key: &VapidKey,
-        message: &PushMessage,
-        authorization: &Authorization,
-        again: Option<Again>,
-    ) -> Result<PushRequest, Unsendable> {
-        let changed = again.and_then(|again| plan::changed(message, again));
-        let message = changed.unwrap_or(Cow::Borrowed(message));
-        Ok(request(app, key, &authorization.token, &message)?)
-    }
-}
-
-/// Encrypts a message and writes its headers, with VAPID as it was in the time of the coding.
-fn request(
+/// Encrypts a message, changed as a second request asks, and writes its headers: the VAPID headers
+/// are those of the time of its coding.
+pub(super) fn request(
     app: &App,
     key: &VapidKey,
     token: &Token,
     message: &PushMessage,
+    again: Option<Again>,
 ) -> Result<PushRequest, EceError> {
+    let changed = again.and_then(|again| plan::changed(message, again));
+    let message = &*changed.unwrap_or(Cow::Borrowed(message));
     let Some((keys, content)) = secrets(message) else {
         let bare = push_service::build(message, None, token.authorization());
         return Ok(bare);
@@ -98,10 +66,8 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::app::Mode;
     use crate::ece::Padding;
     use crate::message::{MediaType, Ttl, Urgency};
-    use crate::pipeline::tests::app;
     use crate::subscription::{AuthSecret, Endpoint, Subscription, UserAgentKey, decode_base64};
     use crate::vapid::Validity;
 
@@ -129,7 +95,7 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_262_400);
         let origin = message.subscription.endpoint.origin();
         let token = Token::sign(key, origin, &app.subject, now, Validity::default());
-        request(app, key, &token.unwrap(), message).unwrap()
+        request(app, key, &token.unwrap(), message, None).unwrap()
     }
 
     fn header<'a>(request: &'a PushRequest, name: &str) -> Option<&'a str> {
@@ -138,7 +104,7 @@ mod tests {
 
     #[test]
     fn vapid_goes_with_the_coding() {
-        let app = app(Mode::Send);
+        let app = App::for_tests("shop");
         let modern = made(&app, &message(Coding::Aes128Gcm, Some("hi")));
         let legacy = made(&app, &message(Coding::AesGcm, Some("hi")));
         let bare = made(&app, &message(Coding::Aes128Gcm, None));
@@ -163,7 +129,7 @@ mod tests {
 
     #[test]
     fn padding_stays_below_what_the_service_is_sent_at_most() {
-        let mut app = app(Mode::Send);
+        let mut app = App::for_tests("shop");
         app.requests.padding = Padding::ToCeiling;
         for (limit, length) in [(3993, 4096), (2744, 2847)] {
             app.payload_limit = limit;

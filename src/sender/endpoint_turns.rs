@@ -31,17 +31,17 @@ const WAITERS: usize = 16;
 
 /// The subscriptions that have a request under way, or had one within the last [`SPACING`].
 #[derive(Debug)]
-pub struct EndpointTurns(PerKey<Fingerprint>);
+pub(super) struct EndpointTurns(PerKey<Fingerprint>);
 
 /// The right to make requests to a subscription; dropping it passes the turn on at once.
 #[derive(Debug)]
-pub struct Turn {
+pub(super) struct Turn {
     _permit: KeyPermit<Fingerprint>,
 }
 
 /// Tells whether messages to one subscription of `service` must follow each other.
 #[must_use]
-pub fn are_needed(service: Service) -> bool {
+pub(super) fn are_needed(service: Service) -> bool {
     match service {
         Service::Mozilla => true,
         Service::Fcm
@@ -62,7 +62,7 @@ impl Default for EndpointTurns {
 impl EndpointTurns {
     /// Waits for the turn of a subscription, in the order of the calls; `None` if it does not come
     /// within a second, or too many wait for it already.
-    pub async fn take(&self, subscription: Fingerprint) -> Option<Turn> {
+    pub(super) async fn take(&self, subscription: Fingerprint) -> Option<Turn> {
         let turn = timeout(PATIENCE, self.0.acquire(subscription)).await;
         turn.ok().flatten().map(|permit| Turn { _permit: permit })
     }
@@ -70,7 +70,7 @@ impl EndpointTurns {
 
 impl Turn {
     /// Passes the turn on once the push service's clock shows another millisecond.
-    pub fn end(self) {
+    pub(super) fn end(self) {
         tokio::spawn(async move {
             sleep(SPACING).await;
             drop(self);

@@ -1,8 +1,8 @@
-//! Which key each subscription was made with, where it is not the primary.
+//! The key that each subscription was made with, where it is not the primary key.
 //!
 //! A subscription is bound to the key it was made with, and only the push service knows to which.
-//! Finding out costs a request that is refused, so what was found is kept: through a restart too,
-//! where there is a state directory ([`StateFile`]). What is forgotten costs that request again and
+//! Finding out costs a request that is refused, so the result is kept, through a restart too where there
+//! is a state directory ([`StateFile`](super::StateFile)). A lost entry costs that request again and
 //! nothing else.
 //!
 //! After a rotation nearly every subscription is here, so an entry takes eight bytes: a cell holds
@@ -10,14 +10,10 @@
 //! fingerprints that begin with the same sixteen digits would be taken for one, which costs a
 //! request now and then. Eight cells make a bucket; in a full one the oldest entry gives way.
 
-mod file;
-
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::message::Name;
 use crate::subscription::Fingerprint;
-
-pub use self::file::{StateError, StateFile};
 
 /// The keys of subscriptions that were not made with the primary one.
 #[derive(Debug)]
@@ -28,13 +24,13 @@ pub struct SubscriptionKeys {
 
 #[derive(Debug, Default)]
 struct Table {
-    /// Empty until something is learned.
+    /// Empty until there is a first entry.
     cells: Vec<u64>,
     /// The names of keys; the number of a key is its place here, from 1.
     keys: Vec<Name>,
-    /// How often something was learned or forgotten.
+    /// How many changes there were.
     changes: u64,
-    /// What was learned or forgotten since it was last asked for, where anybody asks.
+    /// The changes since [`SubscriptionKeys::latest`] was last called; `None` before the first call.
     latest: Option<Latest>,
 }
 
@@ -46,8 +42,8 @@ struct Latest {
     incomplete: bool,
 }
 
-/// A change: the first 64 bits of a fingerprint, and its key unless it was forgotten.
-type Change = (u64, Option<Name>);
+/// A change: the first 64 bits of a fingerprint, and its key unless it was removed.
+pub(super) type Change = (u64, Option<Name>);
 
 /// How many changes are kept until they are asked for: 4 MiB.
 const LATEST_LIMIT: usize = 1 << 18;
@@ -75,14 +71,14 @@ impl Default for SubscriptionKeys {
 impl SubscriptionKeys {
     /// Makes an empty table of 2 to the power of `bucket_bits` buckets, 16 at least: the place of a
     /// cell holds the bits of the fingerprint that its key's number takes.
-    fn new(bucket_bits: u32) -> Self {
+    pub(super) fn new(bucket_bits: u32) -> Self {
         Self {
             table: Mutex::default(),
             bucket_bits: bucket_bits.max(KEY_BITS),
         }
     }
 
-    /// Returns the key that a subscription was made with, if that was learned.
+    /// Returns the key that a subscription was made with, if it is known and is not the primary key.
     #[must_use]
     pub fn get(&self, subscription: Fingerprint) -> Option<Name> {
         let table = self.lock();
@@ -92,17 +88,17 @@ impl SubscriptionKeys {
         name(&table.keys, *cell).cloned()
     }
 
-    /// Learns the key that a subscription was made with.
-    pub fn learn(&self, subscription: Fingerprint, key: &Name) {
-        self.insert(beginning(subscription), key);
+    /// Records the key that a subscription was made with.
+    pub fn insert(&self, subscription: Fingerprint, key: &Name) {
+        self.insert_at(beginning(subscription), key);
     }
 
-    /// Forgets what was learned of a subscription.
-    pub fn forget(&self, subscription: Fingerprint) {
-        self.remove(beginning(subscription));
+    /// Removes the key of a subscription.
+    pub fn remove(&self, subscription: Fingerprint) {
+        self.remove_at(beginning(subscription));
     }
 
-    fn remove(&self, beginning: u64) {
+    pub(super) fn remove_at(&self, beginning: u64) {
         let mut table = self.lock();
         let (bucket, tag) = self.place(beginning);
         let Some(cells) = table.cells.get_mut(bucket..bucket + WAYS) else {
@@ -114,7 +110,7 @@ impl SubscriptionKeys {
         }
     }
 
-    /// Returns how often something was learned or forgotten.
+    /// Returns how many changes there were.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.lock().changes
@@ -122,7 +118,7 @@ impl SubscriptionKeys {
 
     /// Returns what has changed since the last call, in its order; `None` if that is not known, as
     /// on the first call.
-    fn latest(&self) -> Option<Vec<Change>> {
+    pub(super) fn latest(&self) -> Option<Vec<Change>> {
         let mut table = self.lock();
         let latest = table.latest.replace(Latest::default());
         let keys = table.keys.clone();
@@ -136,7 +132,7 @@ impl SubscriptionKeys {
     /// comes first. What changes meanwhile may be there or not.
     ///
     /// The table is copied bit by bit, so that no push waits long for it.
-    fn entries(&self) -> impl Iterator<Item = (u64, Name)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u64, Name)> {
         let buckets = 1usize << self.bucket_bits;
         (0..buckets).step_by(STRIPE).flat_map(|first| {
             let table = self.lock();
@@ -158,7 +154,7 @@ impl SubscriptionKeys {
         entries
     }
 
-    fn insert(&self, beginning: u64, key: &Name) {
+    pub(super) fn insert_at(&self, beginning: u64, key: &Name) {
         let mut table = self.lock();
         let Some(number) = table.number(key) else {
             return;
@@ -173,7 +169,7 @@ impl SubscriptionKeys {
         if known.is_some_and(|at| cells[at] == cell) {
             return;
         }
-        // The newest comes first; whoever was there before moves back by one.
+        // The newest entry comes first; the entries before it move back by one.
         let room = known.or_else(|| cells.iter().position(|cell| *cell == 0));
         cells[..=room.unwrap_or(WAYS - 1)].rotate_right(1);
         cells[0] = cell;
@@ -252,32 +248,32 @@ mod tests {
 
     #[test]
     fn what_is_learned_is_known_until_it_is_forgotten() {
-        let learned = SubscriptionKeys::new(16);
+        let keys = SubscriptionKeys::new(16);
         let (old, older) = (name("2025"), name("2019"));
-        assert_eq!(learned.get(subscription(1)), None);
-        learned.forget(subscription(1));
-        assert_eq!(learned.changes(), 0);
-        learned.learn(subscription(1), &old);
-        learned.learn(subscription(2), &older);
-        assert_eq!(learned.get(subscription(1)), Some(old.clone()));
-        assert_eq!(learned.get(subscription(2)), Some(older.clone()));
-        learned.learn(subscription(1), &old);
-        assert_eq!(learned.changes(), 2, "that was known");
-        learned.learn(subscription(1), &older);
-        assert_eq!(learned.get(subscription(1)), Some(older));
-        learned.forget(subscription(1));
-        assert_eq!(learned.get(subscription(1)), None);
-        assert_eq!(learned.entries().count(), 1);
+        assert_eq!(keys.get(subscription(1)), None);
+        keys.remove(subscription(1));
+        assert_eq!(keys.changes(), 0);
+        keys.insert(subscription(1), &old);
+        keys.insert(subscription(2), &older);
+        assert_eq!(keys.get(subscription(1)), Some(old.clone()));
+        assert_eq!(keys.get(subscription(2)), Some(older.clone()));
+        keys.insert(subscription(1), &old);
+        assert_eq!(keys.changes(), 2, "that was known");
+        keys.insert(subscription(1), &older);
+        assert_eq!(keys.get(subscription(1)), Some(older));
+        keys.remove(subscription(1));
+        assert_eq!(keys.get(subscription(1)), None);
+        assert_eq!(keys.entries().count(), 1);
     }
 
     #[test]
     fn half_as_many_as_there_are_cells_are_nearly_all_remembered() {
-        let (learned, old) = (SubscriptionKeys::new(16), name("2025"));
+        let (keys, old) = (SubscriptionKeys::new(16), name("2025"));
         let cells = u64::try_from(WAYS << 16).unwrap();
         for n in 0..cells / 2 {
-            learned.learn(subscription(n), &old);
+            keys.insert(subscription(n), &old);
         }
-        let known = |n: &u64| learned.get(subscription(*n)).is_some();
+        let known = |n: &u64| keys.get(subscription(*n)).is_some();
         let forgotten = cells / 2 - (0..cells / 2).filter(known).map(|_| 1).sum::<u64>();
         assert!(forgotten < cells / 100, "{forgotten} of {cells}");
     }
@@ -290,22 +286,22 @@ mod tests {
             beginnings in prop::collection::hash_set(any::<u64>(), 0..40),
             bits in 16u32..20,
         ) {
-            let (learned, old) = (SubscriptionKeys::new(bits), name("2025"));
+            let (keys, old) = (SubscriptionKeys::new(bits), name("2025"));
             for beginning in &beginnings {
-                learned.insert(*beginning, &old);
+                keys.insert_at(*beginning, &old);
             }
             let told: std::collections::HashSet<_> =
-                learned.entries().map(|(beginning, _)| beginning).collect();
+                keys.entries().map(|(beginning, _)| beginning).collect();
             prop_assert_eq!(told, beginnings);
         }
 
         #[test]
         fn the_newest_of_a_full_bucket_stay(count in 1u64..30) {
-            let (learned, old) = (SubscriptionKeys::new(16), name("2025"));
+            let (keys, old) = (SubscriptionKeys::new(16), name("2025"));
             for n in 0..count {
-                learned.insert(n, &old);
+                keys.insert_at(n, &old);
             }
-            let told: Vec<_> = learned.entries().map(|(n, _)| n).collect();
+            let told: Vec<_> = keys.entries().map(|(n, _)| n).collect();
             let oldest = count.saturating_sub(8);
             prop_assert_eq!(told, (oldest..count).collect::<Vec<_>>());
         }

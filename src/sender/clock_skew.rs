@@ -21,27 +21,27 @@ use crate::clock::Now;
 use crate::origin::{Listing, Origin};
 
 /// How far two clocks may be apart before it matters (classify/README.md §5).
-pub const TOLERANCE: Duration = Duration::from_secs(300);
+pub(super) const TOLERANCE: Duration = Duration::from_secs(300);
 
 /// How many origins with another time are remembered; anybody can choose one.
 const ORIGIN_LIMIT: u64 = 1000;
 
 /// How many listed origins with another time are compared with each other.
-const WITNESSES: usize = 4;
+const CONTRADICTING_LIMIT: usize = 4;
 
 /// How far this machine's wall clock is from a push service's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drift {
+pub(super) enum ClockSkew {
     /// This machine is ahead.
     Ahead(Duration),
     /// This machine is behind.
     Behind(Duration),
 }
 
-impl Drift {
+impl ClockSkew {
     /// Compares this machine's time with a service's.
     #[must_use]
-    pub fn between(here: SystemTime, there: SystemTime) -> Self {
+    pub(super) fn between(here: SystemTime, there: SystemTime) -> Self {
         match here.duration_since(there) {
             Ok(ahead) => Self::Ahead(ahead),
             Err(behind) => Self::Behind(behind.duration()),
@@ -50,7 +50,7 @@ impl Drift {
 
     /// Returns how far, whichever way.
     #[must_use]
-    pub fn distance(self) -> Duration {
+    pub(super) fn distance(self) -> Duration {
         match self {
             Self::Ahead(by) | Self::Behind(by) => by,
         }
@@ -58,7 +58,7 @@ impl Drift {
 
     /// Returns whole seconds, negative if this machine is behind.
     #[must_use]
-    pub fn seconds(self) -> i64 {
+    pub(super) fn seconds(self) -> i64 {
         let whole = |by: Duration| i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
         match self {
             Self::Ahead(by) => whole(by),
@@ -69,11 +69,11 @@ impl Drift {
 
 /// The origins whose clocks disagree with this machine's.
 #[derive(Debug)]
-pub struct ClockSkews {
+pub(super) struct ClockSkews {
     samples: Cache<Origin, Sample>,
     /// Listed origins that have disagreed since one last agreed, the newest sample last.
-    witnesses: Mutex<Vec<(Origin, Sample)>>,
-    /// Whether there are witnesses.
+    contradicting: Mutex<Vec<(Origin, Sample)>>,
+    /// Whether there are contradicting.
     contradicted: AtomicBool,
     warned: AtomicBool,
 }
@@ -89,7 +89,7 @@ impl Default for ClockSkews {
     fn default() -> Self {
         Self {
             samples: Cache::new(ORIGIN_LIMIT),
-            witnesses: Mutex::default(),
+            contradicting: Mutex::default(),
             contradicted: AtomicBool::new(false),
             warned: AtomicBool::new(false),
         }
@@ -108,40 +108,46 @@ impl ClockSkews {
     /// Takes the `Date` of an answer that came at `now`; returns how far this machine is from it.
     ///
     /// `now` is what this machine's clocks show.
-    pub fn observe(&self, origin: &Origin, listing: Listing, date: SystemTime, now: Now) -> Drift {
-        let drift = Drift::between(now.wall, date);
-        if drift.distance() > TOLERANCE {
+    pub(super) fn observe(
+        &self,
+        origin: &Origin,
+        listing: Listing,
+        date: SystemTime,
+        now: Now,
+    ) -> ClockSkew {
+        let skew = ClockSkew::between(now.wall, date);
+        if skew.distance() > TOLERANCE {
             let at = now.mono;
             let sample = Sample { date, at };
             self.samples.insert(origin.clone(), sample);
             if listing.is_listed() {
-                self.testify(origin, sample);
+                self.contradict(origin, sample);
             }
-            return drift;
+            return skew;
         }
         if self.samples.contains_key(origin) {
             self.samples.invalidate(origin);
         }
         if listing.is_listed() && self.contradicted.swap(false, Ordering::Relaxed) {
-            self.witnesses().clear();
+            self.contradicting().clear();
         }
-        drift
+        skew
     }
 
-    fn testify(&self, origin: &Origin, sample: Sample) {
-        let mut witnesses = self.witnesses();
-        witnesses.retain(|(other, _)| other != origin);
-        if witnesses.len() == WITNESSES {
-            witnesses.remove(0);
+    fn contradict(&self, origin: &Origin, sample: Sample) {
+        let mut contradicting = self.contradicting();
+        contradicting.retain(|(other, _)| other != origin);
+        if contradicting.len() == CONTRADICTING_LIMIT {
+            contradicting.remove(0);
         }
-        witnesses.push((origin.clone(), sample));
+        contradicting.push((origin.clone(), sample));
         self.contradicted.store(true, Ordering::Relaxed);
     }
 
     /// Returns the earliest and the latest time that it may be at `now`: what this machine's clock
     /// shows, and what two listed origins agree on where none agrees with this machine.
     #[must_use]
-    pub fn bounds(&self, now: Now) -> (SystemTime, SystemTime) {
+    pub(super) fn bounds(&self, now: Now) -> (SystemTime, SystemTime) {
         let agreed = self.agreed(now.mono).unwrap_or(now.wall);
         (now.wall.min(agreed), now.wall.max(agreed))
     }
@@ -151,37 +157,37 @@ impl ClockSkews {
         if !self.contradicted.load(Ordering::Relaxed) {
             return None;
         }
-        let witnesses = self.witnesses();
+        let contradicting = self.contradicting();
         let told = |(_, sample): &(Origin, Sample)| sample.carried_on(now);
-        let times: Vec<_> = witnesses.iter().rev().filter_map(told).collect();
+        let times: Vec<_> = contradicting.iter().rev().filter_map(told).collect();
         let mut numbered = times.iter().enumerate();
         let agreed = numbered.find(|(n, time)| {
             let mut others = times.iter().skip(n + 1);
-            others.any(|other| Drift::between(**time, *other).distance() <= TOLERANCE)
+            others.any(|other| ClockSkew::between(**time, *other).distance() <= TOLERANCE)
         });
         agreed.map(|(_, time)| *time)
     }
 
-    fn witnesses(&self) -> MutexGuard<'_, Vec<(Origin, Sample)>> {
-        self.witnesses
+    fn contradicting(&self) -> MutexGuard<'_, Vec<(Origin, Sample)>> {
+        self.contradicting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns `now` as the origin would tell it.
     #[must_use]
-    pub fn told(&self, origin: &Origin, now: Now) -> Now {
-        let told = self.samples.get(origin);
-        let told = told.and_then(|sample| sample.carried_on(now.mono));
+    pub(super) fn at_origin(&self, origin: &Origin, now: Now) -> Now {
+        let there = self.samples.get(origin);
+        let there = there.and_then(|sample| sample.carried_on(now.mono));
         Now {
-            wall: told.unwrap_or(now.wall),
+            wall: there.unwrap_or(now.wall),
             ..now
         }
     }
 
-    /// Tells whether an operator should hear of a drift now: once, until the clock was right again.
-    pub fn is_news(&self, drift: Drift) -> bool {
-        let wrong = drift.distance() > TOLERANCE;
+    /// Tells whether an operator should hear of a skew now: once, until the clock was right again.
+    pub(super) fn is_news(&self, skew: ClockSkew) -> bool {
+        let wrong = skew.distance() > TOLERANCE;
         wrong != self.warned.swap(wrong, Ordering::Relaxed) && wrong
     }
 }
@@ -205,13 +211,13 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_nearly_right_is_this_machines() {
-        let (drifts, clock) = (ClockSkews::default(), FixedClock::at(noon()));
+        let (skews, clock) = (ClockSkews::default(), FixedClock::at(noon()));
         let service = origin("a");
         for seconds in [0, 1, 300] {
             let date = noon() - Duration::from_secs(seconds);
-            let drift = drifts.observe(&service, LISTED, date, clock.now());
-            assert_eq!(drift.seconds(), i64::try_from(seconds).unwrap());
-            assert_eq!(drifts.told(&service, clock.now()).wall, noon());
+            let skew = skews.observe(&service, LISTED, date, clock.now());
+            assert_eq!(skew.seconds(), i64::try_from(seconds).unwrap());
+            assert_eq!(skews.at_origin(&service, clock.now()).wall, noon());
         }
     }
 
@@ -219,18 +225,21 @@ mod tests {
     fn a_service_that_disagrees_is_told_its_own_time_wherever_the_wall_clock_goes() {
         let hours = Duration::from_hours;
         for date in [noon() - hours(30), noon() + hours(30)] {
-            let (drifts, clock) = (ClockSkews::default(), FixedClock::at(noon()));
-            drifts.observe(&origin("a"), LISTED, date, clock.now());
+            let (skews, clock) = (ClockSkews::default(), FixedClock::at(noon()));
+            skews.observe(&origin("a"), LISTED, date, clock.now());
             clock.advance(hours(1));
             clock.jump(noon() + hours(100));
-            assert_eq!(drifts.told(&origin("a"), clock.now()).wall, date + hours(1));
-            let other = drifts.told(&origin("b"), clock.now()).wall;
+            assert_eq!(
+                skews.at_origin(&origin("a"), clock.now()).wall,
+                date + hours(1)
+            );
+            let other = skews.at_origin(&origin("b"), clock.now()).wall;
             assert_eq!(other, noon() + hours(100), "another origin's word");
             clock.jump(date + hours(1));
-            drifts.observe(&origin("a"), LISTED, date + hours(1), clock.now());
+            skews.observe(&origin("a"), LISTED, date + hours(1), clock.now());
             clock.advance(hours(1));
             let right = clock.now().wall;
-            assert_eq!(drifts.told(&origin("a"), clock.now()).wall, right);
+            assert_eq!(skews.at_origin(&origin("a"), clock.now()).wall, right);
         }
     }
 
@@ -238,11 +247,11 @@ mod tests {
     fn two_listed_origins_that_agree_bound_the_time_until_one_agrees_with_this_machine() {
         let hours = Duration::from_hours;
         for there in [noon() - hours(48), noon() + hours(48)] {
-            let (drifts, clock) = (ClockSkews::default(), FixedClock::at(noon()));
-            let bounds = || drifts.bounds(clock.now());
+            let (skews, clock) = (ClockSkews::default(), FixedClock::at(noon()));
+            let bounds = || skews.bounds(clock.now());
             let both = |here: SystemTime, there| (here.min(there), here.max(there));
             let observe = |host, listed, date| {
-                drifts.observe(&origin(host), Listing::of(listed), date, clock.now());
+                skews.observe(&origin(host), Listing::of(listed), date, clock.now());
             };
             observe("a", true, there);
             observe("a", true, there);
@@ -262,26 +271,26 @@ mod tests {
 
     #[test]
     fn a_drift_is_news_once_until_the_clock_was_right_again() {
-        let drifts = ClockSkews::default();
+        let skews = ClockSkews::default();
         let hour = Duration::from_hours(1);
-        for (drift, news) in [
-            (Drift::Ahead(Duration::ZERO), false),
-            (Drift::Ahead(hour), true),
-            (Drift::Behind(hour), false),
-            (Drift::Behind(TOLERANCE), false),
-            (Drift::Behind(hour), true),
+        for (skew, news) in [
+            (ClockSkew::Ahead(Duration::ZERO), false),
+            (ClockSkew::Ahead(hour), true),
+            (ClockSkew::Behind(hour), false),
+            (ClockSkew::Behind(TOLERANCE), false),
+            (ClockSkew::Behind(hour), true),
         ] {
-            assert_eq!(drifts.is_news(drift), news, "{drift:?}");
+            assert_eq!(skews.is_news(skew), news, "{skew:?}");
         }
     }
 
     #[test]
     fn the_end_of_time_is_no_panic() {
-        let (drifts, clock) = (ClockSkews::default(), FixedClock::at(noon()));
+        let (skews, clock) = (ClockSkews::default(), FixedClock::at(noon()));
         let date = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX.unsigned_abs());
-        drifts.observe(&origin("a"), LISTED, date, clock.now());
+        skews.observe(&origin("a"), LISTED, date, clock.now());
         clock.advance(Duration::from_secs(1));
-        let told = drifts.told(&origin("a"), clock.now()).wall;
+        let told = skews.at_origin(&origin("a"), clock.now()).wall;
         assert_eq!(told, noon() + Duration::from_secs(1));
     }
 }

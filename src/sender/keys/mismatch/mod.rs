@@ -15,7 +15,7 @@
 //! message taken ends it for good. So a wrong key loses nothing, and a key that is merely new costs
 //! its first subscriptions a short wait.
 
-mod standing;
+mod key_state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,27 +27,27 @@ use crate::message::Name;
 use crate::origin::Origin;
 use crate::subscription::Fingerprint;
 
-use self::standing::Standing;
+use self::key_state::KeyState;
 
-pub use self::standing::{Belief, Cause};
+pub(in crate::sender) use self::key_state::{KeyJudgement, SuspensionCause};
 
 /// How many origins are remembered; anybody can choose one.
 const ORIGIN_LIMIT: u64 = 10_000;
 
 /// What is known of every key at every origin.
 #[derive(Debug)]
-pub struct Mismatches {
+pub(in crate::sender) struct Mismatches {
     origins: Cache<Origin, Arc<Mutex<Keys>>>,
 }
 
 /// There are as many as the configuration has keys.
-type Keys = Vec<(Name, Standing)>;
+type Keys = Vec<(Name, KeyState)>;
 
 /// What is to be done about a subscription that fits no key of the ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judgement {
-    /// It belongs to another key.
-    Believed,
+pub(in crate::sender) enum RingJudgement {
+    /// The subscription was made with another key.
+    OtherKey,
     /// It waits until more is known.
     Wait {
         /// How long the key is suspended that it waits for, if one is.
@@ -68,73 +68,78 @@ impl Default for Mismatches {
 impl Mismatches {
     /// Returns how long a key is still suspended at an origin, and why.
     #[must_use]
-    pub fn suspended(
+    pub(in crate::sender) fn suspended(
         &self,
         origin: &Origin,
         key: &Name,
         now: Instant,
-    ) -> Option<(Duration, Cause)> {
+    ) -> Option<(Duration, SuspensionCause)> {
         let keys = self.origins.get(origin)?;
         let keys = lock(&keys);
-        let (_, standing) = keys.iter().find(|(name, _)| name == key)?;
-        standing.suspended(now)
+        let (_, state) = keys.iter().find(|(name, _)| name == key)?;
+        state.suspended(now)
     }
 
     /// Notes that the origin took a message that the key signed; tells whether the key was
     /// suspended.
     ///
     /// The endpoint must be one that refuses other keys than that of its subscription.
-    pub fn prove(&self, origin: &Origin, key: &Name, now: Instant) -> bool {
+    pub(in crate::sender) fn accept(&self, origin: &Origin, key: &Name, now: Instant) -> bool {
         let keys = self.keys(origin);
         let mut keys = lock(&keys);
-        standing(&mut keys, key).prove(now)
+        state(&mut keys, key).accept(now)
     }
 
     /// Tells whether one of the `origins` has lately taken a message that the key signed.
     #[must_use]
-    pub fn is_taken_at(&self, origins: impl Fn(&Origin) -> bool, key: &Name, now: Instant) -> bool {
+    pub(in crate::sender) fn is_accepted_at(
+        &self,
+        origins: impl Fn(&Origin) -> bool,
+        key: &Name,
+        now: Instant,
+    ) -> bool {
         let is_taken = |keys: &Keys| {
-            let mut standings = keys.iter().filter(|(name, _)| name == key);
-            standings.any(|(_, standing)| standing.is_trusted(now))
+            let mut states = keys.iter().filter(|(name, _)| name == key);
+            states.any(|(_, states)| states.is_recently_accepted(now))
         };
         let mut known = self.origins.iter();
         known.any(|(origin, keys)| origins(&origin) && is_taken(&lock(&keys)))
     }
 
     /// Judges a refusal of a token that the key signed, for one subscription.
-    pub fn refuse(
+    pub(in crate::sender) fn refuse(
         &self,
         origin: &Origin,
         key: &Name,
         subscription: Fingerprint,
         now: Instant,
-    ) -> Belief {
+    ) -> KeyJudgement {
         let keys = self.keys(origin);
         let mut keys = lock(&keys);
-        standing(&mut keys, key).refuse(subscription, now)
+        state(&mut keys, key).refuse(subscription, now)
     }
 
     /// Judges a subscription that fits none of `ring`, which is every key there is for it.
-    pub fn judge<'a>(
+    pub(in crate::sender) fn judge<'a>(
         &self,
         origin: &Origin,
         ring: impl IntoIterator<Item = &'a Name>,
         subscription: Fingerprint,
         now: Instant,
-    ) -> Judgement {
+    ) -> RingJudgement {
         let keys = self.keys(origin);
         let mut keys = lock(&keys);
-        let (mut is_believed, mut suspended, mut alarms) = (true, None, Vec::new());
+        let (mut is_other_key, mut suspended, mut alarms) = (true, None, Vec::new());
         for key in ring {
-            match standing(&mut keys, key).mismatch(subscription, now) {
-                Belief::Believed => {}
-                Belief::Doubted { .. } => is_believed = false,
-                Belief::Suspended {
+            match state(&mut keys, key).mismatch(subscription, now) {
+                KeyJudgement::Subscription => {}
+                KeyJudgement::Undecided { .. } => is_other_key = false,
+                KeyJudgement::Suspended {
                     left,
                     renewed,
                     first,
                 } => {
-                    is_believed = false;
+                    is_other_key = false;
                     suspended = suspended.max(Some(left));
                     if renewed {
                         alarms.push((key.clone(), first));
@@ -142,10 +147,10 @@ impl Mismatches {
                 }
             }
         }
-        if is_believed {
-            Judgement::Believed
+        if is_other_key {
+            RingJudgement::OtherKey
         } else {
-            Judgement::Wait { suspended, alarms }
+            RingJudgement::Wait { suspended, alarms }
         }
     }
 
@@ -157,10 +162,10 @@ impl Mismatches {
     }
 }
 
-fn standing<'a>(keys: &'a mut Keys, key: &Name) -> &'a mut Standing {
+fn state<'a>(keys: &'a mut Keys, key: &Name) -> &'a mut KeyState {
     let known = keys.iter().position(|(name, _)| name == key);
     let index = known.unwrap_or_else(|| {
-        keys.push((key.clone(), Standing::default()));
+        keys.push((key.clone(), KeyState::default()));
         keys.len() - 1
     });
     &mut keys[index].1
@@ -195,20 +200,20 @@ mod tests {
         let mismatches = Mismatches::default();
         let ring = [name("new"), name("old")];
         let judge = |n| mismatches.judge(&origin("a"), &ring, subscription(n), now);
-        let waits = |suspended, alarms| Judgement::Wait { suspended, alarms };
-        assert!(!mismatches.prove(&origin("a"), &ring[1], now));
+        let waits = |suspended, alarms| RingJudgement::Wait { suspended, alarms };
+        assert!(!mismatches.accept(&origin("a"), &ring[1], now));
         for n in 1..5 {
             assert_eq!(judge(n), waits(None, Vec::new()));
         }
         let ten = Some(Duration::from_secs(10));
-        let suspended = ten.map(|left| (left, Cause::Mismatch));
+        let suspended = ten.map(|left| (left, SuspensionCause::Mismatch));
         assert_eq!(judge(5), waits(ten, vec![(name("new"), true)]));
         assert_eq!(judge(6), waits(ten, Vec::new()));
         assert_eq!(mismatches.suspended(&origin("a"), &ring[0], now), suspended);
         assert_eq!(mismatches.suspended(&origin("a"), &ring[1], now), None);
         assert_eq!(mismatches.suspended(&origin("b"), &ring[0], now), None);
-        assert!(mismatches.prove(&origin("a"), &ring[0], now));
-        assert_eq!(judge(7), Judgement::Believed);
+        assert!(mismatches.accept(&origin("a"), &ring[0], now));
+        assert_eq!(judge(7), RingJudgement::OtherKey);
         assert_eq!(mismatches.suspended(&origin("a"), &ring[0], now), None);
     }
 
@@ -218,11 +223,11 @@ mod tests {
         let (mine, other) = (name("2026"), name("2019"));
         let now = SystemClock.now().mono;
         let mismatches = Mismatches::default();
-        mismatches.prove(&here, &mine, now);
+        mismatches.accept(&here, &mine, now);
         for (origin, key, belief) in [
-            (&here, &mine, Belief::Believed),
-            (&there, &mine, Belief::Doubted { first: true }),
-            (&here, &other, Belief::Doubted { first: true }),
+            (&here, &mine, KeyJudgement::Subscription),
+            (&there, &mine, KeyJudgement::Undecided { first: true }),
+            (&here, &other, KeyJudgement::Undecided { first: true }),
         ] {
             assert_eq!(mismatches.refuse(origin, key, subscription(1), now), belief);
         }

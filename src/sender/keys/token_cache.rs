@@ -7,7 +7,7 @@
 //!
 //! Age is measured by the monotonic clock, which nobody sets; only whether a token is still good is
 //! a matter of the wall clock, and of the service's own where the two disagree
-//! ([`crate::drift`]). Freshness is data in the cache's values rather than a timer of the cache, so
+//! ([`super::super::clock_skew`]). Freshness is data in the cache's values rather than a timer of the cache, so
 //! that tests need not wait.
 
 use std::sync::Arc;
@@ -37,7 +37,7 @@ const SPREAD: Duration = Duration::from_hours(2);
 
 /// The tokens in use.
 #[derive(Debug)]
-pub struct TokenCache {
+pub(in crate::sender) struct TokenCache {
     tokens: Cache<Key, Result<Kept, VapidError>>,
     validity: Validity,
 }
@@ -55,13 +55,13 @@ struct Kept {
 
 /// A token, and whether it had to be signed for the caller.
 #[derive(Debug)]
-pub struct Authorization {
+pub(in crate::sender) struct Authorization {
     /// The token.
-    pub token: Arc<Token>,
+    pub(in crate::sender) token: Arc<Token>,
     /// How long ago it was signed, by the clock that says longer.
-    pub age: Duration,
+    pub(in crate::sender) age: Duration,
     /// Whether it was signed just now.
-    pub signed: bool,
+    pub(in crate::sender) signed: bool,
 }
 
 impl Default for TokenCache {
@@ -81,7 +81,7 @@ impl TokenCache {
     ///
     /// # Errors
     /// If the key cannot sign. The next call tries again.
-    pub fn authorization(
+    pub(in crate::sender) fn authorization(
         &self,
         app: &App,
         key: &VapidKey,
@@ -115,7 +115,13 @@ impl TokenCache {
     /// Forgets a token that its service refuses, so that the next one is signed anew.
     ///
     /// Of many that bring the same one only the first has it forgotten; its successor stays.
-    pub fn refused(&self, app: &App, key: &VapidKey, audience: &Origin, token: &Arc<Token>) {
+    pub(in crate::sender) fn remove(
+        &self,
+        app: &App,
+        key: &VapidKey,
+        audience: &Origin,
+        token: &Arc<Token>,
+    ) {
         let names = (app.name.clone(), key.name().clone(), audience.clone());
         self.tokens.entry(names).and_compute_with(|entry| {
             let is_same = entry.is_some_and(
@@ -236,7 +242,7 @@ mod tests {
     fn a_refused_token_is_forgotten_once() {
         let (cache, app, clock) = (TokenCache::default(), App::for_tests("shop"), clock());
         let first = asked(&cache, &app, "a", clock.now()).token;
-        let refused = || cache.refused(&app, &app.ring.primary, &origin("a"), &first);
+        let refused = || cache.remove(&app, &app.ring.primary, &origin("a"), &first);
         refused();
         let second = asked(&cache, &app, "a", clock.now());
         assert!(second.signed && !Arc::ptr_eq(&first, &second.token));

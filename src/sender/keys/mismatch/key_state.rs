@@ -25,16 +25,16 @@ const TRUST: Duration = Duration::from_secs(3600);
 
 /// What is known of one key at one origin.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Standing {
+pub(in crate::sender) struct KeyState {
     /// When a message that it signed was last taken.
-    proved: Option<Instant>,
-    mismatches: Evidence,
-    refusals: Evidence,
+    accepted_at: Option<Instant>,
+    mismatches: Rejections,
+    refusals: Rejections,
 }
 
 /// What speaks against a key since a message that it signed was last taken.
 #[derive(Clone, Debug, Default)]
-struct Evidence {
+struct Rejections {
     /// The subscriptions that the key failed for.
     subscriptions: Vec<Fingerprint>,
     until: Option<Instant>,
@@ -43,11 +43,11 @@ struct Evidence {
 
 /// What an answer against a key means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Belief {
+pub(in crate::sender) enum KeyJudgement {
     /// The key is right, so the answer speaks of the subscription alone.
-    Believed,
+    Subscription,
     /// It is not known yet.
-    Doubted {
+    Undecided {
         /// Whether this is the first answer against the key since a message was taken.
         first: bool,
     },
@@ -64,29 +64,33 @@ pub enum Belief {
 
 /// Why a key is suspended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cause {
+pub(in crate::sender) enum SuspensionCause {
     /// No subscription was made with it.
     Mismatch,
     /// The push service refuses the tokens that it signs.
     Refusal,
 }
 
-impl Standing {
+impl KeyState {
     /// Takes a message that the key signed and the service took; tells whether the key was
     /// suspended.
-    pub(super) fn prove(&mut self, now: Instant) -> bool {
+    pub(in crate::sender) fn accept(&mut self, now: Instant) -> bool {
         let was_suspended = self.mismatches.in_a_row > 0 || self.refusals.in_a_row > 0;
         *self = Self {
-            proved: Some(now),
+            accepted_at: Some(now),
             ..Self::default()
         };
         was_suspended
     }
 
     /// Takes a subscription that fits no key of the ring.
-    pub(super) fn mismatch(&mut self, subscription: Fingerprint, now: Instant) -> Belief {
-        if self.proved.is_some() {
-            return Belief::Believed;
+    pub(in crate::sender) fn mismatch(
+        &mut self,
+        subscription: Fingerprint,
+        now: Instant,
+    ) -> KeyJudgement {
+        if self.accepted_at.is_some() {
+            return KeyJudgement::Subscription;
         }
         self.mismatches.add(subscription, SUBSCRIPTIONS, now)
     }
@@ -95,38 +99,45 @@ impl Standing {
     ///
     /// Anybody can choose an endpoint, and some refuse every token. So a few of them say nothing
     /// of a key that the service takes from others.
-    pub(super) fn refuse(&mut self, subscription: Fingerprint, now: Instant) -> Belief {
+    pub(in crate::sender) fn refuse(
+        &mut self,
+        subscription: Fingerprint,
+        now: Instant,
+    ) -> KeyJudgement {
         let belief = self.refusals.add(subscription, REFUSED_REMEMBERED, now);
-        if matches!(belief, Belief::Doubted { .. }) && self.is_trusted(now) {
-            return Belief::Believed;
+        if matches!(belief, KeyJudgement::Undecided { .. }) && self.is_recently_accepted(now) {
+            return KeyJudgement::Subscription;
         }
         belief
     }
 
     /// Tells whether a message that the key signed was taken within the last hour.
-    pub(super) fn is_trusted(&self, now: Instant) -> bool {
-        let proved = self.proved;
-        proved.is_some_and(|at| now.saturating_duration_since(at) < TRUST)
+    pub(in crate::sender) fn is_recently_accepted(&self, now: Instant) -> bool {
+        let accepted_at = self.accepted_at;
+        accepted_at.is_some_and(|at| now.saturating_duration_since(at) < TRUST)
     }
 
     /// Returns how long the key is still suspended, and why.
     #[must_use]
-    pub(super) fn suspended(&self, now: Instant) -> Option<(Duration, Cause)> {
+    pub(in crate::sender) fn suspended(&self, now: Instant) -> Option<(Duration, SuspensionCause)> {
         let mismatch = self
             .mismatches
             .left(now)
-            .map(|left| (left, Cause::Mismatch));
-        let refusal = self.refusals.left(now).map(|left| (left, Cause::Refusal));
+            .map(|left| (left, SuspensionCause::Mismatch));
+        let refusal = self
+            .refusals
+            .left(now)
+            .map(|left| (left, SuspensionCause::Refusal));
         mismatch.max(refusal)
     }
 }
 
-impl Evidence {
+impl Rejections {
     /// Adds a subscription, of which at most `limit` are remembered; beyond that each counts as new.
-    fn add(&mut self, subscription: Fingerprint, limit: usize, now: Instant) -> Belief {
+    fn add(&mut self, subscription: Fingerprint, limit: usize, now: Instant) -> KeyJudgement {
         if let Some(left) = self.left(now) {
             let (renewed, first) = (false, false);
-            return Belief::Suspended {
+            return KeyJudgement::Suspended {
                 left,
                 renewed,
                 first,
@@ -140,18 +151,18 @@ impl Evidence {
         }
         let is_full = self.subscriptions.len() >= limit;
         if self.subscriptions.len() < SUBSCRIPTIONS || !(is_new || is_full) {
-            return Belief::Doubted { first };
+            return KeyJudgement::Undecided { first };
         }
         self.suspend(now)
     }
 
-    fn suspend(&mut self, now: Instant) -> Belief {
+    fn suspend(&mut self, now: Instant) -> KeyJudgement {
         let doubled = FIRST.saturating_mul(2u32.saturating_pow(self.in_a_row));
         let left = doubled.min(LONGEST);
         let first = self.in_a_row == 0;
         self.in_a_row = self.in_a_row.saturating_add(1);
         self.until = Some(now + left);
-        Belief::Suspended {
+        KeyJudgement::Suspended {
             left,
             renewed: true,
             first,
@@ -173,14 +184,14 @@ mod tests {
     use super::*;
     use crate::clock::{Clock, SystemClock};
 
-    const DOUBTED: Belief = Belief::Doubted { first: false };
+    const UNDECIDED: KeyJudgement = KeyJudgement::Undecided { first: false };
 
     fn subscription(n: u8) -> Fingerprint {
         Fingerprint::of(&format!("https://push.example.net/{n}"))
     }
 
-    fn suspended(seconds: u64, first: bool) -> Belief {
-        Belief::Suspended {
+    fn suspended(seconds: u64, first: bool) -> KeyJudgement {
+        KeyJudgement::Suspended {
             left: Duration::from_secs(seconds),
             renewed: true,
             first,
@@ -192,96 +203,96 @@ mod tests {
         let now = SystemClock.now().mono;
         for (take, cause) in [
             (
-                Standing::mismatch as fn(&mut Standing, _, _) -> _,
-                Cause::Mismatch,
+                KeyState::mismatch as fn(&mut KeyState, _, _) -> _,
+                SuspensionCause::Mismatch,
             ),
-            (Standing::refuse, Cause::Refusal),
+            (KeyState::refuse, SuspensionCause::Refusal),
         ] {
-            let mut standing = Standing::default();
+            let mut state = KeyState::default();
             for (n, belief) in [
-                (1, Belief::Doubted { first: true }),
-                (2, DOUBTED),
-                (1, DOUBTED),
-                (3, DOUBTED),
-                (4, DOUBTED),
-                (4, DOUBTED),
+                (1, KeyJudgement::Undecided { first: true }),
+                (2, UNDECIDED),
+                (1, UNDECIDED),
+                (3, UNDECIDED),
+                (4, UNDECIDED),
+                (4, UNDECIDED),
                 (5, suspended(10, true)),
             ] {
-                assert_eq!(take(&mut standing, subscription(n), now), belief, "{n}");
+                assert_eq!(take(&mut state, subscription(n), now), belief, "{n}");
             }
             let left = Some((Duration::from_secs(10), cause));
-            assert_eq!(standing.suspended(now), left);
+            assert_eq!(state.suspended(now), left);
         }
     }
 
     #[test]
     fn a_key_that_was_proved_fits_and_every_mismatch_is_believed() {
         let now = SystemClock.now().mono;
-        let mut standing = Standing::default();
-        assert!(!standing.prove(now));
+        let mut state = KeyState::default();
+        assert!(!state.accept(now));
         for n in 1..20 {
-            let belief = standing.mismatch(subscription(n), now);
-            assert_eq!(belief, Belief::Believed, "{n}");
+            let belief = state.mismatch(subscription(n), now);
+            assert_eq!(belief, KeyJudgement::Subscription, "{n}");
         }
     }
 
     #[test]
     fn a_suspension_is_renewed_by_the_next_mismatch_and_ended_by_a_message_taken() {
         let mut now = SystemClock.now().mono;
-        let mut standing = Standing::default();
+        let mut state = KeyState::default();
         for n in 1..5 {
-            standing.mismatch(subscription(n), now);
+            state.mismatch(subscription(n), now);
         }
         for (nth, seconds) in [10, 20, 40, 80, 160, 320, 640, 900, 900]
             .into_iter()
             .enumerate()
         {
-            let belief = standing.mismatch(subscription(9), now);
+            let belief = state.mismatch(subscription(9), now);
             assert_eq!(belief, suspended(seconds, nth == 0));
             now += Duration::from_secs(seconds);
-            assert_eq!(standing.suspended(now), None);
+            assert_eq!(state.suspended(now), None);
         }
-        assert!(standing.prove(now));
-        let next = standing.mismatch(subscription(1), now);
-        assert_eq!(next, Belief::Believed);
+        assert!(state.accept(now));
+        let next = state.mismatch(subscription(1), now);
+        assert_eq!(next, KeyJudgement::Subscription);
     }
 
     #[test]
     fn a_suspension_for_refusals_is_renewed_by_other_subscriptions_alone() {
         let mut now = SystemClock.now().mono;
-        let mut standing = Standing::default();
+        let mut state = KeyState::default();
         for n in 1..=5 {
-            standing.refuse(subscription(n), now);
+            state.refuse(subscription(n), now);
         }
         now += Duration::from_secs(10);
         for n in 1..=5 {
-            assert_eq!(standing.refuse(subscription(n), now), DOUBTED, "{n}");
+            assert_eq!(state.refuse(subscription(n), now), UNDECIDED, "{n}");
         }
-        assert_eq!(standing.refuse(subscription(6), now), suspended(20, false));
-        assert!(standing.prove(now));
-        assert_eq!(standing.suspended(now), None);
+        assert_eq!(state.refuse(subscription(6), now), suspended(20, false));
+        assert!(state.accept(now));
+        assert_eq!(state.suspended(now), None);
     }
 
     #[test]
     fn few_refusals_say_nothing_of_a_key_that_was_taken_within_the_hour() {
         let start = SystemClock.now().mono;
         for (seconds, belief) in [
-            (0, Belief::Believed),
-            (3599, Belief::Believed),
-            (3600, Belief::Doubted { first: true }),
+            (0, KeyJudgement::Subscription),
+            (3599, KeyJudgement::Subscription),
+            (3600, KeyJudgement::Undecided { first: true }),
         ] {
-            let mut standing = Standing::default();
-            standing.prove(start);
+            let mut state = KeyState::default();
+            state.accept(start);
             let now = start + Duration::from_secs(seconds);
-            assert_eq!(standing.refuse(subscription(1), now), belief, "{seconds}");
+            assert_eq!(state.refuse(subscription(1), now), belief, "{seconds}");
         }
-        let mut standing = Standing::default();
-        standing.prove(start);
+        let mut state = KeyState::default();
+        state.accept(start);
         for n in 1..5 {
-            let belief = standing.refuse(subscription(n), start);
-            assert_eq!(belief, Belief::Believed, "{n}");
+            let belief = state.refuse(subscription(n), start);
+            assert_eq!(belief, KeyJudgement::Subscription, "{n}");
         }
-        let fifth = standing.refuse(subscription(5), start);
+        let fifth = state.refuse(subscription(5), start);
         assert_eq!(fifth, suspended(10, true), "none was taken since");
     }
 
@@ -308,39 +319,39 @@ mod tests {
             steps in prop::collection::vec(step(), 0..80),
         ) {
             let mut now = SystemClock.now().mono;
-            let mut standing = Standing::default();
+            let mut state = KeyState::default();
             let (mut is_proved, mut distinct) = (false, BTreeSet::new());
             let mut refused = BTreeSet::new();
             for step in steps {
                 match step {
                     Step::Proof => {
-                        standing.prove(now);
+                        state.accept(now);
                         is_proved = true;
                         refused.clear();
                     }
                     Step::Seconds(seconds) => now += Duration::from_secs(seconds),
                     Step::Mismatch(n) => {
                         distinct.insert(n);
-                        let belief = standing.mismatch(subscription(n), now);
-                        prop_assert_eq!(belief == Belief::Believed, is_proved);
+                        let belief = state.mismatch(subscription(n), now);
+                        prop_assert_eq!(belief == KeyJudgement::Subscription, is_proved);
                         let enough = distinct.len() >= SUBSCRIPTIONS && !is_proved;
-                        let stops = matches!(belief, Belief::Suspended { .. });
+                        let stops = matches!(belief, KeyJudgement::Suspended { .. });
                         prop_assert_eq!(stops, enough);
-                        prop_assert!(standing.mismatches.subscriptions.len() <= SUBSCRIPTIONS);
+                        prop_assert!(state.mismatches.subscriptions.len() <= SUBSCRIPTIONS);
                     }
                     Step::Refusal(n) => {
                         refused.insert(n);
-                        let belief = standing.refuse(subscription(n), now);
-                        let stops = matches!(belief, Belief::Suspended { .. });
+                        let belief = state.refuse(subscription(n), now);
+                        let stops = matches!(belief, KeyJudgement::Suspended { .. });
                         prop_assert!(!stops || refused.len() >= SUBSCRIPTIONS);
-                        prop_assert!(belief != Belief::Believed || is_proved);
-                        let remembered = standing.refusals.subscriptions.len();
+                        prop_assert!(belief != KeyJudgement::Subscription || is_proved);
+                        let remembered = state.refusals.subscriptions.len();
                         prop_assert!(remembered <= REFUSED_REMEMBERED);
                     }
                 }
-                let left = standing.mismatches.left(now).unwrap_or_default();
+                let left = state.mismatches.left(now).unwrap_or_default();
                 prop_assert!(left <= LONGEST && (left.is_zero() || !is_proved));
-                let left = standing.refusals.left(now).unwrap_or_default();
+                let left = state.refusals.left(now).unwrap_or_default();
                 prop_assert!(left <= LONGEST);
             }
         }

@@ -1,8 +1,8 @@
-//! Whether an unusual share of subscriptions is called gone.
+//! Whether an unusual ratio of subscriptions is called gone.
 //!
 //! Why watch it: subscriptions die a few at a time. A service, or something in front of it, that
 //! calls most of them gone at once may be wrong, and applications delete what they are told is
-//! gone. Nothing is held back for that, since a plain word is a plain word; an operator hears of it.
+//! gone. Results are published all the same, since the answers are clear; an operator hears of it.
 //! The judgement looks at the last few hundred answers, so that it rises and falls within a
 //! campaign, and falls later than it rises, so that it does not flicker.
 
@@ -13,21 +13,21 @@ use crate::origin::Service;
 /// The answers that are looked at; older ones count for less and less.
 const WINDOW: u32 = 400;
 
-/// The fewest answers that a share is told from.
+/// The fewest answers that a ratio is judged by.
 const LEAST: u32 = 100;
 
 /// The lately settled recipients of one push service.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct GoneShare {
+pub(super) struct GoneRatio {
     answers: u32,
     gone: u32,
     is_unusual: bool,
 }
 
-impl GoneShare {
-    /// Takes one more answer; tells what the share has become, if that changed: unusual where more
-    /// than half are gone, usual again below a quarter.
-    pub fn note(&mut self, gone: bool) -> Option<bool> {
+impl GoneRatio {
+    /// Records one more answer. Returns whether the ratio is unusual, if that changed: it is unusual
+    /// above one half, and usual again below one quarter.
+    pub(super) fn record(&mut self, gone: bool) -> Option<bool> {
         self.answers += 1;
         self.gone += u32::from(gone);
         if self.answers >= WINDOW {
@@ -43,16 +43,16 @@ impl GoneShare {
     }
 }
 
-/// The share of each family of push services.
+/// The ratio of each family of push services.
 #[derive(Debug, Default)]
-pub struct GoneShares(Mutex<[GoneShare; Service::ALL.len()]>);
+pub(super) struct GoneRatios(Mutex<[GoneRatio; Service::ALL.len()]>);
 
-impl GoneShares {
-    /// Takes one more answer of a service; tells what its share has become, if that changed.
-    pub fn note(&self, service: Service, gone: bool) -> Option<bool> {
-        let place = Service::ALL.iter().position(|one| *one == service)?;
-        let mut shares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        shares[place].note(gone)
+impl GoneRatios {
+    /// Records one more answer of a service. Returns whether its ratio is unusual, if that changed.
+    pub(super) fn record(&self, service: Service, gone: bool) -> Option<bool> {
+        let index = Service::ALL.iter().position(|one| *one == service)?;
+        let mut ratios = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ratios[index].record(gone)
     }
 }
 
@@ -65,35 +65,35 @@ mod tests {
     const NONE: [bool; 0] = [];
 
     /// Notes `count` answers of which every `nth` is gone; returns the changes.
-    fn note(share: &mut GoneShare, count: u32, nth: u32) -> Vec<bool> {
+    fn record(share: &mut GoneRatio, count: u32, nth: u32) -> Vec<bool> {
         (1..=count)
-            .filter_map(|n| share.note(n % nth == 0))
+            .filter_map(|n| share.record(n % nth == 0))
             .collect()
     }
 
     #[test]
     fn it_rises_when_most_are_gone_and_falls_when_few_are() {
-        let mut share = GoneShare::default();
-        assert_eq!(note(&mut share, 10_000, 20), NONE, "one of twenty");
-        assert_eq!(note(&mut share, 10_000, 2), NONE, "half of them");
-        assert_eq!(note(&mut share, 1000, 1), [true], "all of them");
-        assert_eq!(note(&mut share, 10_000, 3), NONE, "a third of them");
-        assert_eq!(note(&mut share, 10_000, 20), [false]);
+        let mut share = GoneRatio::default();
+        assert_eq!(record(&mut share, 10_000, 20), NONE, "one of twenty");
+        assert_eq!(record(&mut share, 10_000, 2), NONE, "half of them");
+        assert_eq!(record(&mut share, 1000, 1), [true], "all of them");
+        assert_eq!(record(&mut share, 10_000, 3), NONE, "a third of them");
+        assert_eq!(record(&mut share, 10_000, 20), [false]);
     }
 
     #[test]
     fn a_few_answers_tell_nothing() {
-        let mut share = GoneShare::default();
-        assert_eq!(note(&mut share, LEAST - 1, 1), NONE);
-        assert_eq!(note(&mut share, 1, 1), [true]);
+        let mut share = GoneRatio::default();
+        assert_eq!(record(&mut share, LEAST - 1, 1), NONE);
+        assert_eq!(record(&mut share, 1, 1), [true]);
     }
 
     proptest! {
         #[test]
         fn no_more_are_gone_than_answered(answers in prop::collection::vec(any::<bool>(), 0..3000)) {
-            let mut share = GoneShare::default();
+            let mut share = GoneRatio::default();
             for gone in answers {
-                share.note(gone);
+                share.record(gone);
                 prop_assert!(share.gone <= share.answers && share.answers < WINDOW);
             }
         }

@@ -1,0 +1,112 @@
+//! What a delivery asks for: its history, the event in its body, and the plan for it.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::app::{App, Apps};
+use crate::broker::{Inbound, Source};
+use crate::plan;
+use crate::plan::{Plan, Refusal};
+use crate::wire::event;
+use crate::wire::event::{Event, EventRef};
+use crate::wire::fault::Fault;
+use crate::wire::headers::RetryHistory;
+use crate::wire::recipient::RecipientRef;
+
+use super::fault::{foreign_type, refused};
+
+/// What was read of a delivery.
+pub(super) enum Reading<'a> {
+    /// An event, and what to do with it.
+    Planned {
+        event: Event<'a>,
+        app: &'a Arc<App>,
+        plan: Plan,
+    },
+    /// An event whose recipients all end without a request.
+    Refused(Refused<'a>),
+    /// The body is not an event; a part of it could be read.
+    NotAnEvent {
+        about: Box<EventRef<'a>>,
+        recipient: Box<RecipientRef<'a>>,
+        fault: Fault,
+    },
+    /// The body was not read.
+    Unread(Fault),
+}
+
+/// An event whose recipients all end without a request.
+pub(super) struct Refused<'a> {
+    pub(super) event: Event<'a>,
+    pub(super) app: Option<&'a Arc<App>>,
+    pub(super) refusal: Refusal,
+    /// Why the original goes to the quarantine, if it does.
+    pub(super) quarantine: Option<Fault>,
+}
+
+/// Reads a delivery; `bounds` are the earliest and the latest time that it may be.
+pub(super) fn read<'a>(
+    inbound: &'a Inbound,
+    history: &RetryHistory,
+    apps: &'a Apps,
+    event_limit: usize,
+    settings: &plan::Settings,
+    bounds: (SystemTime, SystemTime),
+) -> Reading<'a> {
+    if inbound.body.len() > event_limit {
+        return Reading::Unread(event::too_large(inbound.body.len(), event_limit));
+    }
+    if let Some(fault) = foreign_type(inbound) {
+        return Reading::Unread(fault);
+    }
+    let event = match event::decode(&inbound.body) {
+        Ok(event) => event,
+        Err(error) => {
+            return Reading::NotAnEvent {
+                about: Box::new(error.about),
+                recipient: Box::new(error.recipient),
+                fault: refused(inbound).unwrap_or(error.fault),
+            };
+        }
+    };
+    let app = match apps.find(event.about.app.as_ref()) {
+        Ok(app) => app,
+        Err(refusal) => return refusing(event, None, refusal, None),
+    };
+    if let Some(fault) = refused(inbound) {
+        return refusing(event, Some(app), fault.clone().into(), Some(fault));
+    }
+    let timestamp = *inbound.properties.timestamp();
+    match plan::plan(&event, app, history, timestamp, settings, bounds) {
+        Ok(plan) => Reading::Planned { event, app, plan },
+        Err(refusal) => refusing(event, Some(app), refusal, None),
+    }
+}
+
+fn refusing<'a>(
+    event: Event<'a>,
+    app: Option<&'a Arc<App>>,
+    refusal: Refusal,
+    quarantine: Option<Fault>,
+) -> Reading<'a> {
+    Reading::Refused(Refused {
+        event,
+        app,
+        refusal,
+        quarantine,
+    })
+}
+
+/// Reads what happened to a message before. Only the due queues carry this daemon's own headers.
+pub(super) fn history_of(inbound: &Inbound) -> RetryHistory {
+    let read = match inbound.source {
+        Source::Due => RetryHistory::read,
+        Source::Lane | Source::Undeliverable => RetryHistory::fresh,
+    };
+    inbound
+        .properties
+        .headers()
+        .as_ref()
+        .map(read)
+        .unwrap_or_default()
+}

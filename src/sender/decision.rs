@@ -1,0 +1,271 @@
+//! What follows a round trip: the recipient ends, or it waits for another attempt.
+//!
+//! These are pure functions: the time and the jitter are arguments.
+
+use std::time::{Duration, SystemTime};
+
+use crate::gate::{Deferral, DeferralReason};
+use crate::message::{Name, PushMessage};
+use crate::origin::Service;
+use crate::outcome::{Again, Reason, Record, Verdict, Waiting, Warning};
+use crate::plan;
+use crate::plan::Terms;
+use crate::retry::{Decision, Lifetime, Policy};
+use crate::vapid::VapidKey;
+use crate::wire::headers::RetryHistory;
+
+use super::keys::SuspensionCause;
+use super::request::Unsendable;
+use super::round_trip::RoundTrip;
+
+/// What follows an attempt at a recipient.
+pub enum Next {
+    /// It ends.
+    Settled(Box<Record>),
+    /// It waits in the broker.
+    Wait(Wait),
+    /// The attempt panicked.
+    Panicked,
+}
+
+impl Next {
+    /// Ends a recipient.
+    #[must_use]
+    pub fn settled(record: Record) -> Self {
+        Self::Settled(Box::new(record))
+    }
+}
+
+/// A recipient's wait in the broker.
+#[derive(Clone, Debug)]
+pub struct Wait {
+    /// What it waits for.
+    pub waiting: Waiting,
+    /// The length of the wait.
+    pub after: Duration,
+    /// The longest that the wait may become: what is left until the deadline.
+    pub within: Duration,
+    /// How often in a row there was no permit.
+    pub deferrals: u32,
+    /// Attempts used up so far.
+    pub attempts: u32,
+    /// Requests made so far.
+    pub requests: u32,
+    /// The status of the last answer.
+    pub last_status: Option<u16>,
+    /// The key that the next attempt begins with, where it is not the default.
+    pub vapid_key: Option<Name>,
+}
+
+/// What is known of a recipient during an attempt: what it asked for, and what was done so far.
+pub(super) struct AttemptContext<'a> {
+    pub(super) service: Service,
+    /// The lane of the message.
+    pub(super) lane: &'a Name,
+    pub(super) terms: &'a Terms,
+    pub(super) history: &'a RetryHistory,
+    pub(super) requests: u32,
+    pub(super) last_status: Option<u16>,
+    /// The key that the next attempt begins with, where it is not the default.
+    pub(super) key: Option<Name>,
+    /// What the result says of second requests.
+    pub(super) warnings: Vec<Warning>,
+}
+
+impl<'a> AttemptContext<'a> {
+    pub(super) fn new(
+        service: Service,
+        lane: &'a Name,
+        terms: &'a Terms,
+        history: &'a RetryHistory,
+    ) -> Self {
+        Self {
+            service,
+            lane,
+            terms,
+            history,
+            requests: history.requests,
+            last_status: history.last_status,
+            key: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Remembers the key that the next attempt begins with, if it is not the default.
+    pub(super) fn start_next_with(&mut self, key: &Name, default: &Name) {
+        self.key = (key != default).then(|| key.clone());
+    }
+
+    fn wait(&self, waiting: Waiting, after: Duration, lifetime: Lifetime) -> Wait {
+        Wait {
+            waiting,
+            after,
+            within: lifetime.left,
+            deferrals: 0,
+            attempts: self.history.attempts,
+            requests: self.requests,
+            last_status: self.last_status,
+            vapid_key: self.key.clone(),
+        }
+    }
+
+    fn lifetime(&self, now: SystemTime) -> Lifetime {
+        let deadline = &self.terms.deadline;
+        Lifetime {
+            left: deadline.left(now).unwrap_or_default(),
+            ends_as: deadline.reason,
+            now_or_never: deadline.now_or_never(),
+        }
+    }
+
+    /// Ends the recipient at its deadline, without a further request.
+    fn expire(&self, now: SystemTime, detail: &str) -> Next {
+        let mut record = Record::unsent(self.terms.deadline.reason, now, detail);
+        record.requests = self.requests;
+        record.status = self.last_status;
+        Next::settled(record)
+    }
+}
+
+/// The shortest wait for a key.
+const SHORTEST_KEY_WAIT: Duration = Duration::from_secs(1);
+
+/// Decides what follows an answer, or the lack of one.
+pub(super) fn decide(
+    policy: &Policy,
+    round_trip: RoundTrip,
+    context: &AttemptContext<'_>,
+    now: SystemTime,
+    jitter: f64,
+) -> Next {
+    let RoundTrip {
+        verdict, status, ..
+    } = round_trip;
+    let attempts = context.history.attempts + 1;
+    let lifetime = context.lifetime(now);
+    match policy.decide(&verdict, attempts, lifetime, jitter) {
+        Decision::Again(after) => Next::Wait(Wait {
+            attempts,
+            last_status: status,
+            ..context.wait(Waiting::Retry(verdict.reason), after, lifetime)
+        }),
+        Decision::Final(reason) => Next::settled(Record {
+            reason,
+            status,
+            attempts,
+            requests: context.requests,
+            message_url: round_trip.message_url,
+            vapid_key: None,
+            sent_at: Some(round_trip.sent_at),
+            settled_at: now,
+            elapsed: Some(round_trip.elapsed),
+            warnings: Vec::new(),
+            detail: detail(reason, verdict),
+        }),
+    }
+}
+
+/// Returns what a second request changes, where the verdict asks for one and it would differ.
+pub(super) fn second_request(verdict: &Verdict, message: &PushMessage) -> Option<Again> {
+    let again = verdict.again?;
+    plan::changed(message, again).is_some().then_some(again)
+}
+
+/// Returns the warning of a result about a second request, where nothing else in the result shows
+/// why it was made.
+pub(super) fn warning_of(again: Again) -> Option<Warning> {
+    match again {
+        Again::AsItWas | Again::NewConnection | Again::AnotherKey => None,
+        Again::FreshToken | Again::WithoutTopic | Again::TtlOfOne | Again::OtherCoding => {
+            Some(Warning::SecondRequest(again))
+        }
+    }
+}
+
+/// Sends a recipient without a permit to wait, or ends it if its deadline comes first.
+pub(super) fn defer(
+    deferral: Deferral,
+    context: &AttemptContext<'_>,
+    now: SystemTime,
+    jitter: f64,
+) -> Next {
+    let detail = deferral.why.outlasts();
+    let mut next = wait_or_expire(deferral, Waiting::Busy, detail, context, now, jitter);
+    if let Next::Wait(wait) = &mut next {
+        wait.deferrals = context.history.deferrals.saturating_add(1);
+    }
+    next
+}
+
+/// Sends a recipient to wait until more is known of its key. The wait uses up no attempt.
+///
+/// It takes at most half of the lifetime that is left, so that the next attempt is in time.
+pub(super) fn wait_for_key(
+    cause: SuspensionCause,
+    wait: Duration,
+    context: &AttemptContext<'_>,
+    now: SystemTime,
+    jitter: f64,
+) -> Next {
+    let (reason, detail) = match cause {
+        SuspensionCause::Mismatch => (
+            Reason::KeyMismatch,
+            "its time runs out before it is known whether the subscription belongs to another key \
+             or a wrong key is loaded (key_mismatch)",
+        ),
+        SuspensionCause::Refusal => (
+            Reason::VapidRejected,
+            "its time runs out before the push service, which refused the VAPID token, is tried \
+             again (vapid_rejected)",
+        ),
+    };
+    let left = context.lifetime(now).left;
+    let wait = wait.min((left / 2).max(SHORTEST_KEY_WAIT));
+    let deferral = Deferral::of(DeferralReason::Paused, wait);
+    wait_or_expire(
+        deferral,
+        Waiting::Retry(reason),
+        detail,
+        context,
+        now,
+        jitter,
+    )
+}
+
+/// Ends a recipient whose deadline came before the request was made.
+pub(super) fn too_late(context: &AttemptContext<'_>, now: SystemTime) -> Next {
+    context.expire(now, "its time ran out while it waited for room to send")
+}
+
+/// Ends a recipient whose message could not be signed or encrypted.
+pub(super) fn unsendable(error: &Unsendable, key: &VapidKey, now: SystemTime) -> Next {
+    let mut record = Record::unsent(Reason::InternalError, now, error.to_string());
+    record.vapid_key = Some(key.name().clone());
+    Next::settled(record)
+}
+
+fn wait_or_expire(
+    deferral: Deferral,
+    waiting: Waiting,
+    detail: &str,
+    context: &AttemptContext<'_>,
+    now: SystemTime,
+    jitter: f64,
+) -> Next {
+    let lifetime = context.lifetime(now);
+    let after = deferral.delay(context.history.deferrals, lifetime.left, jitter);
+    if after < lifetime.left {
+        Next::Wait(context.wait(waiting, after, lifetime))
+    } else {
+        context.expire(now, detail)
+    }
+}
+
+/// Returns the detail of a result: what an expired recipient was waiting for, else the verdict's.
+fn detail(reason: Reason, verdict: Verdict) -> Option<Box<str>> {
+    if reason == verdict.reason {
+        return verdict.detail;
+    }
+    let waited_for = verdict.reason.name();
+    Some(format!("its time runs out before it could be tried again ({waited_for})").into())
+}
