@@ -1,83 +1,84 @@
-//! pushrider, the Web Push sidecar for RabbitMQ: the map of the house.
+//! pushrider, the Web Push sidecar for RabbitMQ: its architecture.
 //!
-//! The library serves its own binary; nothing here is meant for other crates. What the daemon does
-//! for its users is told in `README.md`, the messages it reads and writes in `examples/README.md`.
+//! The library serves its own binary; nothing here is meant for other crates. `README.md` describes what
+//! the daemon does for its users, and `examples/README.md` the messages that it reads and writes.
 //!
-//! # The way through
+//! # The way of a message
 //!
 //! ```text
 //!  lane.*, due.*, undeliverable                                    results, delay.*, due.*, quarantine
-//!  RabbitMQ ── Delivery ──▶ pipeline::process ── Settlement ──▶ broker::publisher ──▶ RabbitMQ
+//!  RabbitMQ ── Inbound ───▶ pipeline::process ─── Settled ───▶ broker::publisher ──▶ RabbitMQ
 //!     ▲                       │                                     │ counts confirms
 //!     │                       │ decode    wire::event               ▼
 //!     │                       │ plan      plan               broker::acker ── ack ──▶ RabbitMQ
 //!     │     per recipient:    │
-//!     │                       │ admit     gate               no room: wait in the broker
+//!     │     sender::send      │ admit     gate               no permit: wait in the broker
 //!     │                       │ sign      sender::keys       one token per (key, origin)
 //!     │                       │ encrypt   ece
 //!     │                       │ send      push_service       an Attempt, never an error
 //!     │                       │ classify  classify           a Verdict
-//!     └── copies that wait ◀──┘ decide    retry              an Outcome, or again later
+//!     └── copies that wait ◀──┘ decide    sender::decision   an Outcome, or a Wait
 //! ```
 //!
-//! Data goes one way. Rules decide and return values; only [`push_service`] sends, and only the
-//! rooms of [`broker`] publish and acknowledge. [`pipeline`] is the hot path on one screen, and
-//! [`outcome`] and [`classify`] say what can become of a recipient.
+//! Data goes one way. Rules decide and return values. Only [`push_service`] sends, and only the modules of
+//! [`broker`] publish and acknowledge. [`pipeline`] settles a delivery, [`sender`] sends to one recipient,
+//! and [`outcome`] and [`classify`] define what can become of it.
 //!
-//! # The rules of the house
+//! # Design rules
 //!
-//! 1. [`pipeline::Pipeline::process`] cannot fail: what we owe the broker for a delivery is a value.
-//!    The publisher pays it, then the acker acknowledges.
-//! 2. An acknowledgement follows every confirm it depends on, and nothing else acknowledges. A
+//! 1. [`pipeline::Pipeline::process`] cannot fail: the publications that settle a delivery are a value.
+//!    The publisher publishes them, then the acker acknowledges the delivery.
+//! 2. An acknowledgement follows every confirm that it depends on, and nothing else acknowledges. A
 //!    refused publication is published again, with back-off, within the same generation.
 //! 3. What must wait longer than about a second waits in the broker: otherwise one bad push service
-//!    fills the prefetch window and starves the rest.
+//!    fills the prefetch window and starves the others.
 //! 4. Permits are held, not counted: a `Drop` frees them on success, panic and cancellation alike.
-//! 5. Time and chance come in through the door ([`clock`]); `.clippy.toml` bans the clocks.
-//! 6. Whatever a stranger can grow has a bound: origins, bodies, short strings, label values, waits.
-//! 7. Modules import only leftward in the list below; `tests/repo/layering.rs` holds them to it.
+//! 5. Time and randomness are arguments ([`clock`]); `.clippy.toml` forbids the clocks elsewhere.
+//! 6. Whatever an outsider can grow has a bound: origins, bodies, short strings, label values, waits.
+//! 7. A module imports only modules to its left in the list below, and files do not import each other in
+//!    circles; `tests/repo/layering.rs` checks both.
 //!
 //! ```text
-//! clock · secret · origin · subscription · message · outcome                          vocabulary
-//! classify · retry · guard · ece · vapid · app · wire · plan                          rules
-//! per_key · gate · redelivery · metrics · health                                      state
-//! push_service · broker                                                               adapters
-//! sender · pipeline · logging · admin · systemd · sandbox · daemon · config · cli     assembly
+//! clock · secret · origin · subscription · message · outcome                       vocabulary
+//! classify · retry · guard · ece · vapid · app · wire · plan                       rules
+//! per_key · gate · redelivery · metrics · health                                   state
+//! push_service · broker                                                            adapters
+//! sender · pipeline · logging · admin · systemd · sandbox · daemon · config · cli  assembly
 //! ```
 //!
-//! So nothing left of [`config`] sees a configuration type: each room defines the small settings it
-//! needs, and `config::resolve` fills them. The sandbox shares no code with what it checks.
+//! Nothing to the left of [`config`] sees a configuration type: each module defines the small settings
+//! that it needs, and `config::resolve` fills them.
 //!
-//! # Where building taught otherwise
+//! # Design decisions that are not obvious
 //!
-//! * A summary is per *pass* of a chunk, not per chunk: recipients that must wait are settled later, in
-//!   parts, and only sums over passes count each of them once ([`wire::summary`]).
-//! * Only a recipient that can be pushed to takes its endpoint's turn, so a broken row does not keep
-//!   the good row beside it from its message ([`plan::plan_recipient`]).
-//! * The clients of [`push_service`] begin with HTTP/2 and learn otherwise from ALPN, before a byte of
-//!   a request is sent: no request waits for another's answer to learn the version.
-//! * Lanes have their turns at the gates too: queues of their own do not help an urgent event that
-//!   stands behind a campaign for a permit ([`gate`]).
-//! * How many messages are in hand does not bound how many recipients are: those of large events are
-//!   taken up as there are slots for them in their lane ([`gate::Gates::slots`]).
-//! * A 2xx whose body breaks off is taken: the service has the message.
-//! * One refused token says nothing of the key: anybody can choose an endpoint, and some are not
-//!   for VAPID at all. A key is doubted over several subscriptions ([`sender`]).
-//! * A key that is taken for wrong is passed over rather than paused at the gate, so that a ring with
-//!   a new key goes on serving the subscriptions of the old one ([`sender`]).
-//! * The service manager is spoken to without a library: its socket is an argument, writes are
-//!   bounded, and names in the abstract namespace work ([`systemd`]).
+//! * A summary is per *pass* of a chunk, not per chunk. Recipients that must wait are settled later, in
+//!   parts, and only sums over passes count each recipient once ([`wire::summary`]).
+//! * Of several rows with one endpoint in an event, the first that can be pushed to gets the message, so a
+//!   broken row does not keep the message from the good row beside it ([`plan::plan_recipient`]).
+//! * The clients of [`push_service`] begin with HTTP/2, and ALPN corrects them before a byte of a request
+//!   is sent. No request waits for another's answer to learn the version.
+//! * Lanes take turns at the gates too. Separate queues do not help an urgent event that waits behind a
+//!   campaign for a permit ([`gate`]).
+//! * The number of messages in hand does not bound the number of recipients. The recipients of large
+//!   events are decoded as their lane has slots for them ([`gate::Gates::slots`]).
+//! * A 2xx whose body breaks off is accepted: the service has the message.
+//! * One refused token says nothing of the key: anybody can choose an endpoint, and some endpoints are
+//!   not made for VAPID at all. A key is suspended only after several subscriptions ([`sender`]).
+//! * A suspended key is skipped rather than paused at the gate, so that a ring with a new key goes on
+//!   serving the subscriptions of the old one ([`sender`]).
+//! * [`systemd`] speaks to the service manager without a library: its socket is an argument, writes are
+//!   bounded, and names in the abstract namespace work.
 //!
-//! # Whom we trust
+//! # Trust
 //!
-//! *Producers* may publish to the events exchange: they are trusted to name recipients, not to be
-//! right. Bad input costs one message, and `x-pushrider-*` headers count only on queues that we
-//! alone write to. *Endpoints* are chosen by browsers, hence by anyone: the guard decides which
-//! scheme, host, port and address may be connected to, addresses at connect time; answers are read
-//! up to 4 KiB under one deadline; redirects are not followed. *Push services* may say anything:
-//! waits they ask for are capped, and only 410, a 404 that is confirmed, or as plain a word ends a
-//! subscription. *Readers of logs and metrics* see no endpoint, key, token or payload: an endpoint
-//! is a capability and appears as its fingerprint.
+//! *Producers* may publish to the events exchange. They are trusted to name recipients, not to be right:
+//! bad input costs one message, and `x-pushrider-*` headers count only on queues that only this daemon
+//! writes to. *Endpoints* are chosen by browsers, hence by anyone: the guard decides which scheme, host,
+//! port and address may be connected to, and checks addresses at connect time. At most 4 KiB of an answer
+//! are read, under one deadline, and redirects are not followed. *Push services* may answer anything: the
+//! waits that they ask for are capped, and only 410, a confirmed 404, or an equally plain answer ends a
+//! subscription. *Readers of logs and metrics* see no endpoint, key, token or payload: an endpoint is a
+//! capability and appears as its fingerprint.
 
 // vocabulary
 pub mod clock;

@@ -269,3 +269,155 @@ fn detail(reason: Reason, verdict: Verdict) -> Option<Box<str>> {
     let waited_for = verdict.reason.name();
     Some(format!("its time runs out before it could be tried again ({waited_for})").into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::app::{App, Results};
+    use crate::message::Ttl;
+    use crate::outcome::Meaning;
+    use crate::plan::deadline::Deadline;
+    use crate::vapid::{Token, Validity};
+
+    const POLICY: Policy = Policy {
+        max_attempts: 3,
+        base: Duration::from_secs(8),
+        cap: Duration::from_secs(600),
+        retry_after_cap: Duration::from_hours(1),
+    };
+
+    fn noon() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_262_400)
+    }
+
+    fn terms(left: u64) -> Terms {
+        let ttl = Ttl::remaining(Duration::from_secs(left));
+        Terms {
+            created_at: noon(),
+            deadline: Deadline::of(noon(), ttl, None),
+            results: Results::All,
+            warnings: Vec::new(),
+        }
+    }
+
+    fn round_trip(verdict: Verdict, status: u16) -> RoundTrip {
+        let app = App::for_tests("shop");
+        let endpoint = crate::subscription::Endpoint::parse("https://push.example.net/x").unwrap();
+        let key = &app.ring.primary;
+        let token = Token::sign(
+            key,
+            endpoint.origin(),
+            &app.subject,
+            noon(),
+            Validity::default(),
+        );
+        RoundTrip {
+            verdict,
+            status: Some(status),
+            message_url: None,
+            sent_at: noon(),
+            elapsed: Duration::ZERO,
+            token: Arc::new(token.unwrap()),
+        }
+    }
+
+    fn retryable(after: Option<u64>) -> Verdict {
+        Verdict {
+            after: after.map(Duration::from_secs),
+            ..Verdict::of(Meaning::Retryable, Reason::Throttled)
+        }
+    }
+
+    /// Describes what follows: the end, or the wait with the attempts and deferrals it carries.
+    fn outline(next: &Next) -> String {
+        match next {
+            Next::Settled(record) => format!("{} {}", record.reason.name(), record.attempts),
+            Next::Wait(wait) => {
+                let (seconds, what) = (wait.after.as_secs(), wait.waiting.name());
+                format!("{seconds}s {what} {} {}", wait.attempts, wait.deferrals)
+            }
+            Next::Panicked => "panicked".to_owned(),
+        }
+    }
+
+    fn history(attempts: u32, deferrals: u32) -> RetryHistory {
+        RetryHistory {
+            attempts,
+            deferrals,
+            ..RetryHistory::default()
+        }
+    }
+
+    fn in_context<R>(
+        left: u64,
+        history: &RetryHistory,
+        then: impl FnOnce(AttemptContext<'_>) -> R,
+    ) -> R {
+        let lane = Name::parse("default").unwrap();
+        let terms = terms(left);
+        then(AttemptContext::new(Service::Fcm, &lane, &terms, history))
+    }
+
+    #[test]
+    fn a_429_waits_as_long_as_it_asks_until_the_attempts_or_the_lifetime_end() {
+        for (after, attempts, left, expected) in [
+            (None, 0, 3600, "8s throttled 1 0"),
+            (None, 1, 3600, "16s throttled 2 0"),
+            (Some(30), 0, 3600, "30s throttled 1 0"),
+            (Some(7200), 0, 36_000, "3600s throttled 1 0"),
+            (Some(30), 0, 20, "ttl_elapsed 1"),
+            (Some(30), 2, 3600, "throttled 3"),
+        ] {
+            let next = in_context(left, &history(attempts, 0), |context| {
+                let round_trip = round_trip(retryable(after), 429);
+                decide(&POLICY, round_trip, &context, noon(), 1.0)
+            });
+            assert_eq!(outline(&next), expected, "{after:?} {attempts} {left}");
+        }
+    }
+
+    #[test]
+    fn a_deferral_counts_no_attempt_and_ends_at_the_deadline() {
+        let paused = |seconds| Deferral::of(DeferralReason::Paused, Duration::from_secs(seconds));
+        for (deferral, left, expected) in [
+            (paused(60), 3600, "60s busy 1 3"),
+            (paused(60), 60, "ttl_elapsed 0"),
+        ] {
+            let next = in_context(left, &history(1, 2), |context| {
+                defer(deferral, &context, noon(), 0.0)
+            });
+            assert_eq!(outline(&next), expected);
+        }
+    }
+
+    #[test]
+    fn a_wait_for_a_key_takes_at_most_half_of_the_lifetime_and_no_attempt() {
+        for (cause, wait, left, expected) in [
+            (SuspensionCause::Mismatch, 60, 3600, "60s key_mismatch 1 0"),
+            (SuspensionCause::Refusal, 60, 80, "40s vapid_rejected 1 0"),
+            (SuspensionCause::Refusal, 60, 1, "ttl_elapsed 0"),
+        ] {
+            let next = in_context(left, &history(1, 0), |context| {
+                wait_for_key(cause, Duration::from_secs(wait), &context, noon(), 0.0)
+            });
+            assert_eq!(outline(&next), expected, "{cause:?} {left}");
+        }
+    }
+
+    #[test]
+    fn an_end_without_a_request_keeps_what_earlier_requests_brought() {
+        let history = RetryHistory {
+            requests: 4,
+            last_status: Some(503),
+            ..RetryHistory::default()
+        };
+        let Next::Settled(record) = in_context(60, &history, |context| too_late(&context, noon()))
+        else {
+            panic!("it waits");
+        };
+        assert_eq!((record.requests, record.status), (4, Some(503)));
+        assert_eq!(record.sent_at, None);
+    }
+}
