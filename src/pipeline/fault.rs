@@ -1,4 +1,5 @@
-//! Ends that are nobody's answer: what the broker gave up on, what is too large, our own faults.
+//! Why a message ends without an answer of a push service: the broker gave up on it, it cannot be read,
+//! or this daemon failed on it.
 
 use crate::broker::{DEPTH_LIMIT, Inbound, Source, Unreadable};
 use crate::outcome::Reason;
@@ -6,13 +7,13 @@ use crate::wire::Kind;
 use crate::wire::fault::Fault;
 use crate::wire::headers::{Death, DeathCause};
 
-/// Says why an event is refused, however good its body is.
+/// Returns why an event is refused whatever its body is, if it is.
 pub(super) fn refused(inbound: &Inbound) -> Option<Fault> {
     let unreadable = inbound.unreadable.map(not_readable);
     unreadable.or_else(|| given_up(inbound))
 }
 
-/// Names what could not be read of a message, and the mend.
+/// Describes what could not be read of a message, and what to change.
 fn not_readable(unreadable: Unreadable) -> Fault {
     const TEXT: &str = "expected UTF-8, as AMQP does; write text in UTF-8, and bytes such as a \
                         UUID's in hexadecimal";
@@ -30,7 +31,7 @@ fn not_readable(unreadable: Unreadable) -> Fault {
     }
 }
 
-/// Says why the broker gave up on a message, if it did.
+/// Returns why the broker gave up on a message, if it did.
 fn given_up(inbound: &Inbound) -> Option<Fault> {
     if inbound.source != Source::Undeliverable {
         return None;
@@ -58,7 +59,7 @@ fn given_up(inbound: &Inbound) -> Option<Fault> {
     })
 }
 
-/// Refuses an AMQP `type` that is not an event's (examples/README.md, "The event").
+/// Returns why an AMQP `type` is refused, if it is not that of an event (examples/README.md, "The event").
 pub(super) fn foreign_type(inbound: &Inbound) -> Option<Fault> {
     let ours = Kind::Retry.message_type();
     let theirs = inbound.properties.kind().as_ref()?.as_str();

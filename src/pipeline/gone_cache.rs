@@ -3,10 +3,10 @@
 //! Why: an application needs a moment to act on a subscription event, and has published more until
 //! then. Each of those would cost a request and a second subscription event that say nothing new.
 //!
-//! Why only for events that are older than the answer: what is created later is created by an
-//! application that may know better. So it is pushed, and if the subscription takes it after all,
-//! the tombstone is lifted. A producer whose clock lags makes its events look older than they are;
-//! what that costs is a push to an endpoint of which its application was told that it is gone.
+//! Why only for events that are older than the answer: a later event comes from an
+//! application that may know better. So it is pushed, and if the subscription accepts it after all, the
+//! tombstone is removed. A producer whose clock is behind makes its events look older than they are; then
+//! an event for an endpoint that came back may end as gone.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -22,7 +22,7 @@ use crate::wire::subscription::Change;
 /// How many are kept; together they take about 20 MB.
 const CAPACITY: u64 = 50_000;
 
-/// For how long each is kept: a service that was wrong is asked again soon.
+/// How long each is kept. It is short, so that a service that was wrong is asked again soon.
 const LIFETIME: Duration = Duration::from_hours(1);
 
 /// How coarse the creation time of an event may be: the AMQP `timestamp` has whole seconds.

@@ -1,22 +1,22 @@
-//! Whether an unusual ratio of subscriptions is called gone.
+//! Whether push services call an unusual ratio of subscriptions gone.
 //!
 //! Why watch it: subscriptions die a few at a time. A service, or something in front of it, that
 //! calls most of them gone at once may be wrong, and applications delete what they are told is
 //! gone. Results are published all the same, since the answers are clear; an operator hears of it.
-//! The judgement looks at the last few hundred answers, so that it rises and falls within a
-//! campaign, and falls later than it rises, so that it does not flicker.
+//! The ratio is over the last few hundred answers, so that it follows a campaign. It becomes usual again
+//! at a lower ratio than it became unusual, so that it does not flicker.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::origin::Service;
 
-/// The answers that are looked at; older ones count for less and less.
+/// The number of answers that count; older ones count for less and less.
 const WINDOW: u32 = 400;
 
 /// The fewest answers that a ratio is judged by.
 const LEAST: u32 = 100;
 
-/// The lately settled recipients of one push service.
+/// The recently settled recipients of one push service.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct GoneRatio {
     answers: u32,
@@ -64,7 +64,7 @@ mod tests {
 
     const NONE: [bool; 0] = [];
 
-    /// Notes `count` answers of which every `nth` is gone; returns the changes.
+    /// Records `count` answers of which every `nth` is gone; returns the changes.
     fn record(share: &mut GoneRatio, count: u32, nth: u32) -> Vec<bool> {
         (1..=count)
             .filter_map(|n| share.record(n % nth == 0))

@@ -32,8 +32,8 @@ pub fn identity(inbound: &Inbound) -> Identity {
     }
 }
 
-/// Digests what is equal in every delivery of a message; what expired in a lane was never delivered
-/// from there, and differs from what was.
+/// Digests what is equal in every delivery of a message. A message that expired in a lane was never
+/// delivered from there, and its digest differs from one that was.
 fn digest(inbound: &Inbound, is_expired: bool) -> u128 {
     let message_id = inbound.properties.message_id().as_ref();
     let message_id = message_id.map_or("", |id| id.as_str());

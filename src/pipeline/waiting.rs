@@ -1,4 +1,4 @@
-//! The recipients of one message that must wait, grouped by how.
+//! The recipients of one message that must wait, in groups of equal waits.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use crate::message::Name;
 use crate::outcome::Waiting;
 use crate::sender::Wait;
 
-/// Those who wait alike leave in one copy of the event.
+/// The groups; each leaves in one copy of the event.
 #[derive(Debug, Default)]
 pub(super) struct Groups(BTreeMap<GroupKey, (Wait, Vec<usize>)>);
 
-/// What recipients share that wait alike: the wait itself is of one size class.
+/// What the recipients of a group share. Their waits are of one size class.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct GroupKey {
     waiting: Waiting,

@@ -1,14 +1,13 @@
-//! What time it is where a token is looked at.
+//! The difference between this machine's clock and the clocks of push services.
 //!
-//! A VAPID token says until when it is good, and the push service compares that with its own clock.
-//! Every answer shows that clock (`Date`, RFC 9110 §6.6.1), so a machine whose wall clock is wrong,
-//! or was just set, need not guess: where the two disagree, the service's time counts, carried on
-//! by the monotonic clock, which nobody sets. A token speaks to one origin alone, so an origin that
-//! lies about the time harms nobody but itself.
+//! Why: a VAPID token has an end, and the push service compares it with its own clock. Every answer shows
+//! that clock (`Date`, RFC 9110 §6.6.1). Where it disagrees with a wall clock that is wrong or was just
+//! set, tokens for that origin go by the service's time, carried on by the monotonic clock, which cannot be
+//! set. A token is valid at one origin only, so an origin with a false clock harms only itself.
 //!
-//! Deadlines and schedules concern every origin and go by this machine's clock. Where two listed
-//! push services agree with each other and not with it, a message ends for good only if it would by
-//! either clock.
+//! Deadlines and schedules concern every origin and go by this machine's clock. Where two listed push
+//! services agree with each other and disagree with this machine, a message expires only if both clocks say
+//! so.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,10 +22,10 @@ use crate::origin::{Listing, Origin};
 /// How far two clocks may be apart before it matters (classify/README.md §5).
 pub(super) const TOLERANCE: Duration = Duration::from_secs(300);
 
-/// How many origins with another time are remembered; anybody can choose one.
+/// How many disagreeing origins are remembered. Anybody can choose an origin.
 const ORIGIN_LIMIT: u64 = 1000;
 
-/// How many listed origins with another time are compared with each other.
+/// How many disagreeing listed origins are compared with each other.
 const CONTRADICTING_LIMIT: usize = 4;
 
 /// How far this machine's wall clock is from a push service's.
@@ -48,7 +47,7 @@ impl ClockSkew {
         }
     }
 
-    /// Returns how far, whichever way.
+    /// Returns the absolute difference.
     #[must_use]
     pub(super) fn distance(self) -> Duration {
         match self {
@@ -73,7 +72,7 @@ pub(super) struct ClockSkews {
     samples: Cache<Origin, Sample>,
     /// Listed origins that have disagreed since one last agreed, the newest sample last.
     contradicting: Mutex<Vec<(Origin, Sample)>>,
-    /// Whether there are contradicting.
+    /// Whether `contradicting` has entries.
     contradicted: AtomicBool,
     warned: AtomicBool,
 }
@@ -105,9 +104,7 @@ impl Sample {
 }
 
 impl ClockSkews {
-    /// Takes the `Date` of an answer that came at `now`; returns how far this machine is from it.
-    ///
-    /// `now` is what this machine's clocks show.
+    /// Records the `Date` of an answer that came at `now` by this machine's clocks. Returns the skew.
     pub(super) fn observe(
         &self,
         origin: &Origin,
@@ -174,7 +171,7 @@ impl ClockSkews {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns `now` as the origin would tell it.
+    /// Returns the time at the origin when this machine's clocks show `now`.
     #[must_use]
     pub(super) fn at_origin(&self, origin: &Origin, now: Now) -> Now {
         let there = self.samples.get(origin);
@@ -185,7 +182,7 @@ impl ClockSkews {
         }
     }
 
-    /// Tells whether an operator should hear of a skew now: once, until the clock was right again.
+    /// Returns whether operators should hear of a skew now: once, until the clock was right again.
     pub(super) fn is_news(&self, skew: ClockSkew) -> bool {
         let wrong = skew.distance() > TOLERANCE;
         wrong != self.warned.swap(wrong, Ordering::Relaxed) && wrong

@@ -5,8 +5,8 @@
 //! millisecond, both answered with 201, the later replaces the earlier (autopush-rs,
 //! `autopush-common/src/notification.rs`, `chidmessageid`). So requests to one subscription there
 //! follow each other, [`SPACING`] apart. Other subscriptions and other push services are not
-//! affected, and neither are the requests of other daemons: two daemons that push to one subscription
-//! in the same millisecond can lose a message.
+//! affected. Other daemons are not coordinated: two daemons that push to one subscription in the same
+//! millisecond can lose a message.
 //!
 //! A waiter holds no permit of the gate, and a subscription has at most [`WAITERS`] of them, so a
 //! subscription whose requests hang does not hold up others.
@@ -39,7 +39,7 @@ pub(super) struct Turn {
     _permit: KeyPermit<Fingerprint>,
 }
 
-/// Tells whether messages to one subscription of `service` must follow each other.
+/// Returns whether messages to one subscription of `service` must follow each other.
 #[must_use]
 pub(super) fn are_needed(service: Service) -> bool {
     match service {
@@ -60,8 +60,8 @@ impl Default for EndpointTurns {
 }
 
 impl EndpointTurns {
-    /// Waits for the turn of a subscription, in the order of the calls; `None` if it does not come
-    /// within a second, or too many wait for it already.
+    /// Waits for the turn of a subscription, in the order of the calls. Returns `None` if it does not
+    /// come within a second, or if too many requests wait for it already.
     pub(super) async fn take(&self, subscription: Fingerprint) -> Option<Turn> {
         let turn = timeout(PATIENCE, self.0.acquire(subscription)).await;
         turn.ok().flatten().map(|permit| Turn { _permit: permit })

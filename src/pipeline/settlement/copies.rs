@@ -40,7 +40,7 @@ impl<'a> Settlement<'a> {
         }
     }
 
-    /// Sends the whole event to wait; its deadline is `within` from now.
+    /// Publishes the whole event to wait; its deadline is `within` from now.
     pub(in crate::pipeline) fn wait_whole(
         &mut self,
         event: &Event<'a>,
@@ -62,8 +62,8 @@ impl<'a> Settlement<'a> {
         self.publish_to_delay(event.body().clone(), after, rounding, &history);
     }
 
-    /// Publishes each part of a large event by itself, to be taken at once, and a copy of what is to
-    /// be split later.
+    /// Publishes each part of a large event by itself, to be processed at once, and a copy of the rest,
+    /// to be split later.
     pub(in crate::pipeline) fn split(&mut self, event: &Event<'a>, split: Split) {
         self.fan_out = false;
         for part in split.now {
@@ -97,7 +97,7 @@ impl<'a> Settlement<'a> {
         }
     }
 
-    /// Returns where some recipients stand in the event as it was published, if there are many.
+    /// Returns the positions of some recipients in the event as it was published, if it has many.
     fn places_of(&self, event: &Event<'a>, indices: &[usize]) -> Option<Places> {
         let places = event.is_fan_out().then(|| self.history.places_of(indices));
         places.flatten()

@@ -72,7 +72,7 @@ impl<'a> Opening<'a> {
     }
 }
 
-/// The publications of one message, and what they all repeat of it.
+/// The publications of one message, and the members that they all repeat.
 pub(super) struct Settlement<'a> {
     inbound: &'a Inbound,
     ids: &'a CopyIds,
@@ -139,7 +139,7 @@ impl<'a> Settlement<'a> {
         &self.event_id
     }
 
-    /// Returns what happened to the message on its earlier passes.
+    /// Returns the history of the message's earlier passes.
     pub(super) fn history(&self) -> &'a RetryHistory {
         self.history
     }
@@ -153,7 +153,7 @@ impl<'a> Settlement<'a> {
         self.inbound.redelivered
     }
 
-    /// Returns how old the event is; a clock that was set back makes it new.
+    /// Returns the age of the event; zero if the clock was set back.
     pub(super) fn age(&self, now: SystemTime) -> Duration {
         now.duration_since(self.created_at).unwrap_or_default()
     }

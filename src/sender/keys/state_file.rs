@@ -1,12 +1,12 @@
 //! The file that keeps the keys of subscriptions through a restart.
 //!
-//! One line for each change, in their order: the first sixteen digits of a subscription's
-//! fingerprint, as logs show it, and the name of its key, or none if it was forgotten. No endpoint is
-//! in it. Changes are appended, so that a write costs what has changed; a file that has grown to
-//! twice what is known is replaced as a whole. What can go wrong here: a disk that is full or
-//! read-only, a file that somebody else wrote, a process that dies while it writes. A line that is
-//! none is passed over, a last line without its end is dropped, a file that is not as it was left is
-//! replaced, and a daemon that cannot write goes on without.
+//! It has one line for each change, in their order: the first sixteen digits of a subscription's
+//! fingerprint, as logs show it, and the name of its key, or nothing if the entry was removed. It holds no
+//! endpoint. Changes are appended, so that a write costs what has changed. A file that has grown to twice
+//! its entries is replaced as a whole. What can go wrong here: a disk that is full or read-only, a file from
+//! another program, a process that dies while it writes. A malformed line is skipped, a last line without
+//! its end is dropped, a file that changed since the last write is replaced, and a daemon that cannot write
+//! goes on without.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -29,7 +29,7 @@ pub struct StateFile {
 struct Written {
     length: u64,
     lines: usize,
-    /// With so many lines it is replaced.
+    /// The number of lines at which it is replaced.
     lines_limit: usize,
 }
 
@@ -49,7 +49,7 @@ const FILE_NAME: &str = "subscription-keys";
 /// The longest file that is read: more lines than a file may have.
 const LENGTH_LIMIT: u64 = 512 << 20;
 
-/// How many lines a file may have besides twice what is known.
+/// How many lines a file may have besides two for each entry.
 const SPARE_LINES: usize = 1 << 16;
 
 impl StateFile {
@@ -62,7 +62,7 @@ impl StateFile {
         }
     }
 
-    /// Learns what the file says of keys that `is_held` knows; a file that is not there says nothing.
+    /// Reads the entries of keys for which `is_held` is true. A missing file has no entries.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -177,7 +177,7 @@ fn replace(path: &Path, subscription_keys: &SubscriptionKeys) -> io::Result<Writ
     })
 }
 
-/// Reads a line: the key is `None` where the subscription was forgotten.
+/// Parses a line: the key is `None` where the entry was removed.
 fn entry(line: &[u8]) -> Option<(u64, Option<Name>)> {
     let (beginning, key) = str::from_utf8(line).ok()?.split_once(' ')?;
     let is_digits = beginning.len() == 16 && beginning.bytes().all(|it| it.is_ascii_hexdigit());
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(entries, [(0x0011_2233_4455_66ff, name("2025"))]);
     }
 
-    /// Learns or forgets 20 subscriptions among 40 of which some are known.
+    /// Records or removes 20 subscriptions among 40, of which some have entries.
     fn change(subscription_keys: &SubscriptionKeys, round: u64) {
         for n in 0..20 {
             let subscription = Fingerprint::of(&(n * (round + 1) % 40).to_string());

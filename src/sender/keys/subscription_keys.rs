@@ -5,10 +5,10 @@
 //! is a state directory ([`StateFile`](super::StateFile)). A lost entry costs that request again and
 //! nothing else.
 //!
-//! After a rotation nearly every subscription is here, so an entry takes eight bytes: a cell holds
-//! the rest of a fingerprint whose beginning is the place of the cell, and the number of a key. Two
-//! fingerprints that begin with the same sixteen digits would be taken for one, which costs a
-//! request now and then. Eight cells make a bucket; in a full one the oldest entry gives way.
+//! After a rotation nearly every subscription is here, so an entry takes eight bytes: the first
+//! bits of a fingerprint choose the bucket, and a cell holds the next bits and the number of a key. Two
+//! fingerprints with the same first sixteen digits share an entry, which costs a request now and then.
+//! Eight cells make a bucket; a new entry replaces the oldest of a full bucket.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -26,7 +26,7 @@ pub struct SubscriptionKeys {
 struct Table {
     /// Empty until there is a first entry.
     cells: Vec<u64>,
-    /// The names of keys; the number of a key is its place here, from 1.
+    /// The names of keys; the number of a key is its index here, from 1.
     keys: Vec<Name>,
     /// How many changes there were.
     changes: u64,
@@ -69,8 +69,8 @@ impl Default for SubscriptionKeys {
 }
 
 impl SubscriptionKeys {
-    /// Makes an empty table of 2 to the power of `bucket_bits` buckets, 16 at least: the place of a
-    /// cell holds the bits of the fingerprint that its key's number takes.
+    /// Creates an empty table of 2 to the power of `bucket_bits` buckets. At least 16: the choice of the
+    /// bucket stands for the bits of the fingerprint that the key's number takes in the cell.
     pub(super) fn new(bucket_bits: u32) -> Self {
         Self {
             table: Mutex::default(),
@@ -82,7 +82,7 @@ impl SubscriptionKeys {
     #[must_use]
     pub fn get(&self, subscription: Fingerprint) -> Option<Name> {
         let table = self.lock();
-        let (bucket, tag) = self.place(beginning(subscription));
+        let (bucket, tag) = self.locate(beginning(subscription));
         let cells = table.cells.get(bucket..bucket + WAYS)?;
         let cell = cells.iter().find(|cell| is_of(**cell, tag))?;
         name(&table.keys, *cell).cloned()
@@ -100,7 +100,7 @@ impl SubscriptionKeys {
 
     pub(super) fn remove_at(&self, beginning: u64) {
         let mut table = self.lock();
-        let (bucket, tag) = self.place(beginning);
+        let (bucket, tag) = self.locate(beginning);
         let Some(cells) = table.cells.get_mut(bucket..bucket + WAYS) else {
             return;
         };
@@ -128,10 +128,10 @@ impl SubscriptionKeys {
         Some(latest.changes.into_iter().map(change).collect())
     }
 
-    /// Walks through the first 64 bits of each fingerprint and its key; of one bucket the oldest
-    /// comes first. What changes meanwhile may be there or not.
+    /// Iterates over the first 64 bits of each fingerprint and its key, the oldest of each bucket first.
+    /// Changes made meanwhile may be missing.
     ///
-    /// The table is copied bit by bit, so that no push waits long for it.
+    /// The table is copied in parts, so that no push waits long for its lock.
     pub(super) fn entries(&self) -> impl Iterator<Item = (u64, Name)> {
         let buckets = 1usize << self.bucket_bits;
         (0..buckets).step_by(STRIPE).flat_map(|first| {
@@ -159,7 +159,7 @@ impl SubscriptionKeys {
         let Some(number) = table.number(key) else {
             return;
         };
-        let (bucket, tag) = self.place(beginning);
+        let (bucket, tag) = self.locate(beginning);
         if table.cells.is_empty() {
             table.cells = vec![0; WAYS << self.bucket_bits];
         }
@@ -176,8 +176,8 @@ impl SubscriptionKeys {
         table.changed(beginning, cell);
     }
 
-    /// Splits the first 64 bits of a fingerprint into a place and the tag of the cell there.
-    fn place(&self, beginning: u64) -> (usize, u64) {
+    /// Splits the first 64 bits of a fingerprint into the bucket's offset and the tag of its cell.
+    fn locate(&self, beginning: u64) -> (usize, u64) {
         let bucket = beginning >> (64 - self.bucket_bits);
         let tag = beginning << self.bucket_bits >> self.bucket_bits << KEY_BITS;
         (usize::try_from(bucket).unwrap_or_default() * WAYS, tag)

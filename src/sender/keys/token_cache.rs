@@ -1,14 +1,13 @@
 //! VAPID tokens, signed once per key and origin and used until near their end.
 //!
-//! A signature costs as much as a third of an encryption and its reuse is what push services ask
-//! for (RFC 8292 §5; Apple minds more than one an hour). So a token is signed anew early, each at a
-//! moment of its own, lest those that were signed together end together; and never within an hour
-//! of the last one, wherever the wall clock goes meanwhile, unless the service itself refuses it.
+//! A signature costs a third of an encryption, and push services ask for reuse (RFC 8292 §5; Apple objects
+//! to more than one token an hour). A token is replaced early, each at a different moment, so that tokens
+//! that were signed together do not end together. It is never replaced within an hour, wherever the wall
+//! clock goes meanwhile, unless the service refuses it.
 //!
-//! Age is measured by the monotonic clock, which nobody sets; only whether a token is still good is
-//! a matter of the wall clock, and of the service's own where the two disagree
-//! ([`super::super::clock_skew`]). Freshness is data in the cache's values rather than a timer of the cache, so
-//! that tests need not wait.
+//! Age is measured by the monotonic clock, which cannot be set. Only whether a token is still valid depends
+//! on the wall clock, and on the service's where the two disagree ([`super::super::clock_skew`]). Freshness
+//! is data in the cache's values rather than a timer of the cache, so that tests need not wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +22,7 @@ use crate::message::Name;
 use crate::origin::Origin;
 use crate::vapid::{Token, Validity, VapidError, VapidKey};
 
-/// How many tokens are kept; origins are chosen by strangers.
+/// How many tokens are kept. Anybody can choose an origin.
 const TOKEN_LIMIT: u64 = 10_000;
 
 /// How long a token is used whatever the wall clock shows.
@@ -42,7 +41,7 @@ pub(in crate::sender) struct TokenCache {
     validity: Validity,
 }
 
-/// A token speaks for one key, of one application (whose subject it names), to one origin.
+/// A token is for one application (whose subject it names), one key and one origin.
 type Key = (Name, Name, Origin);
 
 /// A token and how long it is used.
@@ -58,7 +57,7 @@ struct Kept {
 pub(in crate::sender) struct Authorization {
     /// The token.
     pub(in crate::sender) token: Arc<Token>,
-    /// How long ago it was signed, by the clock that says longer.
+    /// How long ago it was signed, by the clock that shows more.
     pub(in crate::sender) age: Duration,
     /// Whether it was signed just now.
     pub(in crate::sender) signed: bool,
@@ -74,10 +73,10 @@ impl Default for TokenCache {
 }
 
 impl TokenCache {
-    /// Returns a token that is fresh at `now`, as the origin would tell it, signing one if there is
-    /// none; `jitter` spreads when it will be signed anew.
+    /// Returns a token that is fresh at `now`, the time at the origin; signs one if there is none.
+    /// `jitter` spreads the times of replacement.
     ///
-    /// Of many that ask at once one signs and the others wait for it.
+    /// Of many simultaneous calls one signs and the others wait for it.
     ///
     /// # Errors
     /// If the key cannot sign. The next call tries again.
@@ -112,9 +111,9 @@ impl TokenCache {
             .map(|kept| kept.authorization(signed, now))
     }
 
-    /// Forgets a token that its service refuses, so that the next one is signed anew.
+    /// Removes a token that its service refuses, so that the next call signs a new one.
     ///
-    /// Of many that bring the same one only the first has it forgotten; its successor stays.
+    /// A token that was replaced meanwhile is left alone.
     pub(in crate::sender) fn remove(
         &self,
         app: &App,

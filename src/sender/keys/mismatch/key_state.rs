@@ -1,4 +1,4 @@
-//! What the answers of one push service say of one VAPID key.
+//! What the answers of one push service show of one VAPID key.
 
 use std::time::Duration;
 
@@ -6,33 +6,32 @@ use tokio::time::Instant;
 
 use crate::subscription::Fingerprint;
 
-/// How many distinct subscriptions must speak against a key before it is suspended.
+/// How many distinct subscriptions must fail before a key is suspended.
 const SUBSCRIPTIONS: usize = 5;
 
 /// How many refused subscriptions are remembered: a suspension is not renewed by one of them, so
 /// that a few endpoints that refuse every key do not hold up the others for long.
 const REFUSED_REMEMBERED: usize = 32;
 
-/// The first suspension; each that follows without a message taken is twice as long.
+/// The first suspension. Each further one without an accepted message between is twice as long.
 const FIRST: Duration = Duration::from_secs(10);
 
 /// The longest suspension.
 const LONGEST: Duration = Duration::from_secs(900);
 
-/// How long a message that was taken speaks for its key when the service refuses the key for a few
-/// subscriptions.
+/// How long an accepted message outweighs refusals of its key for a few subscriptions.
 const TRUST: Duration = Duration::from_secs(3600);
 
 /// What is known of one key at one origin.
 #[derive(Clone, Debug, Default)]
 pub(in crate::sender) struct KeyState {
-    /// When a message that it signed was last taken.
+    /// When a message that it signed was last accepted.
     accepted_at: Option<Instant>,
     mismatches: Rejections,
     refusals: Rejections,
 }
 
-/// What speaks against a key since a message that it signed was last taken.
+/// The failures of a key since a message that it signed was last accepted.
 #[derive(Clone, Debug, Default)]
 struct Rejections {
     /// The subscriptions that the key failed for.
@@ -44,11 +43,11 @@ struct Rejections {
 /// What an answer against a key means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum KeyJudgement {
-    /// The key is right, so the answer speaks of the subscription alone.
+    /// The key is right, so the answer concerns the subscription alone.
     Subscription,
     /// It is not known yet.
     Undecided {
-        /// Whether this is the first answer against the key since a message was taken.
+        /// Whether this is the first answer against the key since a message was accepted.
         first: bool,
     },
     /// The key is suspended.
@@ -57,7 +56,7 @@ pub(in crate::sender) enum KeyJudgement {
         left: Duration,
         /// Whether the suspension begins with this answer.
         renewed: bool,
-        /// Whether it is the first since a message was taken.
+        /// Whether it is the first since a message was accepted.
         first: bool,
     },
 }
@@ -72,7 +71,7 @@ pub(in crate::sender) enum SuspensionCause {
 }
 
 impl KeyState {
-    /// Takes a message that the key signed and the service took; tells whether the key was
+    /// Records that the service accepted a message that the key signed. Returns whether the key was
     /// suspended.
     pub(in crate::sender) fn accept(&mut self, now: Instant) -> bool {
         let was_suspended = self.mismatches.in_a_row > 0 || self.refusals.in_a_row > 0;
@@ -83,7 +82,7 @@ impl KeyState {
         was_suspended
     }
 
-    /// Takes a subscription that fits no key of the ring.
+    /// Records a subscription that no key of the ring matches.
     pub(in crate::sender) fn mismatch(
         &mut self,
         subscription: Fingerprint,
@@ -95,10 +94,10 @@ impl KeyState {
         self.mismatches.add(subscription, SUBSCRIPTIONS, now)
     }
 
-    /// Takes a subscription for which the service refused a token that the key signed.
+    /// Records a subscription for which the service refused a token that the key signed.
     ///
-    /// Anybody can choose an endpoint, and some refuse every token. So a few of them say nothing
-    /// of a key that the service takes from others.
+    /// Anybody can choose an endpoint, and some refuse every token. So a few of them prove nothing
+    /// against a key that the service accepts for others.
     pub(in crate::sender) fn refuse(
         &mut self,
         subscription: Fingerprint,
@@ -111,7 +110,7 @@ impl KeyState {
         belief
     }
 
-    /// Tells whether a message that the key signed was taken within the last hour.
+    /// Returns whether a message that the key signed was accepted within the last hour.
     pub(in crate::sender) fn is_recently_accepted(&self, now: Instant) -> bool {
         let accepted_at = self.accepted_at;
         accepted_at.is_some_and(|at| now.saturating_duration_since(at) < TRUST)

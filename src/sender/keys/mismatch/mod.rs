@@ -1,19 +1,19 @@
-//! Whether a push service's answer speaks against one subscription or against the key that signed.
+//! Whether a push service's answer concerns one subscription or the key that signed.
 //!
-//! Why doubt it: an operator who loads a wrong private key makes every subscription of an
-//! application look like somebody else's. Believed, that would have all of them subscribed again,
-//! and those users lost who never come back. So a mismatch is believed only at an origin where
-//! every key of the ring has been proved: a message that it signed was taken there. Until then a
-//! recipient that fits no key waits in the broker; and once five distinct subscriptions fit none, a
-//! key that was never proved is suspended, and an operator hears of it.
+//! Why not trust the answer: an operator who loads a wrong private key makes every subscription of an
+//! application look like another application's. If the answers were trusted, all of them would be
+//! subscribed again, and users who never come back would be lost. So a mismatch counts only at an origin
+//! that has accepted a message of every key of the ring. Until then a recipient that no key matches waits in
+//! the broker. Once five distinct subscriptions match no key, a key that was never accepted is suspended,
+//! and operators hear of it.
 //!
-//! A token that is refused is doubted in the same way: one refusal may be the endpoint's, which
-//! a browser chose. So only that recipient waits, and the others are sent to; once five distinct
-//! subscriptions were refused and no message was taken, the key is suspended.
+//! A refused token is judged in the same way: one refusal may be the fault of the endpoint, which a
+//! browser chose. So only that recipient waits, and the others are sent to. Once five distinct
+//! subscriptions were refused and no message was accepted, the key is suspended.
 //!
-//! A suspension ends after a while, the next such answer renews it for twice as long, and the first
-//! message taken ends it for good. So a wrong key loses nothing, and a key that is merely new costs
-//! its first subscriptions a short wait.
+//! A suspension ends after a while. The next such answer renews it for twice as long, and the first
+//! accepted message ends it for good. So a wrong key loses nothing, and a key that is merely new costs its
+//! first subscriptions a short wait.
 
 mod key_state;
 
@@ -31,7 +31,7 @@ use self::key_state::KeyState;
 
 pub(in crate::sender) use self::key_state::{KeyJudgement, SuspensionCause};
 
-/// How many origins are remembered; anybody can choose one.
+/// How many origins are remembered. Anybody can choose an origin.
 const ORIGIN_LIMIT: u64 = 10_000;
 
 /// What is known of every key at every origin.
@@ -40,19 +40,19 @@ pub(in crate::sender) struct Mismatches {
     origins: Cache<Origin, Arc<Mutex<Keys>>>,
 }
 
-/// There are as many as the configuration has keys.
+/// The state of each configured key.
 type Keys = Vec<(Name, KeyState)>;
 
-/// What is to be done about a subscription that fits no key of the ring.
+/// What follows for a subscription that no key of the ring matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum RingJudgement {
     /// The subscription was made with another key.
     OtherKey,
-    /// It waits until more is known.
+    /// The recipient waits until more is known.
     Wait {
-        /// How long the key is suspended that it waits for, if one is.
+        /// How long a key of the ring is suspended, if one is.
         suspended: Option<Duration>,
-        /// The keys that are suspended just now, and whether for the first time.
+        /// The keys whose suspension begins now, and whether it is the first.
         alarms: Vec<(Name, bool)>,
     },
 }
@@ -80,17 +80,17 @@ impl Mismatches {
         state.suspended(now)
     }
 
-    /// Notes that the origin took a message that the key signed; tells whether the key was
+    /// Records that the origin accepted a message that the key signed. Returns whether the key was
     /// suspended.
     ///
-    /// The endpoint must be one that refuses other keys than that of its subscription.
+    /// The endpoint must be one that refuses all keys but that of its subscription.
     pub(in crate::sender) fn accept(&self, origin: &Origin, key: &Name, now: Instant) -> bool {
         let keys = self.keys(origin);
         let mut keys = lock(&keys);
         state(&mut keys, key).accept(now)
     }
 
-    /// Tells whether one of the `origins` has lately taken a message that the key signed.
+    /// Returns whether one of the `origins` has recently accepted a message that the key signed.
     #[must_use]
     pub(in crate::sender) fn is_accepted_at(
         &self,
@@ -119,7 +119,7 @@ impl Mismatches {
         state(&mut keys, key).refuse(subscription, now)
     }
 
-    /// Judges a subscription that fits none of `ring`, which is every key there is for it.
+    /// Judges a subscription that matches none of `ring`, which is every key there is for it.
     pub(in crate::sender) fn judge<'a>(
         &self,
         origin: &Origin,
