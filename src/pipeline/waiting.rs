@@ -85,10 +85,10 @@ mod tests {
         ] {
             groups.add(index, wait(seconds, reason));
         }
-        let told: Vec<_> = groups
+        let actual: Vec<_> = groups
             .into_groups()
             .map(|(wait, indices)| (wait.after.as_secs(), indices))
             .collect();
-        assert_eq!(told, [(12, vec![0, 1]), (40, vec![2]), (9, vec![3])]);
+        assert_eq!(actual, [(12, vec![0, 1]), (40, vec![2]), (9, vec![3])]);
     }
 }

@@ -21,7 +21,7 @@ use super::clock_skew::ClockSkew;
 /// How often an operator hears of private addresses while they go on.
 const PRIVATE_DNS_INTERVAL: Duration = Duration::from_secs(600);
 
-/// What operators were told before, so that no line repeats without need.
+/// What operators have heard before, so that no line repeats without need.
 pub(super) struct Alarms {
     /// The kinds of unfamiliar answers. There are as many as services and statuses.
     unfamiliar: Mutex<BTreeSet<(Service, bool, u16)>>,
@@ -86,8 +86,8 @@ impl Alarms {
         let status = answer.status.as_u16();
         let reason = verdict.reason.name();
         if context.listing.is_listed() {
-            let said = classify::evidence(answer);
-            warn!(push_service, status, reason, %said, "unfamiliar answer");
+            let answer = classify::evidence(answer);
+            warn!(push_service, status, reason, said = %answer, "unfamiliar answer");
         } else {
             info!(
                 push_service,

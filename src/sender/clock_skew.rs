@@ -155,8 +155,8 @@ impl ClockSkews {
             return None;
         }
         let contradicting = self.contradicting();
-        let told = |(_, sample): &(Origin, Sample)| sample.carried_on(now);
-        let times: Vec<_> = contradicting.iter().rev().filter_map(told).collect();
+        let carried_on = |(_, sample): &(Origin, Sample)| sample.carried_on(now);
+        let times: Vec<_> = contradicting.iter().rev().filter_map(carried_on).collect();
         let mut numbered = times.iter().enumerate();
         let agreed = numbered.find(|(n, time)| {
             let mut others = times.iter().skip(n + 1);
@@ -252,15 +252,15 @@ mod tests {
             };
             observe("a", true, there);
             observe("a", true, there);
-            observe("stranger", false, there);
+            observe("unlisted", false, there);
             observe("b", true, there + hours(1));
             assert_eq!(bounds(), both(noon(), noon()), "no two of them agree");
             observe("c", true, there + TOLERANCE);
             assert_eq!(bounds(), both(noon(), there + TOLERANCE));
             clock.advance(hours(1));
             clock.jump(noon() + hours(500));
-            let told = there + TOLERANCE + hours(1);
-            assert_eq!(bounds(), both(noon() + hours(500), told));
+            let there_now = there + TOLERANCE + hours(1);
+            assert_eq!(bounds(), both(noon() + hours(500), there_now));
             observe("d", true, noon() + hours(500));
             assert_eq!(bounds(), both(noon() + hours(500), noon() + hours(500)));
         }
@@ -287,7 +287,7 @@ mod tests {
         let date = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX.unsigned_abs());
         skews.observe(&origin("a"), LISTED, date, clock.now());
         clock.advance(Duration::from_secs(1));
-        let told = skews.at_origin(&origin("a"), clock.now()).wall;
-        assert_eq!(told, noon() + Duration::from_secs(1));
+        let there_now = skews.at_origin(&origin("a"), clock.now()).wall;
+        assert_eq!(there_now, noon() + Duration::from_secs(1));
     }
 }

@@ -126,13 +126,13 @@ mod tests {
         let began = SystemClock.now().mono;
         let waited = || SystemClock.now().mono - began;
         let hangs = turns.take(subscription(1)).await;
-        let told = join_all((0..100).map(async |_| {
+        let actual = join_all((0..100).map(async |_| {
             let turn = turns.take(subscription(1)).await;
             (turn.is_none(), waited())
         }));
-        let told = told.await;
-        assert!(told.iter().all(|(refused, _)| *refused));
-        let waiters = told.iter().filter(|(_, after)| !after.is_zero());
+        let actual = actual.await;
+        assert!(actual.iter().all(|(refused, _)| *refused));
+        let waiters = actual.iter().filter(|(_, after)| !after.is_zero());
         assert_eq!(waiters.count(), WAITERS);
         assert!(waited() <= PATIENCE + SPACING, "{:?}", waited());
         drop(hangs);

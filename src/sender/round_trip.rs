@@ -153,7 +153,7 @@ impl<T: Transport> RoundTrips<T> {
         Ok(authorization)
     }
 
-    /// Returns what earlier answers of the same status said of the subscription, where that counts.
+    /// Returns what earlier answers of the same status showed of the subscription, where that counts.
     fn earlier_answers(
         &self,
         app: &App,

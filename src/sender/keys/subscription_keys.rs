@@ -290,9 +290,9 @@ mod tests {
             for beginning in &beginnings {
                 keys.insert_at(*beginning, &old);
             }
-            let told: std::collections::HashSet<_> =
+            let actual: std::collections::HashSet<_> =
                 keys.entries().map(|(beginning, _)| beginning).collect();
-            prop_assert_eq!(told, beginnings);
+            prop_assert_eq!(actual, beginnings);
         }
 
         #[test]
@@ -301,9 +301,9 @@ mod tests {
             for n in 0..count {
                 keys.insert_at(n, &old);
             }
-            let told: Vec<_> = keys.entries().map(|(n, _)| n).collect();
+            let actual: Vec<_> = keys.entries().map(|(n, _)| n).collect();
             let oldest = count.saturating_sub(8);
-            prop_assert_eq!(told, (oldest..count).collect::<Vec<_>>());
+            prop_assert_eq!(actual, (oldest..count).collect::<Vec<_>>());
         }
     }
 }
