@@ -1,9 +1,4 @@
 //! Replays the seeds of every fuzz target (tests/README.md, "Fuzzing").
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that cannot read its input should fail"
-)]
 
 #[path = "fuzz/targets.rs"]
 mod targets;

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::answer::answered;
-use crate::broker::trouble::Trouble;
+use crate::broker::error::SessionError;
 use crate::broker::window::Window;
 use crate::broker::{Receipt, Redeliveries};
 use crate::clock::{Clock, SystemClock};
@@ -103,7 +103,7 @@ impl Drop for InFlight {
 
 /// Acknowledges what is settled.
 pub(super) struct Acker {
-    desks: Vec<Desk>,
+    consumers: Vec<ConsumerChannel>,
     in_flight: Arc<InFlight>,
     redeliveries: Arc<Redeliveries>,
     /// Settled since the last acknowledgement.
@@ -113,7 +113,7 @@ pub(super) struct Acker {
 }
 
 /// One consuming channel.
-struct Desk {
+struct ConsumerChannel {
     channel: Channel,
     /// With the tag still open.
     receipt: Receipt,
@@ -130,9 +130,9 @@ impl Acker {
         in_flight: Arc<InFlight>,
         redeliveries: Arc<Redeliveries>,
     ) -> Self {
-        let desks = channels
+        let consumers = channels
             .enumerate()
-            .map(|(index, (channel, progress))| Desk {
+            .map(|(index, (channel, progress))| ConsumerChannel {
                 channel,
                 receipt: Receipt {
                     generation,
@@ -144,7 +144,7 @@ impl Acker {
             });
         let now = SystemClock.now().mono;
         Self {
-            desks: desks.collect(),
+            consumers: consumers.collect(),
             in_flight,
             redeliveries,
             fresh: 0,
@@ -157,7 +157,7 @@ impl Acker {
     pub(super) async fn run(
         mut self,
         mut settled: mpsc::UnboundedReceiver<Receipt>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), SessionError> {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let receiving = settled.recv_many(&mut batch, BATCH);
@@ -191,8 +191,8 @@ impl Acker {
         }
         self.fresh += batch.len();
         for receipt in batch.drain(..) {
-            if let Some(desk) = self.desks.get_mut(receipt.channel) {
-                desk.window.settle(receipt.tag);
+            if let Some(consumer) = self.consumers.get_mut(receipt.channel) {
+                consumer.window.settle(receipt.tag);
             }
         }
     }
@@ -206,41 +206,43 @@ impl Acker {
     }
 
     fn is_stuck(&self) -> bool {
-        self.desks.iter().any(|desk| desk.window.is_stuck())
+        self.consumers
+            .iter()
+            .any(|consumer| consumer.window.is_stuck())
     }
 
-    async fn flush(&mut self) -> Result<(), Trouble> {
+    async fn flush(&mut self) -> Result<(), SessionError> {
         let now = SystemClock.now().mono;
         if now >= self.sweep_at {
             self.sweep_at = now + STUCK_TIMEOUT;
             return self.flush_everything().await;
         }
         self.fresh = 0;
-        for desk in &mut self.desks {
-            let limit = desk.progress.stuck_limit();
-            let count = desk.acknowledge(limit, &self.redeliveries).await?;
+        for consumer in &mut self.consumers {
+            let limit = consumer.progress.stuck_limit();
+            let count = consumer.acknowledge(limit, &self.redeliveries).await?;
             self.in_flight.ended(count);
         }
         Ok(())
     }
 
-    async fn flush_everything(&mut self) -> Result<(), Trouble> {
+    async fn flush_everything(&mut self) -> Result<(), SessionError> {
         self.fresh = 0;
-        for desk in &mut self.desks {
-            let count = desk.acknowledge(0, &self.redeliveries).await?;
+        for consumer in &mut self.consumers {
+            let count = consumer.acknowledge(0, &self.redeliveries).await?;
             self.in_flight.ended(count);
         }
         Ok(())
     }
 }
 
-impl Desk {
+impl ConsumerChannel {
     /// Acknowledges what is due, and returns how many deliveries that is.
     async fn acknowledge(
         &mut self,
         stuck: usize,
         redeliveries: &Redeliveries,
-    ) -> Result<usize, Trouble> {
+    ) -> Result<usize, SessionError> {
         let due = self.window.take_due(stuck);
         if due.count == 0 {
             return Ok(0);

@@ -19,15 +19,15 @@ use lapin::{Confirmation, PublisherConfirm};
 use tokio::select;
 use tokio::time::Instant;
 
+use crate::broker::error::SessionError;
 use crate::broker::route::{Routes, short};
-use crate::broker::trouble::Trouble;
-use crate::broker::{Owed, Publication, Receipt};
+use crate::broker::{Publication, Receipt, SettledDelivery};
 use crate::metrics::Confirmed;
 
 /// One publication on its way to the broker.
 #[derive(Debug)]
-pub(super) struct Ticket {
-    debt: Arc<Debt>,
+pub(super) struct PendingPublish {
+    delivery: Arc<PendingDelivery>,
     index: usize,
     /// When it was published last.
     pub(super) published: Instant,
@@ -38,21 +38,21 @@ pub(super) struct Ticket {
 
 /// What one delivery waits for.
 #[derive(Debug)]
-struct Debt {
-    owed: Owed,
+struct PendingDelivery {
+    settled: SettledDelivery,
     unconfirmed: AtomicUsize,
 }
 
-impl Ticket {
+impl PendingPublish {
     /// Makes a ticket for each publication that a delivery waits for.
-    pub(super) fn all(owed: Owed, now: Instant) -> impl Iterator<Item = Self> {
-        let count = owed.publications.len();
-        let debt = Arc::new(Debt {
-            owed,
+    pub(super) fn all(settled: SettledDelivery, now: Instant) -> impl Iterator<Item = Self> {
+        let count = settled.publications.len();
+        let delivery = Arc::new(PendingDelivery {
+            settled,
             unconfirmed: AtomicUsize::new(count),
         });
         (0..count).map(move |index| Self {
-            debt: Arc::clone(&debt),
+            delivery: Arc::clone(&delivery),
             index,
             published: now,
             refused: false,
@@ -61,13 +61,13 @@ impl Ticket {
     }
 
     pub(super) fn publication(&self) -> &Publication {
-        &self.debt.owed.publications[self.index]
+        &self.delivery.settled.publications[self.index]
     }
 
-    /// Pays its part of the debt; the last to pay gets what is to be acknowledged.
-    pub(super) fn pay(self) -> Option<Receipt> {
-        let open = self.debt.unconfirmed.fetch_sub(1, Ordering::AcqRel);
-        (open == 1).then_some(self.debt.owed.receipt)
+    /// Pays its part of the delivery; the last to pay gets what is to be acknowledged.
+    pub(super) fn confirm(self) -> Option<Receipt> {
+        let open = self.delivery.unconfirmed.fetch_sub(1, Ordering::AcqRel);
+        (open == 1).then_some(self.delivery.settled.receipt)
     }
 
     fn is_in(&self, message: &BasicReturnMessage, routes: &Routes) -> bool {
@@ -88,7 +88,7 @@ pub(super) struct Confirms {
     /// Polled by one task, each is numbered and queued by lapin in one go, in this order.
     writing: FuturesUnordered<BoxFuture<'static, (u64, lapin::Result<PublisherConfirm>)>>,
     waiting: FuturesUnordered<Waiting>,
-    tickets: BTreeMap<u64, Ticket>,
+    pending: BTreeMap<u64, PendingPublish>,
     next: u64,
     answers: Vec<(u64, Confirmation)>,
 }
@@ -97,12 +97,12 @@ impl Confirms {
     /// Adds a publication; `written` writes it when it is polled.
     pub(super) fn push(
         &mut self,
-        ticket: Ticket,
+        pending: PendingPublish,
         written: impl Future<Output = lapin::Result<PublisherConfirm>> + Send + 'static,
     ) {
         let number = self.next;
         self.next += 1;
-        self.tickets.insert(number, ticket);
+        self.pending.insert(number, pending);
         self.writing
             .push(written.map(move |confirm| (number, confirm)).boxed());
     }
@@ -112,26 +112,26 @@ impl Confirms {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.tickets.len()
+        self.pending.len()
     }
 
     /// Returns when the oldest was published.
     pub(super) fn oldest(&self) -> Option<Instant> {
-        let (_, ticket) = self.tickets.first_key_value()?;
-        Some(ticket.published)
+        let (_, pending) = self.pending.first_key_value()?;
+        Some(pending.published)
     }
 
     /// Takes all tickets, for what they wait for will never come.
-    pub(super) fn abandon(&mut self) -> impl Iterator<Item = Ticket> {
+    pub(super) fn abandon(&mut self) -> impl Iterator<Item = PendingPublish> {
         self.writing.clear();
         self.waiting.clear();
-        std::mem::take(&mut self.tickets).into_values()
+        std::mem::take(&mut self.pending).into_values()
     }
 
     /// Writes, and waits for something to be written or answered; never ends if nothing is open.
     ///
     /// Dropping it loses nothing.
-    pub(super) async fn advance(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn advance(&mut self) -> Result<(), SessionError> {
         select! {
             biased;
             Some(written) = self.writing.next() => self.note_written(written),
@@ -143,46 +143,52 @@ impl Confirms {
     fn note_written(
         &mut self,
         first: (u64, lapin::Result<PublisherConfirm>),
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), SessionError> {
         let mut next = Some(first);
         while let Some((number, confirm)) = next {
-            let confirm = confirm.map_err(Trouble::Publish)?;
+            let confirm = confirm.map_err(SessionError::Publish)?;
             self.waiting.push(Waiting { number, confirm });
             next = self.writing.next().now_or_never().flatten();
         }
         Ok(())
     }
 
-    fn note_answers(&mut self, first: (u64, lapin::Result<Confirmation>)) -> Result<(), Trouble> {
+    fn note_answers(
+        &mut self,
+        first: (u64, lapin::Result<Confirmation>),
+    ) -> Result<(), SessionError> {
         let mut next = Some(first);
         while let Some((number, answer)) = next {
             self.answers
-                .push((number, answer.map_err(Trouble::Publish)?));
+                .push((number, answer.map_err(SessionError::Publish)?));
             next = self.waiting.next().now_or_never().flatten();
         }
         Ok(())
     }
 
     /// Judges what was answered.
-    pub(super) fn judge(&mut self, routes: &Routes) -> Result<Vec<(Ticket, Confirmed)>, Trouble> {
+    pub(super) fn judge(
+        &mut self,
+        routes: &Routes,
+    ) -> Result<Vec<(PendingPublish, Confirmed)>, SessionError> {
         for (_, answer) in &self.answers {
             let (Confirmation::Ack(message) | Confirmation::Nack(message)) = answer else {
-                return Err(Trouble::ConfirmsOff);
+                return Err(SessionError::ConfirmsOff);
             };
             let Some(message) = message else { continue };
-            for ticket in self.tickets.values_mut() {
-                ticket.returned |= ticket.is_in(message, routes);
+            for pending in self.pending.values_mut() {
+                pending.returned |= pending.is_in(message, routes);
             }
         }
         let judged = self.answers.drain(..).filter_map(|(number, answer)| {
-            let mut ticket = self.tickets.remove(&number)?;
-            let returned = std::mem::take(&mut ticket.returned);
+            let mut pending = self.pending.remove(&number)?;
+            let returned = std::mem::take(&mut pending.returned);
             let confirmed = match (answer.is_ack(), returned) {
                 (true, false) => Confirmed::Ack,
                 (true, true) => Confirmed::Returned,
                 (false, _) => Confirmed::Nack,
             };
-            Some((ticket, confirmed))
+            Some((pending, confirmed))
         });
         Ok(judged.collect())
     }

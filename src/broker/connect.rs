@@ -24,10 +24,10 @@ use tokio::time::timeout;
 
 use crate::broker::answer::answered;
 use crate::broker::budget::Budget;
+use crate::broker::error::SessionError;
 use crate::broker::frames::Found;
 use crate::broker::runtime::{self, Filtered};
-use crate::broker::trouble::Trouble;
-use crate::broker::{OperatorMustAct, Settings};
+use crate::broker::{NeedsOperator, Settings};
 use crate::metrics::Role;
 
 /// The largest frame of a connection, in bytes: lapin keeps two buffers of 32 frames for each, which
@@ -50,7 +50,7 @@ pub(super) struct Address {
 
 impl Address {
     /// Reads the URL and the certificates.
-    pub(super) fn new(settings: &Settings) -> Result<Self, OperatorMustAct> {
+    pub(super) fn new(settings: &Settings) -> Result<Self, NeedsOperator> {
         let mut uri = parse(settings.url.expose())?;
         let heartbeat = u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX);
         uri.query.heartbeat.get_or_insert(heartbeat.max(1));
@@ -63,16 +63,16 @@ impl Address {
     }
 
     /// Connects, in bounded time.
-    pub(super) async fn connect(&self, role: Role) -> Result<Link, Trouble> {
+    pub(super) async fn connect(&self, role: Role) -> Result<Link, SessionError> {
         self.connect_within(role, Budget::new(u64::MAX)).await
     }
 
     /// Connects to consume a queue, of whose messages so many bytes may be in hand.
-    pub(super) async fn connect_to_consume(&self, bytes: u64) -> Result<Link, Trouble> {
+    pub(super) async fn connect_to_consume(&self, bytes: u64) -> Result<Link, SessionError> {
         self.connect_within(Role::Consume, Budget::new(bytes)).await
     }
 
-    async fn connect_within(&self, role: Role, budget: Budget) -> Result<Link, Trouble> {
+    async fn connect_within(&self, role: Role, budget: Budget) -> Result<Link, SessionError> {
         let socket = Arc::new(Socket::default());
         let unreadable = Arc::new(Found::default());
         let budget = Arc::new(budget);
@@ -85,11 +85,11 @@ impl Address {
                 budget,
                 _socket: socket,
             }),
-            Ok(Err(error)) => Err(Trouble::Connect {
+            Ok(Err(error)) => Err(SessionError::Connect {
                 vhost: self.uri.vhost.clone(),
                 error,
             }),
-            Err(_elapsed) => Err(Trouble::Silent(self.timeout)),
+            Err(_elapsed) => Err(SessionError::Silent(self.timeout)),
         }
     }
 
@@ -154,12 +154,12 @@ impl fmt::Display for Address {
 }
 
 /// Returns the virtual host that a URL names; without one it is `/`.
-pub(super) fn vhost(settings: &Settings) -> Result<String, OperatorMustAct> {
+pub(super) fn vhost(settings: &Settings) -> Result<String, NeedsOperator> {
     Ok(parse(settings.url.expose())?.vhost)
 }
 
 /// Opens a channel, in bounded time.
-pub(super) async fn open_channel(connection: &Connection) -> Result<Channel, Trouble> {
+pub(super) async fn open_channel(connection: &Connection) -> Result<Channel, SessionError> {
     Ok(answered("channel.open", connection.create_channel()).await?)
 }
 
@@ -207,8 +207,8 @@ impl Drop for Socket {
     }
 }
 
-fn parse(text: &str) -> Result<AMQPUri, OperatorMustAct> {
-    let malformed = OperatorMustAct::MalformedUrl;
+fn parse(text: &str) -> Result<AMQPUri, NeedsOperator> {
+    let malformed = NeedsOperator::MalformedUrl;
     let url = url::Url::parse(text).map_err(|_| malformed("it is not a URL"))?;
     if !matches!(url.scheme(), "amqp" | "amqps") {
         return Err(malformed("it must begin with amqp:// or amqps://"));
@@ -223,12 +223,12 @@ fn parse(text: &str) -> Result<AMQPUri, OperatorMustAct> {
     Ok(uri)
 }
 
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, OperatorMustAct> {
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, NeedsOperator> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
-        .map_err(|_| OperatorMustAct::UnreadableCa)?;
+        .map_err(|_| NeedsOperator::UnreadableCa)?;
     if certificates.is_empty() {
-        return Err(OperatorMustAct::UnreadableCa);
+        return Err(NeedsOperator::UnreadableCa);
     }
     Ok(certificates)
 }
@@ -249,7 +249,7 @@ mod tests {
     use crate::broker::tests::settings;
     use crate::secret::Secret;
 
-    fn address(url: &str) -> Result<Address, OperatorMustAct> {
+    fn address(url: &str) -> Result<Address, NeedsOperator> {
         Address::new(&Settings {
             url: Secret::new(url.to_owned()),
             ..settings()
@@ -285,7 +285,7 @@ mod tests {
             "amqp://u:%ff@rabbit",
         ] {
             let error = address(url).err().unwrap();
-            assert!(matches!(error, OperatorMustAct::MalformedUrl(_)), "{url}");
+            assert!(matches!(error, NeedsOperator::MalformedUrl(_)), "{url}");
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
     }
@@ -301,7 +301,7 @@ mod tests {
                 ca: Some(pem.to_owned()),
                 ..settings()
             });
-            assert_eq!(refused.err(), Some(OperatorMustAct::UnreadableCa), "{pem}");
+            assert_eq!(refused.err(), Some(NeedsOperator::UnreadableCa), "{pem}");
         }
     }
 }

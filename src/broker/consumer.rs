@@ -28,11 +28,11 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::acker::{InFlight, Progress};
 use crate::broker::answer::answered_in_turn;
 use crate::broker::budget::{Budget, InHand};
+use crate::broker::error::SessionError;
 use crate::broker::frames::Found;
-use crate::broker::generation::Queue;
 use crate::broker::ramp::Ramp;
+use crate::broker::shared::Queue;
 use crate::broker::topology::Consumed;
-use crate::broker::trouble::Trouble;
 use crate::broker::{Delivery, Inbound, Receipt};
 use crate::clock::{Clock, SystemClock};
 use crate::wire::headers::delivery_count;
@@ -51,7 +51,7 @@ pub(super) struct Consumer {
     /// What the subscriptions bring, the oldest first; only the last is not cancelled.
     streams: VecDeque<Stream>,
     /// The next subscription, while it is made.
-    resubscribing: Option<BoxFuture<'static, Result<Stream, Trouble>>>,
+    resubscribing: Option<BoxFuture<'static, Result<Stream, SessionError>>>,
 }
 
 impl Consumer {
@@ -61,7 +61,7 @@ impl Consumer {
         receipt: Receipt,
         in_flight: Arc<InFlight>,
         delivery_limit: u32,
-    ) -> Result<Self, Trouble> {
+    ) -> Result<Self, SessionError> {
         let (consumed, channel) = (queue.consumed.clone(), queue.channel.clone());
         let budget = &queue.link.budget;
         let ramp = Ramp::new(consumed.prefetch, delivery_limit, budget.limit());
@@ -86,7 +86,7 @@ impl Consumer {
         deliveries: mpsc::Sender<Delivery>,
         stop: CancellationToken,
         all_started: CancellationToken,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), SessionError> {
         let mut acknowledged = self.progress.acknowledged.subscribe();
         let stopped = stop.cancelled();
         pin!(stopped);
@@ -117,7 +117,7 @@ impl Consumer {
         &mut self,
         acknowledged: &mut watch::Receiver<u64>,
         all_started: &CancellationToken,
-    ) -> Result<Message, Trouble> {
+    ) -> Result<Message, SessionError> {
         loop {
             if self.resubscribing.is_none()
                 && let Some(prefetch) = self.ramp.shrink()
@@ -169,10 +169,10 @@ impl Consumer {
     }
 
     /// Goes on to the next stream, after the end of one that was cancelled here.
-    fn end_stream(&mut self) -> Result<(), Trouble> {
+    fn end_stream(&mut self) -> Result<(), SessionError> {
         self.streams.pop_front();
         if self.streams.is_empty() && self.resubscribing.is_none() {
-            return Err(Trouble::Cancelled {
+            return Err(SessionError::Cancelled {
                 object: format!("queue {}", self.consumed.queue),
             });
         }
@@ -205,7 +205,7 @@ impl Consumer {
     }
 
     /// Ends the subscription; what the broker has already sent is not handed out.
-    async fn cancel(mut self) -> Result<(), Trouble> {
+    async fn cancel(mut self) -> Result<(), SessionError> {
         if let Some(resubscribing) = self.resubscribing.take() {
             self.streams.push_back(resubscribing.await?);
         }
@@ -247,7 +247,7 @@ fn deliveries_before(message: &Message) -> u64 {
     headers.and_then(delivery_count).unwrap_or(1).max(1)
 }
 
-async fn cancel(channel: &Channel, budget: &Budget, tag: ShortString) -> Result<(), Trouble> {
+async fn cancel(channel: &Channel, budget: &Budget, tag: ShortString) -> Result<(), SessionError> {
     let cancelling = channel.basic_cancel(tag, BasicCancelOptions::default());
     Ok(answered_in_turn("basic.cancel", budget, cancelling).await?)
 }
@@ -257,7 +257,7 @@ async fn subscribe(
     budget: &Budget,
     queue: &ShortString,
     prefetch: u16,
-) -> Result<Stream, Trouble> {
+) -> Result<Stream, SessionError> {
     let limiting = channel.basic_qos(prefetch, BasicQosOptions { global: false });
     answered_in_turn("basic.qos", budget, limiting).await?;
     let consuming = channel.basic_consume(
@@ -268,7 +268,7 @@ async fn subscribe(
     );
     answered_in_turn("basic.consume", budget, consuming)
         .await
-        .map_err(|error| Trouble::Consume {
+        .map_err(|error| SessionError::Consume {
             object: format!("queue {queue}"),
             error,
         })
@@ -276,8 +276,8 @@ async fn subscribe(
 
 /// Waits for a subscription that is being made, or for ever if none is.
 async fn resubscribed(
-    resubscribing: &mut Option<BoxFuture<'static, Result<Stream, Trouble>>>,
-) -> Result<Stream, Trouble> {
+    resubscribing: &mut Option<BoxFuture<'static, Result<Stream, SessionError>>>,
+) -> Result<Stream, SessionError> {
     match resubscribing {
         Some(resubscribing) => resubscribing.await,
         None => future::pending().await,

@@ -1,4 +1,4 @@
-//! Declaring the topology, or looking whether it is there.
+//! Declares the topology, or checks that it exists: for a generation, and for commands of an operator.
 //!
 //! What can go wrong here: every refusal closes the channel, so each gets a new one. Where a queue
 //! exists with other arguments (406), an operator has decided; it is used as it is, and a warning
@@ -9,19 +9,21 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection};
 
-use crate::broker::Declare;
 use crate::broker::answer::answered;
 use crate::broker::arguments::alternate_exchange;
-use crate::broker::connect::open_channel;
+use crate::broker::connect::{Address, open_channel};
+use crate::broker::error::{SessionError, is_mismatch, is_missing};
 use crate::broker::object::{ExchangeKind, Object};
-use crate::broker::trouble::{Trouble, is_mismatch, is_missing};
+use crate::broker::topology::Topology;
+use crate::broker::{Declare, NeedsOperator, Settings};
+use crate::metrics::Role;
 
-/// Makes the objects exist, or checks that they do, as the operator decided.
+/// Declares the objects, or checks that they exist, as `mode` demands.
 pub(super) async fn declare(
     connection: &Connection,
     objects: &[Object],
     mode: Declare,
-) -> Result<(), Trouble> {
+) -> Result<(), SessionError> {
     let passive = match mode {
         Declare::Create => false,
         Declare::Passive => true,
@@ -33,7 +35,7 @@ pub(super) async fn declare(
             continue;
         };
         if passive || !is_mismatch(&error) {
-            return Err(Trouble::declare(object, error));
+            return Err(SessionError::declare(object, error));
         }
         channel = open_channel(connection).await?;
         match one(&channel, object, true).await {
@@ -42,8 +44,8 @@ pub(super) async fn declare(
                 "it exists with other arguments than configured, and is used as it is"
             ),
             // Nothing exists that could differ: the broker objects to making it.
-            Err(other) if is_missing(&other) => return Err(Trouble::declare(object, error)),
-            Err(other) => return Err(Trouble::declare(object, other)),
+            Err(other) if is_missing(&other) => return Err(SessionError::declare(object, error)),
+            Err(other) => return Err(SessionError::declare(object, other)),
         }
     }
     Ok(())
@@ -57,7 +59,7 @@ pub(super) async fn inspect(
     connection: &Connection,
     objects: impl Iterator<Item = &Object>,
     mode: Declare,
-) -> Result<Vec<String>, Trouble> {
+) -> Result<Vec<String>, SessionError> {
     let mut findings = Vec::new();
     let mut channel = open_channel(connection).await?;
     for object in objects {
@@ -70,12 +72,12 @@ pub(super) async fn inspect(
                 Err(error) if is_mismatch(&error) => Some(format!(
                     "{object} exists with other arguments than configured, and is used as it is"
                 )),
-                Err(error) => Some(Trouble::declare(object, error).to_string()),
+                Err(error) => Some(SessionError::declare(object, error).to_string()),
             },
             Ok(()) => continue,
             Err(error) if is_missing(&error) && mode == Declare::Create => None,
             Err(error) if is_missing(&error) => Some(format!("{object} does not exist")),
-            Err(error) => return Err(Trouble::declare(object, error)),
+            Err(error) => return Err(SessionError::declare(object, error)),
         };
         findings.extend(finding);
         channel = open_channel(connection).await?;
@@ -101,7 +103,7 @@ pub(super) async fn complete(
     connection: &Connection,
     objects: impl Iterator<Item = &Object>,
     declared: &mut Declared,
-) -> Result<(), Trouble> {
+) -> Result<(), SessionError> {
     let mut channel = open_channel(connection).await?;
     for object in objects {
         let binding = matches!(object, Object::Binding { .. });
@@ -111,7 +113,7 @@ pub(super) async fn complete(
                 channel = open_channel(connection).await?;
                 false
             }
-            Err(error) => return Err(Trouble::declare(object, error)),
+            Err(error) => return Err(SessionError::declare(object, error)),
         };
         let list = match one(&channel, object, false).await {
             Ok(()) if binding => &mut declared.bindings,
@@ -121,7 +123,7 @@ pub(super) async fn complete(
                 channel = open_channel(connection).await?;
                 &mut declared.different
             }
-            Err(error) => return Err(Trouble::declare(object, error)),
+            Err(error) => return Err(SessionError::declare(object, error)),
         };
         list.push(object.to_string());
     }
@@ -183,4 +185,55 @@ async fn bind(
     let (exchange, queue, key) = (exchange.clone(), queue.clone(), key.clone());
     let binding = channel.queue_bind(queue, exchange, key, options, FieldTable::default());
     answered("queue.bind", binding).await
+}
+
+/// Checks every exchange and queue without changing anything. Returns a sentence for each that is
+/// missing or refused.
+///
+/// Nothing is tried twice, since an operator waits for the answer.
+///
+/// # Errors
+/// If there is no connection to the broker.
+pub async fn check(settings: &Settings) -> Result<Vec<String>, NeedsOperator> {
+    let address = Address::new(settings)?;
+    let topology = Topology::new(settings);
+    let inspected = async {
+        let link = address.connect(Role::Consume).await?;
+        let findings = inspect(&link.connection, topology.objects(), settings.declare).await?;
+        link.close().await;
+        Ok(findings)
+    };
+    let inspected: Result<_, SessionError> = inspected.await;
+    inspected.map_err(|error| needs_operator(&error, &address, settings.declare))
+}
+
+/// Declares every exchange, queue and binding, whatever the daemon itself may declare.
+///
+/// `declared` records what was done, also where an error ends it.
+///
+/// # Errors
+/// If there is no connection to the broker, or it refuses an object. What was declared before stays.
+pub async fn declare_topology(
+    settings: &Settings,
+    declared: &mut Declared,
+) -> Result<(), NeedsOperator> {
+    let address = Address::new(settings)?;
+    let topology = Topology::new(settings);
+    let completed = async {
+        let link = address.connect(Role::Consume).await?;
+        complete(&link.connection, topology.objects(), declared).await?;
+        link.close().await;
+        Ok(())
+    };
+    let completed: Result<_, SessionError> = completed.await;
+    completed.map_err(|error| needs_operator(&error, &address, Declare::Create))
+}
+
+fn needs_operator(error: &SessionError, address: &Address, declare: Declare) -> NeedsOperator {
+    let unreachable = || NeedsOperator::Unreachable {
+        address: address.to_string(),
+        reason: error.to_string(),
+    };
+    let act = error.needs_operator(declare);
+    act.or_else(|| error.refusal()).unwrap_or_else(unreachable)
 }

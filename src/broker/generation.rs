@@ -1,4 +1,4 @@
-//! A generation: its connections, the rooms that live on them, and their end.
+//! A generation: its connections, the tasks that use them, and their end.
 //!
 //! One connection publishes. Each queue is consumed on one of its own, because that is where the
 //! bytes in hand are bounded ([`budget`]).
@@ -12,7 +12,6 @@
 //! [`budget`]: super::budget
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, future};
@@ -20,22 +19,20 @@ use lapin::options::ConfirmSelectOptions;
 use lapin::{Channel, Event};
 use tokio::select;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
-use crate::broker::acker::{Acker, InFlight, Progress};
+use crate::broker::SettledDelivery;
+use crate::broker::acker::{Acker, InFlight};
 use crate::broker::answer::answered;
 use crate::broker::budget::BYTES_IN_HAND;
-use crate::broker::connect::{Address, Link, open_channel};
+use crate::broker::connect::{Link, open_channel};
+use crate::broker::consumers::Consumers;
 use crate::broker::declare::declare;
-use crate::broker::intake::Intake;
-use crate::broker::publisher::{Blocking, Doors, Publisher};
-use crate::broker::topology::{Consumed, Topology};
-use crate::broker::trouble::Trouble;
-use crate::broker::{Delivery, Owed, Redeliveries, Settings, State};
+use crate::broker::error::SessionError;
+use crate::broker::publisher::{Blocking, Publisher, PublisherChannels};
+use crate::broker::shared::{Queue, Shared, Tasks, first_error};
 use crate::clock::{Clock, SystemClock};
-use crate::metrics::{Metrics, Role};
+use crate::metrics::Role;
 
 /// How long the last acknowledgements may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -46,23 +43,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// taken those; what it holds when it closes is forgotten, and delivered again.
 const SETTLING: Duration = Duration::from_millis(200);
 
-/// What all generations share.
-pub(super) struct Shared {
-    pub(super) settings: Settings,
-    pub(super) address: Address,
-    pub(super) topology: Arc<Topology>,
-    /// Gone when consuming is to stop.
-    pub(super) deliveries: mpsc::WeakSender<Delivery>,
-    pub(super) state: watch::Sender<State>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) redeliveries: Arc<Redeliveries>,
-    pub(super) stop: CancellationToken,
-    /// Whether any generation came up completely.
-    pub(super) proven: AtomicBool,
-    /// Whether the broker ever took a publication.
-    pub(super) published: AtomicBool,
-}
-
 /// The connections and channels of a generation.
 pub(super) struct Generation {
     number: u64,
@@ -71,20 +51,9 @@ pub(super) struct Generation {
     queues: Arc<[Queue]>,
 }
 
-/// A queue that is consumed, and what it is consumed on.
-pub(super) struct Queue {
-    pub(super) consumed: Consumed,
-    pub(super) link: Link,
-    pub(super) channel: Channel,
-    pub(super) progress: Arc<Progress>,
-}
-
-/// Tasks of a generation; dropped, they end.
-pub(super) type Rooms = JoinSet<Result<(), Trouble>>;
-
 impl Generation {
     /// Connects, and makes sure of everything that must exist before anything is consumed.
-    pub(super) async fn open(shared: &Shared, number: u64) -> Result<Self, Trouble> {
+    pub(super) async fn open(shared: &Shared, number: u64) -> Result<Self, SessionError> {
         let consumed = shared.topology.consumed_queues();
         let bytes = BYTES_IN_HAND / consumed.len().max(1) as u64;
         let connecting = consumed
@@ -110,37 +79,37 @@ impl Generation {
         })
     }
 
-    /// Consumes, publishes and acknowledges until nothing more is owed.
+    /// Consumes, publishes and acknowledges until no delivery is left to settle.
     pub(super) async fn serve(
         self,
         shared: &Arc<Shared>,
-        owed: &mut mpsc::Receiver<Owed>,
-    ) -> Result<(), Trouble> {
+        deliveries: &mut mpsc::Receiver<SettledDelivery>,
+    ) -> Result<(), SessionError> {
         let (settled, settling) = mpsc::unbounded_channel();
         let (bands_declared, bands) = watch::channel(false);
         let (blocking, blocks) = watch::channel(Blocking::default());
-        let doors = Doors {
+        let channels = PublisherChannels {
             settled,
             blocking: blocks,
             bands,
         };
         let channel = self.publishing.clone();
-        let mut publisher = Publisher::new(owed, channel, self.number, shared, doors);
+        let mut publisher = Publisher::new(deliveries, channel, self.number, shared, channels);
         let in_flight = InFlight::new(Arc::clone(&shared.metrics));
-        let mut acker = Rooms::new();
+        let mut acker = Tasks::new();
         acker.spawn(self.acker(shared, &in_flight).run(settling));
-        let mut rooms = Rooms::new();
+        let mut tasks = Tasks::new();
         let links = self.queues.iter().map(|queue| &queue.link);
         for link in links.chain([&self.publish]) {
             let events = link.connection.events_listener();
-            rooms.spawn(watch_events(events, Arc::clone(shared), blocking.clone()));
+            tasks.spawn(watch_events(events, Arc::clone(shared), blocking.clone()));
         }
-        rooms.spawn(self.intake(shared, in_flight).run(bands_declared));
+        tasks.spawn(self.consumers(shared, in_flight).run(bands_declared));
         let ended = select! {
             biased;
             ended = publisher.run() => ended,
-            trouble = first_trouble(&mut rooms) => Err(trouble),
-            trouble = first_trouble(&mut acker) => Err(trouble),
+            error = first_error(&mut tasks) => Err(error),
+            error = first_error(&mut acker) => Err(error),
         };
         publisher.leave(shared);
         ended?;
@@ -155,8 +124,8 @@ impl Generation {
         Acker::new(self.number, channels, Arc::clone(in_flight), redeliveries)
     }
 
-    fn intake(&self, shared: &Arc<Shared>, in_flight: Arc<InFlight>) -> Intake {
-        Intake {
+    fn consumers(&self, shared: &Arc<Shared>, in_flight: Arc<InFlight>) -> Consumers {
+        Consumers {
             shared: Arc::clone(shared),
             queues: Arc::clone(&self.queues),
             generation: self.number,
@@ -164,7 +133,7 @@ impl Generation {
         }
     }
 
-    async fn close(self, mut acker: Rooms) {
+    async fn close(self, mut acker: Tasks) {
         if timeout(CLOSE_TIMEOUT, acker.join_next()).await.is_err() {
             tracing::warn!("the last acknowledgements did not go out in time; expect redeliveries");
         }
@@ -174,40 +143,12 @@ impl Generation {
     }
 }
 
-impl Queue {
-    async fn open(consumed: Consumed, link: Link) -> Result<Self, Trouble> {
-        let channel = open_channel(&link.connection).await?;
-        Ok(Self {
-            consumed,
-            link,
-            channel,
-            progress: Progress::new(),
-        })
-    }
-}
-
-/// Waits for a task to end in trouble; a panic goes on.
-pub(super) async fn first_trouble(rooms: &mut Rooms) -> Trouble {
-    loop {
-        match rooms.join_next().await {
-            Some(Ok(Err(trouble))) => return trouble,
-            Some(Ok(Ok(()))) => {}
-            Some(Err(ended)) => {
-                if let Ok(panic) = ended.try_into_panic() {
-                    std::panic::resume_unwind(panic);
-                }
-            }
-            None => return future::pending().await,
-        }
-    }
-}
-
-/// Watches what the broker says about a connection.
+/// Records whether the broker blocks a connection, until the connection fails.
 async fn watch_events(
     events: impl Stream<Item = Event>,
     shared: Arc<Shared>,
     blocking: watch::Sender<Blocking>,
-) -> Result<(), Trouble> {
+) -> Result<(), SessionError> {
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
@@ -219,7 +160,7 @@ async fn watch_events(
                 tracing::info!("the broker takes publications again");
                 show_blocked(&shared, &blocking, false);
             }
-            // A channel's error is its user's to see, who may expect it.
+            // The user of a channel sees its error, and may expect it.
             Event::Error(error) if error.is_amqp_soft_error() => {}
             Event::Error(error) => return Err(error.into()),
             Event::Connected | Event::SendFlow(_) | _ => {}

@@ -1,20 +1,19 @@
-//! The broker's rooms: what comes from RabbitMQ, and what is owed to it.
+//! The tasks that consume from RabbitMQ, publish to it and acknowledge.
 //!
-//! A [`Delivery`] goes out to the pipeline; it comes back as [`Owed`]: the publications that must
-//! be confirmed before the delivery may be acknowledged. Nothing outside these rooms publishes or
+//! A [`Delivery`] goes to the pipeline and comes back as a [`SettledDelivery`]: the publications that must
+//! be confirmed before the delivery may be acknowledged. Nothing outside these tasks publishes or
 //! acknowledges.
 //!
-//! [`run`] lives one [`generation`] of connections after the other ([`session`], [`connect`]); what
-//! producers have put into its [`frames`] is made readable for lapin first. In each, [`intake`]
-//! starts a [`consumer`] per queue, whose prefetch follows its [`ramp`] and whose bytes in hand are
-//! bounded by a [`budget`]. The [`publisher`] publishes what is owed and counts [`confirms`] in its
-//! [`ledger`] until nothing is [`refused`], and the [`acker`] acknowledges what a [`window`] of tags
-//! allows. [`topology`] says which [`object`]s must exist, [`declare`] sees to it, [`route`] and
-//! [`properties`] address what is published, and [`trouble`] tells what passes from what an operator
-//! must mend.
+//! [`run`] runs one [`generation`] of connections after the other ([`session`], [`connect`]). A filter
+//! makes the [`frames`] of producers readable for lapin. In each generation, [`consumers`] starts a
+//! [`consumer`] per queue, whose prefetch follows its [`ramp`] and whose unacknowledged bytes are bounded by
+//! a [`budget`]. The [`publisher`] publishes and counts [`confirms`]; the publications without one are
+//! [`outstanding`], those that the broker refused are [`refused`]. The [`acker`] acknowledges what a
+//! [`window`] of delivery tags allows. [`topology`] lists the [`object`]s that must exist, [`declare`]
+//! declares them, [`route`] and [`properties`] address publications, and [`error`] separates what passes
+//! from what an operator must mend.
 //!
-//! For operators, a [`visit`] looks or declares and leaves again, the [`blueprint`] is the topology
-//! to read, and [`permissions`] are what the daemon's user needs on it.
+//! For operators, [`definitions`] shows the topology, and [`permissions`] what the daemon's user needs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,18 +30,19 @@ use crate::wire::Kind;
 mod acker;
 mod answer;
 mod arguments;
-mod blueprint;
 mod budget;
 mod confirms;
 mod connect;
 mod consumer;
+mod consumers;
 mod declare;
+mod definitions;
+mod error;
 mod fields;
 mod frames;
 mod generation;
-mod intake;
-mod ledger;
 mod object;
+mod outstanding;
 mod permissions;
 mod properties;
 mod publisher;
@@ -51,19 +51,17 @@ mod refused;
 mod route;
 mod runtime;
 mod session;
+mod shared;
 mod topology;
-mod trouble;
-mod visit;
 mod window;
 
-pub use blueprint::{Binding, Blueprint, Exchange, Queue};
 pub use budget::InHand;
-pub use declare::Declared;
+pub use declare::{Declared, check, declare_topology};
+pub use definitions::{Binding, Definitions, Exchange, Queue};
+pub use error::NeedsOperator;
 pub use fields::{DEPTH_LIMIT, Unreadable};
 pub use permissions::Permissions;
 pub use session::run;
-pub use trouble::OperatorMustAct;
-pub use visit::{check, declare_topology};
 
 pub use crate::redelivery::Receipt;
 
@@ -120,13 +118,13 @@ pub struct Delivery {
     pub inbound: Inbound,
     /// What the acker needs; opaque to everyone else.
     pub receipt: Receipt,
-    /// Counts its bytes as in hand; belongs into [`Owed`].
+    /// Counts its bytes as in hand; belongs into [`SettledDelivery`].
     pub in_hand: InHand,
 }
 
 /// A delivery that was processed: the publications to confirm, then the delivery to acknowledge.
 #[derive(Debug)]
-pub struct Owed {
+pub struct SettledDelivery {
     /// The delivery to acknowledge at the end.
     pub receipt: Receipt,
     /// What must be confirmed first, in this order. Shared, because it is kept for a redelivery.

@@ -21,12 +21,12 @@ use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
-use crate::broker::confirms::Ticket;
-use crate::broker::generation::Shared;
-use crate::broker::ledger::Ledger;
+use crate::broker::confirms::PendingPublish;
+use crate::broker::error::SessionError;
+use crate::broker::outstanding::Outstanding;
+use crate::broker::shared::Shared;
 use crate::broker::topology::Topology;
-use crate::broker::trouble::Trouble;
-use crate::broker::{Owed, Publication, Receipt, Route, properties};
+use crate::broker::{Publication, Receipt, Route, SettledDelivery, properties};
 use crate::clock::{Clock, SystemClock};
 
 /// So many deliveries are taken, and publications written, at once: fewer writes for the connection,
@@ -44,19 +44,19 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Publishes what is owed, and releases each delivery to the acker when all of it is confirmed.
 pub(super) struct Publisher<'a> {
-    owed: &'a mut mpsc::Receiver<Owed>,
+    settled: &'a mut mpsc::Receiver<SettledDelivery>,
     channel: Arc<Channel>,
     topology: Arc<Topology>,
     generation: u64,
     /// Whether the delay bands are declared, and what waits for that.
     bands: watch::Receiver<bool>,
     banded: bool,
-    parked: Vec<Ticket>,
+    parked: Vec<PendingPublish>,
     /// What is published next.
-    outbox: VecDeque<Ticket>,
+    outbox: VecDeque<PendingPublish>,
     /// When to give up, once nothing more is owed.
     closing: Option<Instant>,
-    ledger: Ledger,
+    outstanding: Outstanding,
     tick: Interval,
     blocking: watch::Receiver<Blocking>,
     confirm_timeout: Duration,
@@ -69,8 +69,8 @@ pub(super) struct Blocking {
     pub(super) changed: Option<Instant>,
 }
 
-/// What connects the publisher with the other rooms of its generation.
-pub(super) struct Doors {
+/// What connects the publisher with the other tasks of its generation.
+pub(super) struct PublisherChannels {
     pub(super) settled: mpsc::UnboundedSender<Receipt>,
     pub(super) blocking: watch::Receiver<Blocking>,
     pub(super) bands: watch::Receiver<bool>,
@@ -78,61 +78,61 @@ pub(super) struct Doors {
 
 impl<'a> Publisher<'a> {
     pub(super) fn new(
-        owed: &'a mut mpsc::Receiver<Owed>,
+        settled: &'a mut mpsc::Receiver<SettledDelivery>,
         channel: Channel,
         generation: u64,
         shared: &Shared,
-        doors: Doors,
+        channels: PublisherChannels,
     ) -> Self {
         let topology = Arc::clone(&shared.topology);
         let metrics = Arc::clone(&shared.metrics);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            owed,
+            settled,
             channel: Arc::new(channel),
             topology: Arc::clone(&topology),
             generation,
-            bands: doors.bands,
+            bands: channels.bands,
             banded: false,
             parked: Vec::new(),
             outbox: VecDeque::new(),
             closing: None,
-            ledger: Ledger::new(topology, metrics, doors.settled),
+            outstanding: Outstanding::new(topology, metrics, channels.settled),
             tick,
-            blocking: doors.blocking,
+            blocking: channels.blocking,
             confirm_timeout: shared.settings.confirm_timeout,
         }
     }
 
     /// Publishes until nothing more is owed and everything is confirmed, or the time for that is
     /// over.
-    pub(super) async fn run(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn run(&mut self) -> Result<(), SessionError> {
         let mut batch = Vec::with_capacity(BATCH);
         while !self.is_finished() {
             let room = self.has_room();
-            let again = self.ledger.next_again();
+            let again = self.outstanding.next_again();
             select! {
                 biased;
-                advanced = self.ledger.confirms.advance() => {
+                advanced = self.outstanding.confirms.advance() => {
                     advanced?;
-                    self.ledger.judge()?;
+                    self.outstanding.judge()?;
                 }
-                () = until(again) => self.outbox.extend(self.ledger.take_again()),
+                () = until(again) => self.outbox.extend(self.outstanding.take_again()),
                 () = declared(&mut self.bands), if !self.banded => self.publish_parked(),
                 _ = self.tick.tick() => {
                     self.check_overdue()?;
-                    if !room && self.owed.is_closed() {
+                    if !room && self.settled.is_closed() {
                         self.closing.get_or_insert_with(end_of_closing);
                     }
                 }
                 // The broker delivers again what was owed for.
                 () = until(self.closing) => return Ok(()),
-                taken = self.owed.recv_many(&mut batch, BATCH), if room => {
+                taken = self.settled.recv_many(&mut batch, BATCH), if room => {
                     if taken == 0 {
                         self.closing.get_or_insert_with(end_of_closing);
                     }
-                    batch.drain(..).for_each(|owed| self.take(owed));
+                    batch.drain(..).for_each(|settled| self.take(settled));
                 }
             }
             self.publish_some();
@@ -142,34 +142,34 @@ impl<'a> Publisher<'a> {
 
     /// Notes what the generation leaves behind.
     pub(super) fn leave(self, shared: &Shared) {
-        if self.ledger.has_published() {
+        if self.outstanding.has_published() {
             shared.published.store(true, Ordering::Relaxed);
         }
-        self.ledger.abandon();
+        self.outstanding.abandon();
     }
 
     /// Tells whether more that is owed may be taken.
     fn has_room(&self) -> bool {
-        let open = self.ledger.confirms.len();
+        let open = self.outstanding.confirms.len();
         self.closing.is_none() && self.outbox.is_empty() && open < UNCONFIRMED_LIMIT
     }
 
     fn is_finished(&self) -> bool {
         let nothing_to_write = self.outbox.is_empty() && self.parked.is_empty();
-        self.closing.is_some() && nothing_to_write && self.ledger.is_paid()
+        self.closing.is_some() && nothing_to_write && self.outstanding.all_confirmed()
     }
 
-    fn take(&mut self, owed: Owed) {
+    fn take(&mut self, settled: SettledDelivery) {
         // The broker delivers again what an older generation took.
-        if owed.receipt.generation != self.generation {
+        if settled.receipt.generation != self.generation {
             return;
         }
-        if owed.publications.is_empty() {
-            self.ledger.release(owed.receipt);
+        if settled.publications.is_empty() {
+            self.outstanding.release(settled.receipt);
             return;
         }
         self.outbox
-            .extend(Ticket::all(owed, SystemClock.now().mono));
+            .extend(PendingPublish::all(settled, SystemClock.now().mono));
     }
 
     fn publish_parked(&mut self) {
@@ -180,29 +180,29 @@ impl<'a> Publisher<'a> {
     /// Publishes from the outbox as much as may be written at once.
     fn publish_some(&mut self) {
         let now = SystemClock.now().mono;
-        while self.ledger.confirms.unwritten() < BATCH
-            && let Some(mut ticket) = self.outbox.pop_front()
+        while self.outstanding.confirms.unwritten() < BATCH
+            && let Some(mut pending) = self.outbox.pop_front()
         {
-            if !self.banded && matches!(ticket.publication().to, Route::Delay { .. }) {
-                self.parked.push(ticket);
+            if !self.banded && matches!(pending.publication().to, Route::Delay { .. }) {
+                self.parked.push(pending);
                 continue;
             }
-            ticket.published = now;
+            pending.published = now;
             let channel = Arc::clone(&self.channel);
-            let written = write(channel, ticket.publication(), &self.topology);
-            self.ledger.confirms.push(ticket, written);
+            let written = write(channel, pending.publication(), &self.topology);
+            self.outstanding.confirms.push(pending, written);
         }
     }
 
-    fn check_overdue(&self) -> Result<(), Trouble> {
+    fn check_overdue(&self) -> Result<(), SessionError> {
         let blocking = *self.blocking.borrow();
-        let Some(oldest) = self.ledger.confirms.oldest() else {
+        let Some(oldest) = self.outstanding.confirms.oldest() else {
             return Ok(());
         };
         let since = blocking.changed.map_or(oldest, |end| oldest.max(end));
         let overdue = SystemClock.now().mono.duration_since(since) > self.confirm_timeout;
         if overdue && !blocking.now {
-            return Err(Trouble::Unconfirmed(self.confirm_timeout));
+            return Err(SessionError::Unconfirmed(self.confirm_timeout));
         }
         Ok(())
     }

@@ -11,10 +11,11 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::connect::Address;
-use crate::broker::generation::{Generation, Shared};
+use crate::broker::error::SessionError;
+use crate::broker::generation::Generation;
+use crate::broker::shared::Shared;
 use crate::broker::topology::Topology;
-use crate::broker::trouble::Trouble;
-use crate::broker::{Delivery, OperatorMustAct, Owed, Redeliveries, Settings, State};
+use crate::broker::{Delivery, NeedsOperator, Redeliveries, Settings, SettledDelivery, State};
 use crate::clock::{Clock, Jitter, RandomJitter, SystemClock};
 use crate::metrics::{Metrics, Role};
 
@@ -39,12 +40,12 @@ const LONG_OUTAGE: Duration = Duration::from_secs(60);
 pub async fn run(
     settings: Settings,
     deliveries: mpsc::Sender<Delivery>,
-    owed: mpsc::Receiver<Owed>,
+    settled: mpsc::Receiver<SettledDelivery>,
     state: watch::Sender<State>,
     metrics: Arc<Metrics>,
     redeliveries: Arc<Redeliveries>,
     stop_consuming: CancellationToken,
-) -> Result<(), OperatorMustAct> {
+) -> Result<(), NeedsOperator> {
     let shared = Arc::new(Shared {
         address: Address::new(&settings)?,
         topology: Arc::new(Topology::new(&settings)),
@@ -59,7 +60,7 @@ pub async fn run(
     });
     let session = Session {
         shared,
-        owed,
+        settled,
         generation: 0,
         streak: 0,
         lost: None,
@@ -77,7 +78,7 @@ pub async fn run(
 
 struct Session {
     shared: Arc<Shared>,
-    owed: mpsc::Receiver<Owed>,
+    settled: mpsc::Receiver<SettledDelivery>,
     generation: u64,
     /// Troubles since the last good generation.
     streak: u32,
@@ -86,14 +87,14 @@ struct Session {
 }
 
 impl Session {
-    async fn live(mut self) -> Result<(), OperatorMustAct> {
+    async fn live(mut self) -> Result<(), NeedsOperator> {
         loop {
             let opened = SystemClock.now().mono;
-            let trouble = match self.generation().await {
+            let error = match self.generation().await {
                 Ok(()) => return Ok(()),
-                Err(trouble) => trouble,
+                Err(error) => error,
             };
-            if let Some(act) = self.operator_must_act(&trouble) {
+            if let Some(act) = self.needs_operator(&error) {
                 return Err(act);
             }
             let now = SystemClock.now().mono;
@@ -102,7 +103,7 @@ impl Session {
             }
             let pause = pause(self.streak, RandomJitter.draw());
             self.streak = self.streak.saturating_add(1);
-            self.report(&trouble, pause, now);
+            self.report(&error, pause, now);
             if !self.pause(pause).await {
                 return Ok(());
             }
@@ -110,8 +111,8 @@ impl Session {
     }
 
     /// Tells whether the trouble is an operator's, which nothing is that went well once.
-    fn operator_must_act(&self, trouble: &Trouble) -> Option<OperatorMustAct> {
-        let went_well = if matches!(trouble, Trouble::Publish(_)) {
+    fn needs_operator(&self, error: &SessionError) -> Option<NeedsOperator> {
+        let went_well = if matches!(error, SessionError::Publish(_)) {
             &self.shared.published
         } else {
             &self.shared.proven
@@ -119,30 +120,30 @@ impl Session {
         if went_well.load(Ordering::Relaxed) {
             return None;
         }
-        trouble.operator_must_act(self.shared.settings.declare)
+        error.needs_operator(self.shared.settings.declare)
     }
 
     /// Lives through one generation; `Ok` if nothing more is owed.
-    async fn generation(&mut self) -> Result<(), Trouble> {
+    async fn generation(&mut self) -> Result<(), SessionError> {
         self.generation += 1;
         let shared = Arc::clone(&self.shared);
         let opening = Generation::open(&shared, self.generation);
         let generation = select! {
             biased;
-            () = drain(&mut self.owed) => return Ok(()),
+            () = drain(&mut self.settled) => return Ok(()),
             opened = opening => opened?,
         };
         tracing::info!(address = %shared.address, generation = self.generation, "broker connected");
         self.lost = None;
         show_connected(&shared, true);
-        let ended = generation.serve(&shared, &mut self.owed).await;
+        let ended = generation.serve(&shared, &mut self.settled).await;
         show_connected(&shared, false);
         ended
     }
 
-    fn report(&mut self, trouble: &Trouble, pause: Duration, now: Instant) {
+    fn report(&mut self, error: &SessionError, pause: Duration, now: Instant) {
         self.shared.metrics.broker_reconnects();
-        let problem = trouble.to_string();
+        let problem = error.to_string();
         let first = self.lost.is_none();
         let since = *self.lost.get_or_insert(now);
         let address = &self.shared.address;
@@ -160,7 +161,7 @@ impl Session {
     async fn pause(&mut self, pause: Duration) -> bool {
         select! {
             biased;
-            () = drain(&mut self.owed) => false,
+            () = drain(&mut self.settled) => false,
             () = sleep(pause) => true,
         }
     }
@@ -168,8 +169,8 @@ impl Session {
 
 /// Drops what is owed until nothing more comes: without a generation nothing can be settled, and
 /// the broker delivers it again.
-async fn drain(owed: &mut mpsc::Receiver<Owed>) {
-    while owed.recv().await.is_some() {}
+async fn drain(settled: &mut mpsc::Receiver<SettledDelivery>) {
+    while settled.recv().await.is_some() {}
 }
 
 fn show_connected(shared: &Shared, connected: bool) {

@@ -14,7 +14,7 @@ use std::thread;
 use clap::{Args, Parser, Subcommand};
 use tokio::runtime::{self, Runtime};
 
-use crate::broker::OperatorMustAct;
+use crate::broker::NeedsOperator;
 use crate::config;
 use crate::config::{Config, Environment, Problems, Request};
 
@@ -141,10 +141,10 @@ impl From<Problems> for Failure {
     }
 }
 
-impl From<OperatorMustAct> for Failure {
-    fn from(act: OperatorMustAct) -> Self {
+impl From<NeedsOperator> for Failure {
+    fn from(act: NeedsOperator) -> Self {
         // A broker that is away may come back by itself.
-        if matches!(act, OperatorMustAct::Unreachable { .. }) {
+        if matches!(act, NeedsOperator::Unreachable { .. }) {
             return Self::new(act.to_string());
         }
         Self::operator(act.to_string())

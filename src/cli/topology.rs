@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::broker;
-use crate::broker::{Blueprint, Declared};
+use crate::broker::{Declared, Definitions};
 use crate::cli::{Configured, Failure, start_runtime, tell};
 use crate::config::Environment;
 
@@ -66,11 +66,11 @@ impl Topology {
 impl Show {
     fn execute(self, environment: &Environment, out: &mut impl Write) -> Result<(), Failure> {
         let config = self.configured.load(environment)?;
-        let blueprint = Blueprint::new(&config.daemon.broker)?;
+        let definitions = Definitions::new(&config.daemon.broker)?;
         match self.format {
-            Format::Table => table(&blueprint, out)?,
-            Format::Json => json(&blueprint, out)?,
-            Format::Definitions => json(&blueprint.definitions(), out)?,
+            Format::Table => table(&definitions, out)?,
+            Format::Json => json(&definitions, out)?,
+            Format::Definitions => json(&definitions.definitions(), out)?,
         }
         Ok(())
     }
@@ -102,29 +102,29 @@ fn json(value: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
     writeln!(out)
 }
 
-fn table(blueprint: &Blueprint, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "virtual host {}", blueprint.vhost)?;
-    objects(blueprint, out)?;
-    bindings(blueprint, out)?;
+fn table(definitions: &Definitions, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "virtual host {}", definitions.vhost)?;
+    objects(definitions, out)?;
+    bindings(definitions, out)?;
     writeln!(out, "\narguments, and why")?;
-    let width = widest(blueprint.reasons.keys());
-    for (argument, reason) in &blueprint.reasons {
+    let width = widest(definitions.reasons.keys());
+    for (argument, reason) in &definitions.reasons {
         writeln!(out, "  {argument:width$}  {reason}")?;
     }
-    permissions(blueprint, out)
+    permissions(definitions, out)
 }
 
-fn objects(blueprint: &Blueprint, out: &mut impl Write) -> io::Result<()> {
+fn objects(definitions: &Definitions, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "\nexchanges")?;
-    let width = widest(blueprint.exchanges.iter().map(|it| &it.name));
-    for exchange in &blueprint.exchanges {
+    let width = widest(definitions.exchanges.iter().map(|it| &it.name));
+    for exchange in &definitions.exchanges {
         let (name, kind) = (&exchange.name, exchange.kind);
         writeln!(out, "  {name:width$}  {kind:6}  {}", exchange.purpose)?;
         arguments(&exchange.arguments, out)?;
     }
     writeln!(out, "\nqueues")?;
-    let width = widest(blueprint.queues.iter().map(|it| &it.name));
-    for queue in &blueprint.queues {
+    let width = widest(definitions.queues.iter().map(|it| &it.name));
+    for queue in &definitions.queues {
         writeln!(out, "  {:width$}  {}", queue.name, queue.purpose)?;
         arguments(&queue.arguments, out)?;
     }
@@ -138,24 +138,24 @@ fn arguments(arguments: &Map<String, Value>, out: &mut impl Write) -> io::Result
     Ok(())
 }
 
-fn bindings(blueprint: &Blueprint, out: &mut impl Write) -> io::Result<()> {
+fn bindings(definitions: &Definitions, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "\nbindings: exchange, routing key, queue")?;
-    let keys: Vec<_> = blueprint
+    let keys: Vec<_> = definitions
         .bindings
         .iter()
         .map(|it| format!("{:?}", it.routing_key))
         .collect();
-    let width = widest(blueprint.bindings.iter().map(|it| &it.source));
+    let width = widest(definitions.bindings.iter().map(|it| &it.source));
     let key_width = widest(keys.iter());
-    for (binding, key) in blueprint.bindings.iter().zip(&keys) {
+    for (binding, key) in definitions.bindings.iter().zip(&keys) {
         let (source, destination) = (&binding.source, &binding.destination);
         writeln!(out, "  {source:width$}  {key:key_width$}  {destination}")?;
     }
     Ok(())
 }
 
-fn permissions(blueprint: &Blueprint, out: &mut impl Write) -> io::Result<()> {
-    let needed = &blueprint.permissions;
+fn permissions(definitions: &Definitions, out: &mut impl Write) -> io::Result<()> {
+    let needed = &definitions.permissions;
     writeln!(
         out,
         "\npermissions of a user who runs the daemon and declares nothing (broker.declare = \
@@ -164,7 +164,7 @@ fn permissions(blueprint: &Blueprint, out: &mut impl Write) -> io::Result<()> {
         needed.configure,
         needed.write,
         needed.read,
-        quoted(&blueprint.vhost),
+        quoted(&definitions.vhost),
         quoted(&needed.configure),
         quoted(&needed.write),
         quoted(&needed.read),

@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::{Delivery, Owed, Redeliveries};
+use crate::broker::{Delivery, Redeliveries, SettledDelivery};
 use crate::clock::{Clock, SystemClock};
 use crate::health::Health;
 use crate::pipeline;
@@ -32,7 +32,7 @@ impl Dispatch {
         pipeline: Arc<Pipeline<T>>,
         redeliveries: Arc<Redeliveries>,
         taken: mpsc::Receiver<Delivery>,
-        owed: mpsc::Sender<Owed>,
+        settled: mpsc::Sender<SettledDelivery>,
         health: Arc<Health>,
     ) -> Self {
         let under_way = TaskTracker::new();
@@ -45,7 +45,7 @@ impl Dispatch {
             give_up: give_up.clone(),
         };
         Self {
-            taking: tokio::spawn(round.run(taken, owed)),
+            taking: tokio::spawn(round.run(taken, settled)),
             under_way,
             give_up,
         }
@@ -76,20 +76,24 @@ struct Round<T> {
 impl<T: Transport> Round<T> {
     /// Starts a task for each delivery until none comes, then waits for the last to finish; all the
     /// while the heart beats.
-    async fn run(self, mut taken: mpsc::Receiver<Delivery>, owed: mpsc::Sender<Owed>) {
+    async fn run(
+        self,
+        mut taken: mpsc::Receiver<Delivery>,
+        settled: mpsc::Sender<SettledDelivery>,
+    ) {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 delivery = taken.recv() => match delivery {
-                    Some(delivery) => self.process(delivery, owed.clone()),
+                    Some(delivery) => self.process(delivery, settled.clone()),
                     None => break,
                 },
                 _ = heartbeat.tick() => self.beat(),
                 () = self.give_up.cancelled() => break,
             }
         }
-        drop(owed);
+        drop(settled);
         self.under_way.close();
         loop {
             tokio::select! {
@@ -104,7 +108,7 @@ impl<T: Transport> Round<T> {
         self.health.set_in_flight(self.under_way.len());
     }
 
-    fn process(&self, delivery: Delivery, owed: mpsc::Sender<Owed>) {
+    fn process(&self, delivery: Delivery, settled: mpsc::Sender<SettledDelivery>) {
         let Delivery {
             inbound,
             receipt,
@@ -120,8 +124,8 @@ impl<T: Transport> Round<T> {
             let settled = async {
                 let publications = pipeline.process_once(&inbound, taken).await;
                 // The publisher outlives every sender; if it is gone, so is the broker.
-                let _ = owed
-                    .send(Owed {
+                let _ = settled
+                    .send(SettledDelivery {
                         receipt,
                         publications,
                         in_hand,

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::broker::OperatorMustAct;
+use crate::broker::NeedsOperator;
 use crate::health::Health;
 
 use super::Failure;
@@ -20,7 +20,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A daemon at work.
 pub(super) struct Running {
-    pub(super) broker: JoinHandle<Result<(), OperatorMustAct>>,
+    pub(super) broker: JoinHandle<Result<(), NeedsOperator>>,
     pub(super) dispatch: Dispatch,
     pub(super) health: Arc<Health>,
     pub(super) stop_consuming: CancellationToken,
@@ -44,7 +44,7 @@ impl Running {
                 self.dispatch.give_up().await;
             }
         }
-        // With the last delivery, the last sender of settlements is gone: the broker's rooms
+        // With the last delivery, the last sender of settlements is gone: the broker's tasks
         // publish, confirm and acknowledge what they have, and end.
         match timeout(SETTLE_TIMEOUT, &mut self.broker).await {
             Ok(Ok(Ok(()))) => {}
@@ -55,7 +55,7 @@ impl Running {
         Ok(())
     }
 
-    /// Tells why no delivery comes any more: mostly because the broker's rooms are about to end.
+    /// Tells why no delivery comes any more: mostly because the broker's tasks are about to end.
     async fn dispatch_ended(&mut self) -> Failure {
         match timeout(SETTLE_TIMEOUT, &mut self.broker).await {
             Ok(ended) => broker_ended(ended),
@@ -75,7 +75,7 @@ impl Running {
     }
 }
 
-fn broker_ended(ended: Result<Result<(), OperatorMustAct>, JoinError>) -> Failure {
+fn broker_ended(ended: Result<Result<(), NeedsOperator>, JoinError>) -> Failure {
     match ended {
         Ok(Err(operator)) => Failure::Operator(operator),
         Ok(Ok(())) | Err(_) => Failure::Task("broker connection"),

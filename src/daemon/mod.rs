@@ -21,7 +21,7 @@ use crate::admin;
 use crate::admin::ApplicationServerKey;
 use crate::app::{App, Apps};
 use crate::broker;
-use crate::broker::OperatorMustAct;
+use crate::broker::NeedsOperator;
 use crate::clock::{Clock, RandomJitter, SystemClock};
 use crate::gate;
 use crate::gate::Gates;
@@ -76,7 +76,7 @@ pub struct Settings {
 pub enum Failure {
     /// Only an operator can mend it: exit code 78.
     #[error(transparent)]
-    Operator(#[from] OperatorMustAct),
+    Operator(#[from] NeedsOperator),
     /// The admin listener cannot be opened.
     #[error(transparent)]
     Admin(#[from] admin::BindError),
@@ -99,7 +99,7 @@ pub enum Failure {
 
 /// How many settlements may wait for the publisher. It takes them as they come, unless the broker
 /// blocks it; then this fills up and the prefetch window ends consumption.
-const OWED_LIMIT: usize = 1024;
+const SETTLED_LIMIT: usize = 1024;
 
 /// No wait of the gate's own, spread included, is longer: turns at a rate, keys that are refused or
 /// taken for wrong.
@@ -147,7 +147,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     ended
 }
 
-/// Connects the broker's rooms with the pipeline and lets them go.
+/// Connects the broker's tasks with the pipeline and lets them go.
 fn start(
     settings: Settings,
     pipeline: Arc<Pipeline<Client>>,
@@ -156,7 +156,7 @@ fn start(
 ) -> Running {
     let lanes = settings.broker.lanes.len();
     let (deliveries, taken) = mpsc::channel(1);
-    let (owed, to_settle) = mpsc::channel(OWED_LIMIT);
+    let (settled, to_settle) = mpsc::channel(SETTLED_LIMIT);
     let (state, changes) = watch::channel(broker::State::default());
     let redeliveries = Arc::<broker::Redeliveries>::default();
     let stop_consuming = CancellationToken::new();
@@ -172,7 +172,7 @@ fn start(
     tokio::spawn(follow_broker(changes, Arc::clone(&health), lanes));
     Running {
         broker,
-        dispatch: Dispatch::start(pipeline, redeliveries, taken, owed, Arc::clone(&health)),
+        dispatch: Dispatch::start(pipeline, redeliveries, taken, settled, Arc::clone(&health)),
         health,
         stop_consuming,
         grace: settings.grace,

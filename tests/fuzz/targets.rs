@@ -28,8 +28,11 @@ use pushrider::wire::headers::{Death, RetryHistory};
 use pushrider::wire::{Kind, event};
 use pushrider::{config, guard, plan};
 
+/// A function that panics where its invariants do not hold.
+type Target = fn(&[u8]);
+
 /// Every target by its name.
-pub(crate) const ALL: [(&str, fn(&[u8])); 6] = [
+pub(crate) const ALL: [(&str, Target); 6] = [
     ("event", event),
     ("headers", headers),
     ("answer", answer),
@@ -274,6 +277,7 @@ fn answer(data: &[u8]) {
     }
     let cap = Duration::from_hours(24);
     let has_earlier = first[1] & 2 != 0;
+    let is_confirmed = has_earlier || first[1] & 4 != 0;
     let context = Context {
         service: services[usize::from(first[0]) % services.len()],
         listing: Listing::of(first[1] & 1 != 0),
@@ -301,7 +305,7 @@ fn answer(data: &[u8]) {
     match verdict.meaning {
         Meaning::Accepted => assert!((200..300).contains(&status), "{status} accepted"),
         Meaning::Gone => assert!(
-            status == 410 || (400..500).contains(&status) && (!is_silent || has_earlier),
+            status == 410 || (400..500).contains(&status) && (!is_silent || is_confirmed),
             "{status} gone: {verdict:?}"
         ),
         Meaning::Rejected | Meaning::Retryable => {}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pushrider::broker::{Declare, OperatorMustAct, Settings, check};
+use pushrider::broker::{Declare, NeedsOperator, Settings, check};
 use pushrider::secret::Secret;
 
 use crate::support::broker::{Broker, READER, RUNNER};
@@ -116,29 +116,29 @@ async fn an_operator_is_called_where_trying_again_cannot_help() {
     let runner = vhost.url_of(RUNNER, port);
     assert!(matches!(
         ended(with("http://nowhere".to_owned(), Declare::Create)).await,
-        OperatorMustAct::MalformedUrl(_)
+        NeedsOperator::MalformedUrl(_)
     ));
     assert_eq!(
         ended(settings(vhost.url_of("nobody", port))).await,
-        OperatorMustAct::LoginRefused
+        NeedsOperator::LoginRefused
     );
     assert_eq!(
         ended(settings(format!("amqp://127.0.0.1:{port}/no-such-vhost"))).await,
-        OperatorMustAct::VhostRefused {
+        NeedsOperator::VhostRefused {
             vhost: "no-such-vhost".to_owned()
         }
     );
     assert!(matches!(
         ended(with(runner.clone(), Declare::Create)).await,
-        OperatorMustAct::MayNotDeclare { object } if object == "queue webpush.quarantine"
+        NeedsOperator::MayNotDeclare { object } if object == "queue webpush.quarantine"
     ));
     assert!(matches!(
         ended(with(runner.clone(), Declare::Passive)).await,
-        OperatorMustAct::Missing { object, .. } if object == "queue webpush.quarantine"
+        NeedsOperator::Missing { object, .. } if object == "queue webpush.quarantine"
     ));
     assert!(matches!(
         ended(with(runner, Declare::None)).await,
-        OperatorMustAct::Missing { object, declare: "none" }
+        NeedsOperator::Missing { object, declare: "none" }
             if object == "queue webpush.lane.default"
     ));
 }
@@ -172,7 +172,7 @@ async fn a_user_who_may_not_publish_costs_no_event_its_attempts() {
         .await;
     let reader = with(vhost.url_of(READER, vhost.port()), Declare::Passive);
     let ended = Echo::start(reader, result).ended().await;
-    assert_eq!(ended, Err(OperatorMustAct::MayNotPublish));
+    assert_eq!(ended, Err(NeedsOperator::MayNotPublish));
     let echo = Echo::start(settings(vhost.url()), result);
     eventually(SECONDS, async || {
         wanted(vhost.take_all(RESULTS).await, |bodies| bodies == &["one"])
@@ -201,12 +201,12 @@ async fn check_changes_nothing_and_names_what_is_missing() {
     );
     assert_eq!(
         check(&settings(vhost.url_of("nobody", vhost.port()))).await,
-        Err(OperatorMustAct::LoginRefused)
+        Err(NeedsOperator::LoginRefused)
     );
     let [port] = crate::support::node::free_ports();
     assert!(matches!(
         check(&settings(format!("amqp://127.0.0.1:{port}"))).await,
-        Err(OperatorMustAct::Unreachable { .. })
+        Err(NeedsOperator::Unreachable { .. })
     ));
 }
 
@@ -265,7 +265,7 @@ async fn amqps_is_encrypted_and_the_certificate_is_verified() {
     echo.stop().await;
     let distrusting = check(&settings(vhost.tls_url())).await.unwrap_err();
     assert!(
-        matches!(distrusting, OperatorMustAct::Unreachable { .. }),
+        matches!(distrusting, NeedsOperator::Unreachable { .. }),
         "{distrusting}"
     );
     let plain_port = Settings {

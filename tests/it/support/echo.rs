@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use lapin::types::FieldTable;
 use pushrider::broker::{
-    Declare, Delivery, Inbound, Lane, OperatorMustAct, Owed, Publication, Rounding, Route,
-    Settings, State, run,
+    Declare, Delivery, Inbound, Lane, NeedsOperator, Publication, Rounding, Route, Settings,
+    SettledDelivery, State, run,
 };
 use pushrider::message::Name;
 use pushrider::metrics::Metrics;
@@ -32,7 +32,7 @@ pub(crate) struct Echo {
     /// What they count.
     pub(crate) metrics: Arc<Metrics>,
     stop: CancellationToken,
-    running: JoinHandle<Result<(), OperatorMustAct>>,
+    running: JoinHandle<Result<(), NeedsOperator>>,
     held: watch::Sender<bool>,
     seen: watch::Receiver<usize>,
     troubles: Arc<Mutex<Vec<String>>>,
@@ -69,7 +69,7 @@ impl Echo {
                 hold.wait_for(|held| !held).await.unwrap();
                 let publications = answer(&delivery.inbound).into();
                 let receipt = delivery.receipt;
-                let owed = Owed {
+                let owed = SettledDelivery {
                     receipt,
                     publications,
                     in_hand: delivery.in_hand,
@@ -154,7 +154,7 @@ impl Echo {
     }
 
     /// Waits for the end.
-    pub(crate) async fn ended(mut self) -> Result<(), OperatorMustAct> {
+    pub(crate) async fn ended(mut self) -> Result<(), NeedsOperator> {
         tokio::time::timeout(PATIENCE, &mut self.running)
             .await
             .unwrap()

@@ -21,7 +21,7 @@ const NOT_ALLOWED: u16 = 530;
 
 /// Why running on is useless until an operator acts: exit code 78.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OperatorMustAct {
+pub enum NeedsOperator {
     /// The URL cannot be read.
     #[error(
         "the AMQP URL is malformed: {0}; it looks like amqps://user:password@host:5671/vhost, with \
@@ -112,7 +112,7 @@ pub enum OperatorMustAct {
 
 /// Why a generation of connections ended.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub(super) enum SessionError {
     /// The connection could not be made.
     #[error("cannot connect: {}", Plain(error))]
     Connect {
@@ -156,7 +156,7 @@ pub(super) enum Trouble {
     ConfirmsOff,
 }
 
-impl Trouble {
+impl SessionError {
     pub(super) fn declare(object: &Object, error: lapin::Error) -> Self {
         Self::Declare {
             object: object.to_string(),
@@ -165,35 +165,35 @@ impl Trouble {
     }
 
     /// Tells whether an operator must act before another attempt can succeed.
-    pub(super) fn operator_must_act(&self, declare: Declare) -> Option<OperatorMustAct> {
+    pub(super) fn needs_operator(&self, declare: Declare) -> Option<NeedsOperator> {
         match self {
             Self::Connect { vhost, error } => match reply_code(error)? {
-                ACCESS_REFUSED => Some(OperatorMustAct::LoginRefused),
-                NOT_ALLOWED => Some(OperatorMustAct::VhostRefused {
+                ACCESS_REFUSED => Some(NeedsOperator::LoginRefused),
+                NOT_ALLOWED => Some(NeedsOperator::VhostRefused {
                     vhost: vhost.clone(),
                 }),
                 _ => None,
             },
             Self::Declare { object, error } => match reply_code(error)? {
-                ACCESS_REFUSED => Some(OperatorMustAct::MayNotDeclare {
+                ACCESS_REFUSED => Some(NeedsOperator::MayNotDeclare {
                     object: object.clone(),
                 }),
                 NOT_FOUND => Some(missing(object, declare)),
-                PRECONDITION_FAILED => Some(OperatorMustAct::OverLimit {
+                PRECONDITION_FAILED => Some(NeedsOperator::OverLimit {
                     object: object.clone(),
                     reason: words(error)?,
                 }),
                 _ => None,
             },
             Self::Consume { object, error } => match reply_code(error)? {
-                ACCESS_REFUSED => Some(OperatorMustAct::MayNotConsume {
+                ACCESS_REFUSED => Some(NeedsOperator::MayNotConsume {
                     object: object.clone(),
                 }),
                 NOT_FOUND => Some(missing(object, declare)),
                 _ => None,
             },
             Self::Publish(error) => match reply_code(error)? {
-                ACCESS_REFUSED => Some(OperatorMustAct::MayNotPublish),
+                ACCESS_REFUSED => Some(NeedsOperator::MayNotPublish),
                 _ => None,
             },
             Self::Silent(_)
@@ -206,14 +206,14 @@ impl Trouble {
 
     /// Tells whether the broker, which is there and well, will not have one object, which an operator
     /// who declares wants to know.
-    pub(super) fn refusal(&self) -> Option<OperatorMustAct> {
+    pub(super) fn refusal(&self) -> Option<NeedsOperator> {
         let Self::Declare { object, error } = self else {
             return None;
         };
         let ErrorKind::ProtocolError(refused) = error.kind() else {
             return None;
         };
-        matches!(refused.kind(), AMQPErrorKind::Soft(_)).then_some(OperatorMustAct::Refused {
+        matches!(refused.kind(), AMQPErrorKind::Soft(_)).then_some(NeedsOperator::Refused {
             object: object.clone(),
             reason: words(error)?,
         })
@@ -246,8 +246,8 @@ fn words(error: &lapin::Error) -> Option<String> {
     Some(error.get_message().to_string())
 }
 
-fn missing(object: &str, declare: Declare) -> OperatorMustAct {
-    OperatorMustAct::Missing {
+fn missing(object: &str, declare: Declare) -> NeedsOperator {
+    NeedsOperator::Missing {
         object: object.to_owned(),
         declare: match declare {
             Declare::Create => "create",
@@ -283,65 +283,69 @@ mod tests {
     #[test]
     fn an_operator_must_act_only_where_trying_again_cannot_help() {
         let object = || "queue q".to_owned();
-        let verdict = |trouble: Trouble| trouble.operator_must_act(Declare::Passive);
-        let connecting = |error| Trouble::Connect {
+        let verdict = |error: SessionError| error.needs_operator(Declare::Passive);
+        let connecting = |error| SessionError::Connect {
             vhost: "web".to_owned(),
             error,
         };
         let connect = |code| verdict(connecting(closed_with(code)));
         let declare = |code| {
-            verdict(Trouble::Declare {
+            verdict(SessionError::Declare {
                 object: object(),
                 error: closed_with(code),
             })
         };
         let consume = |code| {
-            verdict(Trouble::Consume {
+            verdict(SessionError::Consume {
                 object: object(),
                 error: closed_with(code),
             })
         };
-        let gone = Some(OperatorMustAct::Missing {
+        let gone = Some(NeedsOperator::Missing {
             object: object(),
             declare: "passive",
         });
-        assert_eq!(connect(403), Some(OperatorMustAct::LoginRefused));
+        assert_eq!(connect(403), Some(NeedsOperator::LoginRefused));
         assert_eq!(
             connect(530),
-            Some(OperatorMustAct::VhostRefused {
+            Some(NeedsOperator::VhostRefused {
                 vhost: "web".to_owned()
             })
         );
         assert_eq!(
             declare(403),
-            Some(OperatorMustAct::MayNotDeclare { object: object() })
+            Some(NeedsOperator::MayNotDeclare { object: object() })
         );
         assert_eq!(declare(404), gone);
         assert_eq!(
             consume(403),
-            Some(OperatorMustAct::MayNotConsume { object: object() })
+            Some(NeedsOperator::MayNotConsume { object: object() })
         );
         assert_eq!(consume(404), gone);
         for code in [320, 405, 406, 501, 506, 541] {
             assert_eq!(connect(code), None, "{code}");
             assert_eq!(consume(code), None, "{code}");
-            let over_limit = OperatorMustAct::OverLimit {
+            let over_limit = NeedsOperator::OverLimit {
                 object: object(),
                 reason: "because".to_owned(),
             };
             assert_eq!(declare(code), (code == 406).then_some(over_limit), "{code}");
         }
         assert_eq!(
-            verdict(Trouble::Publish(closed_with(403))),
-            Some(OperatorMustAct::MayNotPublish)
+            verdict(SessionError::Publish(closed_with(403))),
+            Some(NeedsOperator::MayNotPublish)
         );
-        assert_eq!(verdict(Trouble::Publish(closed_with(404))), None);
+        assert_eq!(verdict(SessionError::Publish(closed_with(404))), None);
         for code in [403, 404, 530] {
-            assert_eq!(verdict(Trouble::Lost(closed_with(code))), None, "{code}");
+            assert_eq!(
+                verdict(SessionError::Lost(closed_with(code))),
+                None,
+                "{code}"
+            );
         }
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         assert_eq!(verdict(connecting(refused.into())), None);
-        assert_eq!(verdict(Trouble::Silent(Duration::from_secs(1))), None);
+        assert_eq!(verdict(SessionError::Silent(Duration::from_secs(1))), None);
     }
 
     #[test]
@@ -353,26 +357,30 @@ mod tests {
             (320, false),
             (541, false),
         ] {
-            let trouble = Trouble::Declare {
+            let error = SessionError::Declare {
                 object: "queue q".to_owned(),
                 error: closed_with(code),
             };
-            let refusal = OperatorMustAct::Refused {
+            let refusal = NeedsOperator::Refused {
                 object: "queue q".to_owned(),
                 reason: "because".to_owned(),
             };
-            assert_eq!(trouble.refusal(), refused.then_some(refusal), "{code}");
-            assert_eq!(Trouble::Lost(closed_with(code)).refusal(), None, "{code}");
+            assert_eq!(error.refusal(), refused.then_some(refusal), "{code}");
+            assert_eq!(
+                SessionError::Lost(closed_with(code)).refusal(),
+                None,
+                "{code}"
+            );
         }
     }
 
     #[test]
     fn a_sentence_names_the_thing_and_the_fix() {
-        let declare = Trouble::Declare {
+        let declare = SessionError::Declare {
             object: "queue webpush.due.high".to_owned(),
             error: closed_with(403),
         };
-        let sentence = declare.operator_must_act(Declare::Create).unwrap();
+        let sentence = declare.needs_operator(Declare::Create).unwrap();
         let sentence = sentence.to_string();
         assert!(sentence.contains("queue webpush.due.high"), "{sentence}");
         assert!(sentence.contains("broker.declare"), "{sentence}");

@@ -10,11 +10,11 @@ use crate::broker::arguments::{alternate_exchange, reason};
 use crate::broker::connect::vhost;
 use crate::broker::object::Object;
 use crate::broker::topology::Topology;
-use crate::broker::{OperatorMustAct, Permissions, Settings};
+use crate::broker::{NeedsOperator, Permissions, Settings};
 
 /// Everything that must exist on the broker, and what the daemon's user needs there.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Blueprint {
+pub struct Definitions {
     /// The virtual host of the AMQP URL.
     pub vhost: String,
     /// Durable exchanges.
@@ -65,13 +65,13 @@ pub struct Binding {
     pub routing_key: String,
 }
 
-impl Blueprint {
+impl Definitions {
     /// Draws the topology of the settings; no broker is needed.
     ///
     /// # Errors
     /// If the AMQP URL is malformed.
-    pub fn new(settings: &Settings) -> Result<Self, OperatorMustAct> {
-        let mut blueprint = Self {
+    pub fn new(settings: &Settings) -> Result<Self, NeedsOperator> {
+        let mut definitions = Self {
             vhost: vhost(settings)?,
             exchanges: Vec::new(),
             queues: Vec::new(),
@@ -80,15 +80,15 @@ impl Blueprint {
             permissions: Permissions::new(&settings.prefix),
         };
         for object in Topology::new(settings).objects() {
-            blueprint.add(object);
+            definitions.add(object);
         }
-        let exchanges = blueprint.exchanges.iter().map(|it| &it.arguments);
-        let arguments = exchanges.chain(blueprint.queues.iter().map(|it| &it.arguments));
-        blueprint.reasons = arguments
+        let exchanges = definitions.exchanges.iter().map(|it| &it.arguments);
+        let arguments = exchanges.chain(definitions.queues.iter().map(|it| &it.arguments));
+        definitions.reasons = arguments
             .flat_map(Map::keys)
             .map(|argument| (argument.clone(), reason(argument)))
             .collect();
-        Ok(blueprint)
+        Ok(definitions)
     }
 
     /// Returns RabbitMQ's definitions format, which `rabbitmqctl import_definitions` takes.
@@ -175,8 +175,8 @@ mod tests {
     use crate::broker::tests::settings;
     use crate::secret::Secret;
 
-    fn blueprint() -> Blueprint {
-        Blueprint::new(&Settings {
+    fn definitions() -> Definitions {
+        Definitions::new(&Settings {
             url: Secret::new("amqp://admin:hunter2@rabbit/shop%2fpush".to_owned()),
             ..settings()
         })
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_definitions_name_every_object_once() {
-        let definitions = blueprint().definitions();
+        let definitions = definitions().definitions();
         let mut imported = Vec::new();
         for (list, what) in [("exchanges", "exchange"), ("queues", "queue")] {
             for object in definitions[list].as_array().unwrap() {
@@ -214,8 +214,14 @@ mod tests {
 
     #[test]
     fn arguments_are_the_declared_ones_and_each_has_its_reason() {
-        let blueprint = blueprint();
-        let queue = |name: &str| blueprint.queues.iter().find(|it| it.name == name).unwrap();
+        let definitions = definitions();
+        let queue = |name: &str| {
+            definitions
+                .queues
+                .iter()
+                .find(|it| it.name == name)
+                .unwrap()
+        };
         assert_eq!(
             Value::from(queue("webpush.lane.high").arguments.clone()),
             json!({
@@ -224,7 +230,7 @@ mod tests {
                 "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "webpush.undeliverable",
             })
         );
-        let events = blueprint
+        let events = definitions
             .exchanges
             .iter()
             .find(|it| it.name == "webpush.events")
@@ -233,16 +239,19 @@ mod tests {
             Value::from(events.arguments.clone()),
             json!({ "alternate-exchange": "webpush.events.unmatched" })
         );
-        for (argument, reason) in &blueprint.reasons {
+        for (argument, reason) in &definitions.reasons {
             assert!(!reason.is_empty(), "{argument}");
         }
-        let values = blueprint.queues.iter().flat_map(|it| it.arguments.values());
+        let values = definitions
+            .queues
+            .iter()
+            .flat_map(|it| it.arguments.values());
         assert_eq!(values.filter(|value| value.is_null()).count(), 0);
     }
 
     #[test]
     fn it_shows_nothing_of_the_url_but_the_virtual_host() {
-        let shown = serde_json::to_string(&blueprint()).unwrap();
+        let shown = serde_json::to_string(&definitions()).unwrap();
         for part in ["hunter2", "admin", "rabbit"] {
             assert!(!shown.contains(part), "{part}");
         }

@@ -7,10 +7,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::broker::Receipt;
-use crate::broker::confirms::{Confirms, Ticket};
+use crate::broker::confirms::{Confirms, PendingPublish};
+use crate::broker::error::SessionError;
 use crate::broker::refused::{Destination, Refused};
 use crate::broker::topology::Topology;
-use crate::broker::trouble::Trouble;
 use crate::clock::{Clock, Jitter, RandomJitter, SystemClock};
 use crate::metrics::{Confirmed, Metrics};
 
@@ -18,17 +18,17 @@ use crate::metrics::{Confirmed, Metrics};
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What is published and not paid.
-pub(super) struct Ledger {
+pub(super) struct Outstanding {
     topology: Arc<Topology>,
     metrics: Arc<Metrics>,
     settled: mpsc::UnboundedSender<Receipt>,
     pub(super) confirms: Confirms,
-    refused: Refused<Ticket>,
+    refused: Refused<PendingPublish>,
     warned: Option<Instant>,
     published: bool,
 }
 
-impl Ledger {
+impl Outstanding {
     pub(super) fn new(
         topology: Arc<Topology>,
         metrics: Arc<Metrics>,
@@ -46,20 +46,23 @@ impl Ledger {
     }
 
     /// Judges what the broker answered: releases what is paid, and keeps what it refused.
-    pub(super) fn judge(&mut self) -> Result<(), Trouble> {
+    pub(super) fn judge(&mut self) -> Result<(), SessionError> {
         let now = SystemClock.now().mono;
-        for (ticket, confirmed) in self.confirms.judge(self.topology.routes())? {
-            let elapsed = now.saturating_duration_since(ticket.published);
-            let kind = ticket.publication().kind;
+        for (pending, confirmed) in self.confirms.judge(self.topology.routes())? {
+            let elapsed = now.saturating_duration_since(pending.published);
+            let kind = pending.publication().kind;
             self.metrics.published(kind, confirmed, elapsed);
             match confirmed {
                 Confirmed::Ack => {
                     self.published = true;
-                    self.accept(&ticket, now);
-                    ticket.pay().into_iter().for_each(|paid| self.release(paid));
+                    self.accept(&pending, now);
+                    pending
+                        .confirm()
+                        .into_iter()
+                        .for_each(|receipt| self.release(receipt));
                 }
                 Confirmed::Nack | Confirmed::Returned | Confirmed::Lost => {
-                    self.refuse(ticket, confirmed, now);
+                    self.refuse(pending, confirmed, now);
                 }
             }
         }
@@ -72,20 +75,20 @@ impl Ledger {
         let _gone = self.settled.send(receipt);
     }
 
-    fn accept(&mut self, ticket: &Ticket, now: Instant) {
+    fn accept(&mut self, pending: &PendingPublish, now: Instant) {
         if !self.refused.is_empty() {
-            let to = self.destination(ticket);
+            let to = self.destination(pending);
             let jitter = RandomJitter.draw();
-            self.refused.accept(&to, ticket.refused, now, jitter);
+            self.refused.accept(&to, pending.refused, now, jitter);
             self.metrics.publications_refused(self.refused.len());
         }
     }
 
-    fn refuse(&mut self, mut ticket: Ticket, confirmed: Confirmed, now: Instant) {
-        let to = self.destination(&ticket);
-        let again = std::mem::replace(&mut ticket.refused, true);
+    fn refuse(&mut self, mut pending: PendingPublish, confirmed: Confirmed, now: Instant) {
+        let to = self.destination(&pending);
+        let again = std::mem::replace(&mut pending.refused, true);
         let jitter = RandomJitter.draw();
-        let wait = self.refused.refuse(to.clone(), ticket, again, now, jitter);
+        let wait = self.refused.refuse(to.clone(), pending, again, now, jitter);
         let waiting = self.refused.len();
         self.metrics.publications_refused(waiting);
         if self.warned.is_none_or(|at| now >= at + WARNING_INTERVAL) {
@@ -103,8 +106,11 @@ impl Ledger {
         }
     }
 
-    fn destination(&self, ticket: &Ticket) -> Destination {
-        let to = self.topology.routes().destination(&ticket.publication().to);
+    fn destination(&self, pending: &PendingPublish) -> Destination {
+        let to = self
+            .topology
+            .routes()
+            .destination(&pending.publication().to);
         (to.exchange, to.routing_key)
     }
 
@@ -114,16 +120,16 @@ impl Ledger {
     }
 
     /// Takes what is to be published again by now.
-    pub(super) fn take_again(&mut self) -> Vec<Ticket> {
+    pub(super) fn take_again(&mut self) -> Vec<PendingPublish> {
         self.refused.take_due(SystemClock.now().mono)
     }
 
     /// Counts what is left unconfirmed.
     pub(super) fn abandon(mut self) {
         let now = SystemClock.now().mono;
-        for ticket in self.confirms.abandon() {
-            let elapsed = now.saturating_duration_since(ticket.published);
-            let kind = ticket.publication().kind;
+        for pending in self.confirms.abandon() {
+            let elapsed = now.saturating_duration_since(pending.published);
+            let kind = pending.publication().kind;
             self.metrics.published(kind, Confirmed::Lost, elapsed);
         }
         self.metrics.publications_refused(0);
@@ -135,7 +141,7 @@ impl Ledger {
     }
 
     /// Tells whether nothing is open.
-    pub(super) fn is_paid(&self) -> bool {
+    pub(super) fn all_confirmed(&self) -> bool {
         self.confirms.len() == 0 && self.refused.is_empty()
     }
 }

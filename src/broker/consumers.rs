@@ -26,24 +26,24 @@ use crate::broker::acker::{InFlight, Progress};
 use crate::broker::answer::answered;
 use crate::broker::consumer::Consumer;
 use crate::broker::declare::declare;
-use crate::broker::generation::{Queue, Rooms, Shared, first_trouble};
-use crate::broker::trouble::Trouble;
+use crate::broker::error::SessionError;
+use crate::broker::shared::{Queue, Shared, Tasks, first_error};
 
 /// A queue whose messages are all acknowledged, and that yields nothing more for so long, holds
 /// nothing that was returned to it.
 const QUIET: Duration = Duration::from_millis(100);
 
 /// The consumers of a generation.
-pub(super) struct Intake {
+pub(super) struct Consumers {
     pub(super) shared: Arc<Shared>,
     pub(super) queues: Arc<[Queue]>,
     pub(super) generation: u64,
     pub(super) in_flight: Arc<InFlight>,
 }
 
-impl Intake {
+impl Consumers {
     /// Starts the consumers, declares the delay bands, and goes on until all consumers are stopped.
-    pub(super) async fn run(self, declared: watch::Sender<bool>) -> Result<(), Trouble> {
+    pub(super) async fn run(self, declared: watch::Sender<bool>) -> Result<(), SessionError> {
         let bands = async {
             let objects = self.shared.topology.delay_objects();
             let mode = self.shared.settings.declare;
@@ -59,18 +59,18 @@ impl Intake {
             state.consuming = !self.shared.stop.is_cancelled();
             state.problem = None;
         });
-        let trouble = select! {
-            trouble = first_trouble(&mut consumers) => trouble,
+        let error = select! {
+            error = first_error(&mut consumers) => error,
             () = self.shared.stop.cancelled() => {
                 self.shared.state.send_modify(|state| state.consuming = false);
-                first_trouble(&mut consumers).await
+                first_error(&mut consumers).await
             }
         };
-        Err(trouble)
+        Err(error)
     }
 
-    async fn start(&self) -> Result<Rooms, Trouble> {
-        let mut consumers = Rooms::new();
+    async fn start(&self) -> Result<Tasks, SessionError> {
+        let mut consumers = Tasks::new();
         let all_started = CancellationToken::new();
         for (index, queue) in self.queues.iter().enumerate() {
             let Some(deliveries) = self.shared.deliveries.upgrade() else {
@@ -89,8 +89,8 @@ impl Intake {
             consumers.spawn(consumer.run(deliveries, stop, all_started.clone()));
             if !is_empty {
                 select! {
-                    () = probation(&queue.progress) => {}
-                    trouble = first_trouble(&mut consumers) => return Err(trouble),
+                    () = first_ack_or_timeout(&queue.progress) => {}
+                    error = first_error(&mut consumers) => return Err(error),
                 }
             }
         }
@@ -100,23 +100,24 @@ impl Intake {
 }
 
 /// Tells whether a queue has nothing to deliver.
-async fn is_empty(channel: &Channel, queue: &ShortString) -> Result<bool, Trouble> {
+async fn is_empty(channel: &Channel, queue: &ShortString) -> Result<bool, SessionError> {
     let options = QueueDeclareOptions {
         passive: true,
         ..Default::default()
     };
     let looking = channel.queue_declare(queue.clone(), options, FieldTable::default());
-    let looked = answered("queue.declare", looking)
-        .await
-        .map_err(|error| Trouble::Consume {
-            object: format!("queue {queue}"),
-            error,
-        })?;
+    let looked =
+        answered("queue.declare", looking)
+            .await
+            .map_err(|error| SessionError::Consume {
+                object: format!("queue {queue}"),
+                error,
+            })?;
     Ok(looked.message_count() == 0)
 }
 
 /// Waits until the first message of a queue did no harm, or it has shown to have none.
-async fn probation(progress: &Progress) {
+async fn first_ack_or_timeout(progress: &Progress) {
     let quiet = async {
         loop {
             let before = progress.delivered.load(Ordering::Relaxed);

@@ -1,0 +1,73 @@
+//! What the tasks of a generation share, and what all generations share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use futures_util::future;
+use lapin::Channel;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::acker::Progress;
+use crate::broker::connect::{Address, Link, open_channel};
+use crate::broker::error::SessionError;
+use crate::broker::topology::{Consumed, Topology};
+use crate::broker::{Delivery, Redeliveries, Settings, State};
+use crate::metrics::Metrics;
+
+/// What all generations share.
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    pub(super) address: Address,
+    pub(super) topology: Arc<Topology>,
+    /// Gone when consuming is to stop.
+    pub(super) deliveries: mpsc::WeakSender<Delivery>,
+    pub(super) state: watch::Sender<State>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) redeliveries: Arc<Redeliveries>,
+    pub(super) stop: CancellationToken,
+    /// Whether any generation came up completely.
+    pub(super) proven: AtomicBool,
+    /// Whether the broker ever took a publication.
+    pub(super) published: AtomicBool,
+}
+
+/// A queue that is consumed, and what it is consumed on.
+pub(super) struct Queue {
+    pub(super) consumed: Consumed,
+    pub(super) link: Link,
+    pub(super) channel: Channel,
+    pub(super) progress: Arc<Progress>,
+}
+
+/// Tasks of a generation; dropped, they end.
+pub(super) type Tasks = JoinSet<Result<(), SessionError>>;
+
+impl Queue {
+    pub(super) async fn open(consumed: Consumed, link: Link) -> Result<Self, SessionError> {
+        let channel = open_channel(&link.connection).await?;
+        Ok(Self {
+            consumed,
+            link,
+            channel,
+            progress: Progress::new(),
+        })
+    }
+}
+
+/// Waits for a task to end with an error. A panic of a task is resumed here.
+pub(super) async fn first_error(tasks: &mut Tasks) -> SessionError {
+    loop {
+        match tasks.join_next().await {
+            Some(Ok(Err(error))) => return error,
+            Some(Ok(Ok(()))) => {}
+            Some(Err(ended)) => {
+                if let Ok(panic) = ended.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+            None => return future::pending().await,
+        }
+    }
+}
