@@ -136,7 +136,7 @@ impl Results {
         }
     }
 
-    /// Tells whether a result with this outcome is published.
+    /// Returns whether a result with this outcome is published.
     #[must_use]
     pub fn wants(self, outcome: Outcome) -> bool {
         match self {

@@ -85,13 +85,13 @@ impl Health {
         self.changed.notify_one();
     }
 
-    /// Tells whether the pipeline has turned lately.
+    /// Returns whether the pipeline has turned lately.
     #[must_use]
     pub fn is_alive(&self, now: Instant) -> bool {
         self.state().is_alive(now)
     }
 
-    /// Tells whether the daemon is on its way out.
+    /// Returns whether the daemon is on its way out.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.state().draining
@@ -194,7 +194,7 @@ pub struct Check {
 }
 
 impl Report {
-    /// Tells whether every check is fine.
+    /// Returns whether every check is fine.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.checks.iter().all(|check| check.problem.is_none())

@@ -41,7 +41,7 @@
 //! ```text
 //! clock · secret · origin · subscription · message · outcome                       vocabulary
 //! classify · retry · guard · ece · vapid · app · wire · plan                       rules
-//! per_key · gate · redelivery · metrics · health                                   state
+//! keyed_semaphore · gate · redelivery · metrics · health                                   state
 //! push_service · broker                                                            adapters
 //! sender · pipeline · logging · admin · systemd · sandbox · daemon · config · cli  assembly
 //! ```
@@ -99,8 +99,8 @@ pub mod wire;
 // state
 pub mod gate;
 pub mod health;
+pub mod keyed_semaphore;
 pub mod metrics;
-pub mod per_key;
 pub mod redelivery;
 // adapters
 pub mod broker;

@@ -183,7 +183,7 @@ fn sink() -> Sink {
     }
 }
 
-/// Tells whether standard error is the stream that `JOURNAL_STREAM` names.
+/// Returns whether standard error is the stream that `JOURNAL_STREAM` names.
 ///
 /// The variable alone is inherited by everything below a service, redirected or not, so its device
 /// and inode are compared (`systemd.exec(5)`).

@@ -115,7 +115,7 @@ impl Service {
         (Self::of_path(url), Listing::Unlisted)
     }
 
-    /// Tells whether a push resource of this family at `path` takes only messages that are signed
+    /// Returns whether a push resource of this family at `path` takes only messages that are signed
     /// by the key of its subscription.
     ///
     /// FCM, Apple and WNS have no others. autopush has them at `/wpush/v2/`, for `/wpush/v1/` takes
@@ -206,7 +206,7 @@ impl Services {
         self.0.get(origin).copied()
     }
 
-    /// Tells whether a host has one of the origins, on whatever port.
+    /// Returns whether a host has one of the origins, on whatever port.
     #[must_use]
     pub fn has_host(&self, host: &str) -> bool {
         self.0.keys().any(|origin| origin.host() == host)

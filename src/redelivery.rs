@@ -127,13 +127,13 @@ impl<P> Default for Redeliveries<P> {
 }
 
 impl<P> Redeliveries<P> {
-    /// Notes a delivery. Deliveries must be noted in the order in which they arrived.
+    /// Records a delivery. Deliveries must be noted in the order in which they arrived.
     #[must_use]
     pub fn take(&self, receipt: Receipt, identity: Identity, now: Instant) -> Taken<P> {
         self.lock().take(receipt, identity, now)
     }
 
-    /// Notes that a delivery was acknowledged, after all it causes was confirmed; with `multiple`,
+    /// Records that a delivery was acknowledged, after all it causes was confirmed; with `multiple`,
     /// every earlier one of its channel as well.
     pub fn acknowledged(&self, receipt: Receipt, multiple: bool, now: Instant) {
         let first = if multiple { 0 } else { receipt.tag };

@@ -9,7 +9,7 @@ source examples/debian.sh
 
 interop=${CARGO_TARGET_DIR:-target}/interop
 
-# Tells whether what was installed in the folder $2 is what the file $1 asks for.
+# Returns whether what was installed in the folder $2 is what the file $1 asks for.
 is_current() { cmp -s "$1" "$2/${1##*/}"; }
 
 install_node_packages() {

@@ -55,7 +55,7 @@ impl Progress {
         })
     }
 
-    /// Tells whether every message that was delivered is acknowledged.
+    /// Returns whether every message that was delivered is acknowledged.
     pub(super) fn is_idle(&self) -> bool {
         self.delivered.load(Ordering::Relaxed) <= *self.acknowledged.borrow()
     }

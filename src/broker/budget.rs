@@ -53,7 +53,7 @@ impl Budget {
         self.limit
     }
 
-    /// Notes bytes of a message that are read; `left` more of it are to come.
+    /// Records bytes of a message that are read; `left` more of it are to come.
     pub(super) fn read(&self, bytes: u64, left: u64) {
         let read = self.read.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if left == 0 {
@@ -61,13 +61,13 @@ impl Budget {
         }
     }
 
-    /// Notes that a message is settled, and wakes the reader.
+    /// Records that a message is settled, and wakes the reader.
     fn settle(&self, bytes: usize) {
         self.settled.fetch_add(bytes as u64, Ordering::AcqRel);
         self.reader.wake();
     }
 
-    /// Tells whether to stop reading; if so, `reader` is woken when a message is settled.
+    /// Returns whether to stop reading; if so, `reader` is woken when a message is settled.
     pub(super) fn is_exceeded(&self, reader: &Waker) -> bool {
         if !self.exceeds() {
             return false;
@@ -78,7 +78,7 @@ impl Budget {
         stops
     }
 
-    /// Tells whether reading stopped since this was asked last.
+    /// Returns whether reading stopped since this was asked last.
     pub(super) fn was_exceeded(&self) -> bool {
         self.has_stopped.swap(false, Ordering::Relaxed)
     }

@@ -99,7 +99,7 @@ impl Consumers {
     }
 }
 
-/// Tells whether a queue has nothing to deliver.
+/// Returns whether a queue has nothing to deliver.
 async fn is_empty(channel: &Channel, queue: &ShortString) -> Result<bool, SessionError> {
     let options = QueueDeclareOptions {
         passive: true,

@@ -164,7 +164,7 @@ impl SessionError {
         }
     }
 
-    /// Tells whether an operator must act before another attempt can succeed.
+    /// Returns whether an operator must act before another attempt can succeed.
     pub(super) fn needs_operator(&self, declare: Declare) -> Option<NeedsOperator> {
         match self {
             Self::Connect { vhost, error } => match reply_code(error)? {
@@ -204,7 +204,7 @@ impl SessionError {
         }
     }
 
-    /// Tells whether the broker, which is there and well, will not have one object, which an operator
+    /// Returns whether the broker, which is there and well, will not have one object, which an operator
     /// who declares wants to know.
     pub(super) fn refusal(&self) -> Option<NeedsOperator> {
         let Self::Declare { object, error } = self else {
@@ -220,12 +220,12 @@ impl SessionError {
     }
 }
 
-/// Tells whether an object exists with other arguments than were asked for.
+/// Returns whether an object exists with other arguments than were asked for.
 pub(super) fn is_mismatch(error: &lapin::Error) -> bool {
     reply_code(error) == Some(PRECONDITION_FAILED)
 }
 
-/// Tells whether an object does not exist.
+/// Returns whether an object does not exist.
 pub(super) fn is_missing(error: &lapin::Error) -> bool {
     reply_code(error) == Some(NOT_FOUND)
 }

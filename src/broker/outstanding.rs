@@ -135,12 +135,12 @@ impl Outstanding {
         self.metrics.publications_refused(0);
     }
 
-    /// Tells whether the broker took anything.
+    /// Returns whether the broker took anything.
     pub(super) fn has_published(&self) -> bool {
         self.published
     }
 
-    /// Tells whether nothing is open.
+    /// Returns whether nothing is open.
     pub(super) fn all_confirmed(&self) -> bool {
         self.confirms.len() == 0 && self.refused.is_empty()
     }

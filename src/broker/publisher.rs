@@ -140,7 +140,7 @@ impl<'a> Publisher<'a> {
         Ok(())
     }
 
-    /// Notes what the generation leaves behind.
+    /// Records what the generation leaves behind.
     pub(super) fn leave(self, shared: &Shared) {
         if self.outstanding.has_published() {
             shared.published.store(true, Ordering::Relaxed);
@@ -148,7 +148,7 @@ impl<'a> Publisher<'a> {
         self.outstanding.abandon();
     }
 
-    /// Tells whether more that is owed may be taken.
+    /// Returns whether more that is owed may be taken.
     fn has_room(&self) -> bool {
         let open = self.outstanding.confirms.len();
         self.closing.is_none() && self.outbox.is_empty() && open < UNCONFIRMED_LIMIT

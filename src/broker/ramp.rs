@@ -87,7 +87,7 @@ impl Ramp {
         self.prefetch
     }
 
-    /// Tells whether the prefetch may become larger.
+    /// Returns whether the prefetch may become larger.
     pub(super) fn can_grow(&self) -> bool {
         let fitting = self.fitting();
         let doubled = self.prefetch.saturating_mul(2);
@@ -112,7 +112,7 @@ impl Ramp {
         Some(fitting)
     }
 
-    /// Notes a message of so many bytes.
+    /// Records a message of so many bytes.
     pub(super) fn deliver(&mut self, size: usize) {
         self.delivered += 1;
         let size = size as u64;
@@ -121,7 +121,7 @@ impl Ramp {
         self.mean_size = Some(mean.saturating_add_signed(change));
     }
 
-    /// Notes that the message was delivered `before` times.
+    /// Records that the message was delivered `before` times.
     pub(super) fn note_redelivery(&mut self, before: u64, now: Instant) {
         let is_suspect = before >= self.suspect_from;
         let wait = if is_suspect { SUSPICION } else { SURVIVAL };
@@ -129,7 +129,7 @@ impl Ramp {
         self.step.has_suspect |= is_suspect;
     }
 
-    /// Tells whether the messages since the last growth did no harm; `acknowledged` counts all that
+    /// Returns whether the messages since the last growth did no harm; `acknowledged` counts all that
     /// were acknowledged so far.
     pub(super) fn is_harmless(&self, acknowledged: u64, now: Instant) -> bool {
         let step = &self.step;
@@ -149,7 +149,7 @@ impl Ramp {
         in_time || acknowledged
     }
 
-    /// Tells whether a suspect is among the messages since the last growth.
+    /// Returns whether a suspect is among the messages since the last growth.
     pub(super) fn has_suspect(&self) -> bool {
         self.step.has_suspect
     }

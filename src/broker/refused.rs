@@ -69,7 +69,7 @@ impl<T> Refused<T> {
         line.next.saturating_duration_since(now)
     }
 
-    /// Notes that a publication was taken, `again` if it came from here.
+    /// Records that a publication was taken, `again` if it came from here.
     pub(super) fn accept(&mut self, to: &Destination, again: bool, now: Instant, jitter: f64) {
         let Some(line) = self.0.get_mut(to) else {
             return;
@@ -103,7 +103,7 @@ impl<T> Refused<T> {
         due
     }
 
-    /// Tells whether everything was taken.
+    /// Returns whether everything was taken.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -127,7 +127,7 @@ impl<T> Line<T> {
         }
     }
 
-    /// Notes an answer of this round, and after the last plans the next.
+    /// Records an answer of this round, and after the last plans the next.
     fn answered(&mut self, now: Instant, jitter: f64) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if self.in_flight > 0 {

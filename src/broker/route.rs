@@ -47,7 +47,7 @@ impl Routes {
         }
     }
 
-    /// Tells how a publication is addressed.
+    /// Returns how a publication is addressed.
     pub(super) fn destination(&self, route: &Route) -> Destination {
         match route {
             Route::Results(key) => Destination {

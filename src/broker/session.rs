@@ -110,7 +110,7 @@ impl Session {
         }
     }
 
-    /// Tells whether the trouble is an operator's, which nothing is that went well once.
+    /// Returns whether the trouble is an operator's, which nothing is that went well once.
     fn needs_operator(&self, error: &SessionError) -> Option<NeedsOperator> {
         let went_well = if matches!(error, SessionError::Publish(_)) {
             &self.shared.published

@@ -33,7 +33,7 @@ pub(super) struct Due {
 }
 
 impl Window {
-    /// Notes that a delivery is settled.
+    /// Records that a delivery is settled.
     pub(super) fn settle(&mut self, tag: u64) {
         if tag > self.highest {
             self.holes.extend(self.highest + 1..tag);
@@ -63,7 +63,7 @@ impl Window {
         due
     }
 
-    /// Tells whether settled deliveries wait behind a hole.
+    /// Returns whether settled deliveries wait behind a hole.
     pub(super) fn is_stuck(&self) -> bool {
         !self.settled.is_empty()
     }

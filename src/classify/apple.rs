@@ -5,59 +5,59 @@
 
 use crate::outcome::Reason;
 
-use super::said::Said;
-use super::sign::{Rest, Sign, Throttle};
+use super::answer_view::AnswerView;
+use super::diagnosis::{Cooldown, Diagnosis, Throttle};
 
 /// What its reasons mean, whatever the status.
-const REASONS: &[(&str, Sign)] = &[
+const REASONS: &[(&str, Diagnosis)] = &[
     // row 10
-    ("BadDeviceToken", Sign::Gone(Reason::NotFound)),
-    ("Unregistered", Sign::Gone(Reason::Unsubscribed)),
-    ("ExpiredToken", Sign::Gone(Reason::ExpiredSubscription)),
+    ("BadDeviceToken", Diagnosis::Gone(Reason::NotFound)),
+    ("Unregistered", Diagnosis::Gone(Reason::Unsubscribed)),
+    ("ExpiredToken", Diagnosis::Gone(Reason::ExpiredSubscription)),
     // row 12
-    ("VapidPkHashMismatch", Sign::KeyMismatch),
+    ("VapidPkHashMismatch", Diagnosis::KeyMismatch),
     // row 18
-    ("BadJwtToken", Sign::TokenRefused),
+    ("BadJwtToken", Diagnosis::TokenRefused),
     // row 19
-    ("BadAuthorizationHeader", Sign::KeyRefused),
-    ("BadVapidPublicKey", Sign::KeyRefused),
+    ("BadAuthorizationHeader", Diagnosis::KeyRefused),
+    ("BadVapidPublicKey", Diagnosis::KeyRefused),
     // row 23
-    ("PayloadTooLarge", Sign::TooLarge),
+    ("PayloadTooLarge", Diagnosis::TooLarge),
     // row 24
-    ("BadWebPushTopic", Sign::TopicRefused),
+    ("BadWebPushTopic", Diagnosis::TopicRefused),
     // row 28
-    ("TooManyRequests", Sign::Throttled(THROTTLE)),
+    ("TooManyRequests", Diagnosis::Throttled(THROTTLE)),
     // row 33
-    ("IdleTimeout", Sign::PartlyDown),
-    ("InternalServerError", Sign::Down),
-    ("ServiceUnavailable", Sign::Down),
-    ("Shutdown", Sign::Down),
+    ("IdleTimeout", Diagnosis::PartlyDown),
+    ("InternalServerError", Diagnosis::Down),
+    ("ServiceUnavailable", Diagnosis::Down),
+    ("Shutdown", Diagnosis::Down),
     // row 34
-    ("BadTtl", Sign::BadRequest),
-    ("BadUrgency", Sign::BadRequest),
-    ("BadWebPushRequest", Sign::BadRequest),
-    ("MethodNotAllowed", Sign::BadRequest),
+    ("BadTtl", Diagnosis::BadRequest),
+    ("BadUrgency", Diagnosis::BadRequest),
+    ("BadWebPushRequest", Diagnosis::BadRequest),
+    ("MethodNotAllowed", Diagnosis::BadRequest),
 ];
 
 /// Apple counts per device, so nobody else need wait (row 28).
 const THROTTLE: Throttle = Throttle {
     pause: None,
-    rest: Rest::AsAsked,
+    cooldown: Cooldown::AsAsked,
 };
 
-/// Tells what Apple says, if it is one of its ways to say it.
-pub(super) fn sign(said: &Said<'_>) -> Option<Sign> {
-    let reason = said.text("reason").unwrap_or_default();
+/// Returns what Apple says, if it is one of its ways to say it.
+pub(super) fn diagnose(view: &AnswerView<'_>) -> Option<Diagnosis> {
+    let reason = view.text("reason").unwrap_or_default();
     let known = REASONS
         .iter()
         .find(|(name, _)| reason.eq_ignore_ascii_case(name));
-    let throttled = (said.status == 429).then_some(Sign::Throttled(THROTTLE));
-    known.map(|(_, sign)| *sign).or(throttled)
+    let throttled = (view.status == 429).then_some(Diagnosis::Throttled(THROTTLE));
+    known.map(|(_, diagnosis)| *diagnosis).or(throttled)
 }
 
 /// Returns its reason.
-pub(super) fn words(said: &Said<'_>) -> Option<String> {
-    said.text("reason").map(str::to_owned)
+pub(super) fn service_text(view: &AnswerView<'_>) -> Option<String> {
+    view.text("reason").map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -127,8 +127,8 @@ mod tests {
             ),
         ] {
             let body = format!(r#"{{"reason":"{reason}"}}"#);
-            let told = format!("{expected}: {reason}");
-            check(context(Service::Apple), &[(status, &[], &body, &told)]);
+            let actual = format!("{expected}: {reason}");
+            check(context(Service::Apple), &[(status, &[], &body, &actual)]);
         }
     }
 

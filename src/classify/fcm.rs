@@ -2,69 +2,81 @@
 
 use crate::outcome::{Reason, Scope};
 
-use super::said::Said;
-use super::sign::{Marker, Rest, Sign, Throttle};
+use super::answer_view::AnswerView;
+use super::diagnosis::{Cooldown, Diagnosis, Marker, Throttle};
 
 /// What it says with which status; where texts share words, the first one wins.
 const MARKERS: &[Marker] = &[
     // row 9
-    Marker(&[400], "InvalidRegistration", Sign::Gone(Reason::NotFound)),
-    Marker(&[400], "InvalidTokenFormat", Sign::Gone(Reason::NotFound)),
+    Marker(
+        &[400],
+        "InvalidRegistration",
+        Diagnosis::Gone(Reason::NotFound),
+    ),
+    Marker(
+        &[400],
+        "InvalidTokenFormat",
+        Diagnosis::Gone(Reason::NotFound),
+    ),
     // row 11
-    Marker(&[403], "do not correspond", Sign::KeyMismatch),
-    Marker(&[403], "does not correspond", Sign::KeyMismatch),
-    Marker(&[400, 403], "MismatchSenderId", Sign::KeyMismatch),
+    Marker(&[403], "do not correspond", Diagnosis::KeyMismatch),
+    Marker(&[403], "does not correspond", Diagnosis::KeyMismatch),
+    Marker(&[400, 403], "MismatchSenderId", Diagnosis::KeyMismatch),
     // row 15
     Marker(
         &[403],
         "invalid push subscription endpoint",
-        Sign::EndpointDoubted,
+        Diagnosis::EndpointDoubted,
     ),
     // row 17
-    Marker(&[403], "token has expired", Sign::TokenExpired),
-    Marker(&[403], "more than 24 hours", Sign::TokenExpired),
+    Marker(&[403], "token has expired", Diagnosis::TokenExpired),
+    Marker(&[403], "more than 24 hours", Diagnosis::TokenExpired),
     // row 20
-    Marker(&[400], "UnauthorizedRegistration", Sign::TokenRefused),
+    Marker(&[400], "UnauthorizedRegistration", Diagnosis::TokenRefused),
     // row 21
-    Marker(&[403], "invalid JWT provided", Sign::TokenRefused),
-    Marker(&[403], "aud claim", Sign::TokenRefused),
-    Marker(&[403], "exp claim", Sign::TokenRefused),
-    Marker(&[403], "public key must be", Sign::TokenRefused),
-    Marker(&[403], "base64url-encoded", Sign::TokenRefused),
-    Marker(&[403], "crypto-key header", Sign::TokenRefused),
-    Marker(&[403], "authorization header", Sign::TokenRefused),
-    Marker(&[403], "sender is not authenticated", Sign::TokenRefused),
+    Marker(&[403], "invalid JWT provided", Diagnosis::TokenRefused),
+    Marker(&[403], "aud claim", Diagnosis::TokenRefused),
+    Marker(&[403], "exp claim", Diagnosis::TokenRefused),
+    Marker(&[403], "public key must be", Diagnosis::TokenRefused),
+    Marker(&[403], "base64url-encoded", Diagnosis::TokenRefused),
+    Marker(&[403], "crypto-key header", Diagnosis::TokenRefused),
+    Marker(&[403], "authorization header", Diagnosis::TokenRefused),
+    Marker(
+        &[403],
+        "sender is not authenticated",
+        Diagnosis::TokenRefused,
+    ),
     Marker(
         &[401],
         "Authorization header must be specified",
-        Sign::TokenRefused,
+        Diagnosis::TokenRefused,
     ),
     // row 22
-    Marker(&[400], "less than 4096 bytes", Sign::TooLarge),
+    Marker(&[400], "less than 4096 bytes", Diagnosis::TooLarge),
     // row 34
-    Marker(&[400], "InvalidTtlParameter", Sign::BadRequest),
-    Marker(&[400], "bad request", Sign::BadRequest),
+    Marker(&[400], "InvalidTtlParameter", Diagnosis::BadRequest),
+    Marker(&[400], "bad request", Diagnosis::BadRequest),
 ];
 
 /// Google limits the site that is disruptive, hence the key, and not the whole host (row 28).
 const THROTTLE: Throttle = Throttle {
     pause: Some(Scope::Key),
-    rest: Rest::AsAsked,
+    cooldown: Cooldown::AsAsked,
 };
 
 /// What it says of a subscription that it does not know (row 6).
 const NOT_FOUND: [&str; 2] = ["a valid push subscription endpoint", "NotRegistered"];
 
-/// Tells whether a 404 is FCM's own, and not a page of the front end before it.
-pub(super) fn says_not_found(said: &Said<'_>) -> bool {
-    NOT_FOUND.iter().any(|text| said.holds(text))
+/// Returns whether a 404 is FCM's own, and not a page of the front end before it.
+pub(super) fn says_not_found(view: &AnswerView<'_>) -> bool {
+    NOT_FOUND.iter().any(|text| view.holds(text))
 }
 
-/// Tells what FCM says, if it is one of its ways to say it.
-pub(super) fn sign(said: &Said<'_>) -> Option<Sign> {
-    match said.status {
-        429 => Some(Sign::Throttled(THROTTLE)),
-        _ => Marker::in_body(MARKERS, said),
+/// Returns what FCM says, if it is one of its ways to say it.
+pub(super) fn diagnose(view: &AnswerView<'_>) -> Option<Diagnosis> {
+    match view.status {
+        429 => Some(Diagnosis::Throttled(THROTTLE)),
+        _ => Marker::in_body(MARKERS, view),
     }
 }
 
@@ -256,7 +268,11 @@ mod tests {
                     headers: HeaderMap::new(),
                     excerpt: text.to_uppercase().into(),
                 };
-                assert_eq!(sign(&Said::new(&answer)), Some(*meant), "{status} {text}");
+                assert_eq!(
+                    diagnose(&AnswerView::new(&answer)),
+                    Some(*meant),
+                    "{status} {text}"
+                );
             }
         }
     }

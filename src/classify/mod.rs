@@ -2,7 +2,7 @@
 //!
 //! Push services agree on little: only 2xx, 404 and 410 mean the same everywhere, and what the rest
 //! means is the service's own. So each family has a room of its own, which recognises what its
-//! service says by markers that are data at the top of the room; what follows from a [`Sign`] is
+//! service says by markers that are data at the top of the room; what follows from a [`Diagnosis`] is
 //! decided once for all of them, and what no room recognises is judged by its status alone. The
 //! table is classify/README.md §2, in its order, and "row" is a row of it.
 //!
@@ -15,15 +15,15 @@
 //! must not stop the messages of others. Whether a key is at fault is judged over several
 //! subscriptions (`mismatch`).
 
+mod answer_view;
 mod apple;
+mod diagnosis;
 mod fcm;
 mod mozilla;
+mod redact;
 mod retry_after;
-mod said;
-mod sign;
 mod unifiedpush;
 mod wns;
-mod words;
 
 #[cfg(test)]
 mod tests;
@@ -35,8 +35,8 @@ use http::StatusCode;
 use crate::origin::{Listing, Service};
 use crate::outcome::{Again, Answer, Attempt, Failure, Meaning, Reason, Scope, Verdict};
 
-use self::said::Said;
-use self::sign::{Rest, Sign, Throttle, offered};
+use self::answer_view::AnswerView;
+use self::diagnosis::{Cooldown, Diagnosis, Throttle, offered};
 
 /// What is known about a request besides the answer to it.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,7 @@ pub struct Context {
     pub last_status: Option<u16>,
     /// What the service said with the same status of earlier messages to the subscription, if it
     /// called the subscription dead and took no message since.
-    pub first_word: Option<FirstWord>,
+    pub earlier_answers: Option<EarlierAnswers>,
     /// What the request changed, if it was not the attempt's first.
     pub tried: Option<Again>,
     /// How old the VAPID token was that signed the request.
@@ -66,7 +66,7 @@ pub struct Context {
 
 /// Answers that call a subscription dead and are not yet believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FirstWord {
+pub struct EarlierAnswers {
     /// How long ago the first of them came.
     pub age: Duration,
     /// How many there were.
@@ -93,12 +93,12 @@ const PLAIN: [u16; 10] = [405, 408, 413, 421, 425, 429, 500, 502, 503, 504];
 
 /// How long a service is left alone whose certificate is not trusted: an operator must see to it
 /// (row 37).
-const TLS_REST: Rest = Rest::Doubling {
+const TLS_COOLDOWN: Cooldown = Cooldown::Doubling {
     first: Duration::from_secs(60),
     cap: Duration::from_secs(3600),
 };
 
-/// Tells what an attempt means.
+/// Returns what an attempt means.
 ///
 /// `now` is this machine's clock, by which a service is understood that asks for patience until a
 /// date and does not say what its own clock shows.
@@ -114,153 +114,165 @@ pub fn classify(attempt: &Attempt, context: Context, now: SystemTime) -> Verdict
 /// it from others and the beginning of its body, in at most 512 bytes, without secrets.
 #[must_use]
 pub fn evidence(answer: &Answer) -> Box<str> {
-    let said = Said::new(answer);
+    let view = AnswerView::new(answer);
     let header = |name: &&str| {
-        let value = words::plain(said.header(name)?.as_bytes())?;
+        let value = redact::plain(view.header(name)?.as_bytes())?;
         Some(format!("{name}: {value}"))
     };
-    let body = words::plain(said.body).map(|body| format!("body: {body}"));
+    let body = redact::plain(view.body).map(|body| format!("body: {body}"));
     let lines: Vec<_> = EVIDENCE.iter().filter_map(header).chain(body).collect();
-    words::cut(&lines.join("; ")).into()
+    redact::cut(&lines.join("; ")).into()
 }
 
 fn of_answer(answer: &Answer, context: Context, now: SystemTime) -> Verdict {
-    let said = Said::new(answer);
-    let service = speaker(&said, context);
-    let asked = asked(&said, service, context, now);
-    let mut verdict = match said.status {
+    let view = AnswerView::new(answer);
+    let service = answering_service(&view, context);
+    let retry_after = retry_after(&view, service, context, now);
+    let mut verdict = match view.status {
         300..=399 => Verdict {
             unfamiliar: true,
             ..Verdict::of(Meaning::Rejected, Reason::Redirected)
         },
-        404 => not_found(&said, service, context, asked),
-        410 => Verdict::of(Meaning::Gone, ended(&said, service)),
-        status => match recognised(&said, service) {
-            Some(sign) => sign.verdict(context, asked),
-            None => by_status(status, service, context, asked),
+        404 => not_found(&view, service, context, retry_after),
+        410 => Verdict::of(Meaning::Gone, ended(&view, service)),
+        status => match recognized(&view, service) {
+            Some(diagnosis) => diagnosis.verdict(context, retry_after),
+            None => by_status(status, service, context, retry_after),
         },
     };
     let ours = verdict.detail.take();
-    verdict.detail = words::joined(theirs(&said, service, context.listing), ours);
+    verdict.detail = redact::joined(service_text(&view, service, context.listing), ours);
     verdict
 }
 
 /// Tells who speaks: autopush gives itself away behind any name that is not another's (§2).
-fn speaker(said: &Said<'_>, context: Context) -> Service {
-    if !context.listing.is_listed() && !said.is_taken() && mozilla::speaks(said) {
+fn answering_service(view: &AnswerView<'_>, context: Context) -> Service {
+    if !context.listing.is_listed() && !view.is_taken() && mozilla::is_from_it(view) {
         return Service::Mozilla;
     }
     context.service
 }
 
-fn asked(said: &Said<'_>, service: Service, context: Context, now: SystemTime) -> Option<Duration> {
+fn retry_after(
+    view: &AnswerView<'_>,
+    service: Service,
+    context: Context,
+    now: SystemTime,
+) -> Option<Duration> {
     match service {
-        Service::Wns => wns::asked(said, now, context.retry_after_cap),
+        Service::Wns => wns::pause(view, now, context.retry_after_cap),
         Service::Fcm
         | Service::Mozilla
         | Service::Apple
         | Service::Ntfy
         | Service::NextPush
-        | Service::Other => said.asked(now, context.retry_after_cap),
+        | Service::Other => view.retry_after(now, context.retry_after_cap),
     }
 }
 
 /// Asks the room of the service.
-fn recognised(said: &Said<'_>, service: Service) -> Option<Sign> {
-    if said.is_taken() && service != Service::Wns {
+fn recognized(view: &AnswerView<'_>, service: Service) -> Option<Diagnosis> {
+    if view.is_taken() && service != Service::Wns {
         return None;
     }
     match service {
-        Service::Fcm => fcm::sign(said),
-        Service::Mozilla => mozilla::sign(said),
-        Service::Apple => apple::sign(said),
-        Service::Wns => wns::sign(said),
-        Service::Ntfy => unifiedpush::ntfy(said),
-        Service::NextPush => unifiedpush::next_push(said),
-        Service::Other => unifiedpush::relay(said),
+        Service::Fcm => fcm::diagnose(view),
+        Service::Mozilla => mozilla::diagnose(view),
+        Service::Apple => apple::diagnose(view),
+        Service::Wns => wns::diagnose(view),
+        Service::Ntfy => unifiedpush::ntfy(view),
+        Service::NextPush => unifiedpush::next_push(view),
+        Service::Other => unifiedpush::relay(view),
     }
 }
 
 /// Judges an answer that no room recognises (rows 3, 21, 21b, 23, 28, 30, 33 and 34).
-fn by_status(status: u16, service: Service, context: Context, asked: Option<Duration>) -> Verdict {
-    let sign = match status {
+fn by_status(
+    status: u16,
+    service: Service,
+    context: Context,
+    retry_after: Option<Duration>,
+) -> Verdict {
+    let diagnosis = match status {
         200..=299 => return Verdict::of(Meaning::Accepted, Reason::Accepted),
         401 | 403 => unauthorized(service, context.listing),
-        408 | 425 => Sign::PartlyDown,
-        413 => Sign::TooLarge,
-        421 => Sign::Misdirected,
-        429 => Sign::Throttled(HOST),
-        500..=599 => Sign::Down,
-        _ => Sign::BadRequest,
+        408 | 425 => Diagnosis::PartlyDown,
+        413 => Diagnosis::TooLarge,
+        421 => Diagnosis::Misdirected,
+        429 => Diagnosis::Throttled(HOST),
+        500..=599 => Diagnosis::Down,
+        _ => Diagnosis::BadRequest,
     };
     Verdict {
         unfamiliar: !PLAIN.contains(&status),
-        ..sign.verdict(context, asked)
+        ..diagnosis.verdict(context, retry_after)
     }
 }
 
 /// A throttle is taken to speak for the whole host unless a room knows better (row 28).
 const HOST: Throttle = Throttle {
     pause: Some(Scope::Origin),
-    rest: Rest::AsAsked,
+    cooldown: Cooldown::AsAsked,
 };
 
-/// The large services check VAPID and nothing else; a stranger's server may guard its door, and
+/// The large services check VAPID and nothing else; a unlisted host's server may guard its door, and
 /// autopush, whose errors are known, would have given itself away.
-fn unauthorized(service: Service, listing: Listing) -> Sign {
+fn unauthorized(service: Service, listing: Listing) -> Diagnosis {
     match service {
-        Service::Fcm | Service::Apple | Service::Wns => Sign::TokenRefused,
-        Service::Mozilla if listing.is_listed() => Sign::TokenRefused,
-        Service::Mozilla | Service::Ntfy | Service::NextPush | Service::Other => Sign::Guarded,
+        Service::Fcm | Service::Apple | Service::Wns => Diagnosis::TokenRefused,
+        Service::Mozilla if listing.is_listed() => Diagnosis::TokenRefused,
+        Service::Mozilla | Service::Ntfy | Service::NextPush | Service::Other => Diagnosis::Guarded,
     }
 }
 
 fn not_found(
-    said: &Said<'_>,
+    view: &AnswerView<'_>,
     service: Service,
     context: Context,
-    asked: Option<Duration>,
+    retry_after: Option<Duration>,
 ) -> Verdict {
-    let is_own_word = context.listing.is_listed() && says_not_found(said, service);
+    let is_own_word = context.listing.is_listed() && says_not_found(view, service);
     let said_before = context.last_status == Some(StatusCode::NOT_FOUND.as_u16());
-    let age = context.first_word.map_or(Duration::ZERO, |word| word.age);
+    let age = context
+        .earlier_answers
+        .map_or(Duration::ZERO, |word| word.age);
     if is_own_word || said_before || age >= NOT_FOUND_AGAIN {
         return Verdict::of(Meaning::Gone, Reason::NotFound);
     }
     Verdict {
-        after: asked.max(Some(NOT_FOUND_AGAIN.saturating_sub(age))),
+        after: retry_after.max(Some(NOT_FOUND_AGAIN.saturating_sub(age))),
         unconfirmed: true,
-        unfamiliar: context.listing.is_listed() && !may_be_silent(said, service),
+        unfamiliar: context.listing.is_listed() && !may_be_silent(view, service),
         ..Verdict::of(Meaning::Retryable, Reason::ServiceUnavailable)
     }
 }
 
-/// Tells whether a 404 is in the service's own words, and not a page of something before it.
-fn says_not_found(said: &Said<'_>, service: Service) -> bool {
+/// Returns whether a 404 is in the service's own words, and not a page of something before it.
+fn says_not_found(view: &AnswerView<'_>, service: Service) -> bool {
     match service {
-        Service::Fcm => fcm::says_not_found(said),
-        Service::Mozilla => mozilla::speaks(said),
-        Service::Apple => apple::words(said).is_some(),
-        Service::Wns => wns::speaks(said),
-        Service::Ntfy => unifiedpush::ntfy_says_not_found(said),
+        Service::Fcm => fcm::says_not_found(view),
+        Service::Mozilla => mozilla::is_from_it(view),
+        Service::Apple => apple::service_text(view).is_some(),
+        Service::Wns => wns::is_from_it(view),
+        Service::Ntfy => unifiedpush::ntfy_says_not_found(view),
         Service::NextPush | Service::Other => false,
     }
 }
 
-/// Tells whether a 404 of the service has no words of its own.
-fn may_be_silent(said: &Said<'_>, service: Service) -> bool {
+/// Returns whether a 404 of the service has no words of its own.
+fn may_be_silent(view: &AnswerView<'_>, service: Service) -> bool {
     match service {
-        Service::Mozilla => said.body.is_empty(),
+        Service::Mozilla => view.body.is_empty(),
         Service::NextPush | Service::Other => true,
         Service::Fcm | Service::Apple | Service::Wns | Service::Ntfy => false,
     }
 }
 
-/// Tells which end a 410 speaks of (row 6): most services say only that there was one.
-fn ended(said: &Said<'_>, service: Service) -> Reason {
-    match (service, recognised(said, service)) {
+/// Returns which end a 410 speaks of (row 6): most services say only that there was one.
+fn ended(view: &AnswerView<'_>, service: Service) -> Reason {
+    match (service, recognized(view, service)) {
         (Service::Wns, _) => Reason::ExpiredSubscription,
-        (Service::Apple, Some(Sign::Gone(reason))) => reason,
+        (Service::Apple, Some(Diagnosis::Gone(reason))) => reason,
         _ => Reason::Unsubscribed,
     }
 }
@@ -285,7 +297,7 @@ fn of_failure(failure: Failure, context: Context) -> Verdict {
         verdict.again = offered(Again::AsItWas, context.tried);
     }
     if failure == Failure::Tls {
-        verdict.after = TLS_REST.after(None, context.attempt);
+        verdict.after = TLS_COOLDOWN.after(None, context.attempt);
     }
     verdict.down = true;
     verdict.detail = Some(detail.into());
@@ -306,23 +318,23 @@ fn forbidden_address() -> Verdict {
 }
 
 /// Returns what the service says itself, if its host is one whose words are repeated.
-fn theirs(said: &Said<'_>, service: Service, listing: Listing) -> Option<Box<str>> {
+fn service_text(view: &AnswerView<'_>, service: Service, listing: Listing) -> Option<Box<str>> {
     if !listing.is_listed() {
         return None;
     }
-    if said.is_taken() && service != Service::Wns {
-        return said.identifier("apns-id");
+    if view.is_taken() && service != Service::Wns {
+        return view.identifier("apns-id");
     }
     let words = match service {
-        Service::Mozilla => mozilla::words(said),
-        Service::Apple => apple::words(said),
-        Service::Wns => wns::words(said),
-        Service::Ntfy => unifiedpush::ntfy_words(said),
+        Service::Mozilla => mozilla::service_text(view),
+        Service::Apple => apple::service_text(view),
+        Service::Wns => wns::service_text(view),
+        Service::Ntfy => unifiedpush::ntfy_text(view),
         Service::Fcm | Service::NextPush | Service::Other => None,
     };
     match words {
-        Some(words) => words::plain(words.as_bytes()),
-        None if said.is_taken() => said.identifier("x-wns-msg-id"),
-        None => words::plain(said.body),
+        Some(words) => redact::plain(words.as_bytes()),
+        None if view.is_taken() => view.identifier("x-wns-msg-id"),
+        None => redact::plain(view.body),
     }
 }

@@ -6,29 +6,33 @@ use serde_json::Value;
 
 use crate::outcome::Reason;
 
-use super::said::Said;
-use super::sign::{Marker, Rest, Sign, Throttle};
+use super::answer_view::AnswerView;
+use super::diagnosis::{Cooldown, Diagnosis, Marker, Throttle};
 
 /// Messages that say more than their `errno`.
 const MARKERS: &[Marker] = &[
     // row 13
-    Marker(&[401], "public key mismatch", Sign::KeyMismatch),
+    Marker(&[401], "public key mismatch", Diagnosis::KeyMismatch),
     // row 16
-    Marker(&[401], "ExpiredSignature", Sign::TokenExpired),
+    Marker(&[401], "ExpiredSignature", Diagnosis::TokenExpired),
     // row 23: the bridge to Android has less room
-    Marker(&[413], "constrained device", Sign::TooLargeForDevice),
+    Marker(&[413], "constrained device", Diagnosis::TooLargeForDevice),
 ];
 
 /// What its numbers mean, by status.
-const NUMBERS: &[(u16, &[u64], Sign)] = &[
+const NUMBERS: &[(u16, &[u64], Diagnosis)] = &[
     // row 8: the bridge no longer knows the user
-    (400, &[106], Sign::Gone(Reason::NotFound)),
+    (400, &[106], Diagnosis::Gone(Reason::NotFound)),
     // row 21
-    (401, &[109], Sign::TokenRefused),
+    (401, &[109], Diagnosis::TokenRefused),
     // row 34
-    (400, &[101, 108, 110, 111, 112, 113, 114], Sign::BadRequest),
-    (429, &[BRIDGE], Sign::Throttled(BRIDGE_THROTTLE)),
-    (503, &[BRIDGE], Sign::PartlyDown),
+    (
+        400,
+        &[101, 108, 110, 111, 112, 113, 114],
+        Diagnosis::BadRequest,
+    ),
+    (429, &[BRIDGE], Diagnosis::Throttled(BRIDGE_THROTTLE)),
+    (503, &[BRIDGE], Diagnosis::PartlyDown),
 ];
 
 /// The number of what the bridge to Android could not hand on to FCM.
@@ -43,54 +47,57 @@ const BRIDGE_MARKERS: [&str; 2] = [
 
 const BRIDGE_THROTTLE: Throttle = Throttle {
     pause: None,
-    rest: Rest::AsAsked,
+    cooldown: Cooldown::AsAsked,
 };
 
-/// Tells whether the body is one of autopush's errors, which shows it behind any host name.
-pub(super) fn speaks(said: &Said<'_>) -> bool {
-    said.member("errno").is_some() && said.member("more_info").is_some()
+/// Returns whether the body is one of autopush's errors, which shows it behind any host name.
+pub(super) fn is_from_it(view: &AnswerView<'_>) -> bool {
+    view.member("errno").is_some() && view.member("more_info").is_some()
 }
 
-/// Tells what autopush says, if it is one of its ways to say it.
-pub(super) fn sign(said: &Said<'_>) -> Option<Sign> {
+/// Returns what autopush says, if it is one of its ways to say it.
+pub(super) fn diagnose(view: &AnswerView<'_>) -> Option<Diagnosis> {
     // row 32: one of the bridges behind it, which is no matter of the other subscriptions
-    if said.status == 502 && speaks(said) {
-        return Some(Sign::PartlyDown);
+    if view.status == 502 && is_from_it(view) {
+        return Some(Diagnosis::PartlyDown);
     }
-    of_bridge(said)
-        .or_else(|| Marker::in_body(MARKERS, said))
-        .or_else(|| by_number(said))
+    of_bridge(view)
+        .or_else(|| Marker::in_body(MARKERS, view))
+        .or_else(|| by_number(view))
 }
 
 /// Recognises the bridge to Android by the beginning of its message.
-fn of_bridge(said: &Said<'_>) -> Option<Sign> {
-    let sign = match said.status {
-        429 => Sign::Throttled(BRIDGE_THROTTLE),
-        503 => Sign::PartlyDown,
+fn of_bridge(view: &AnswerView<'_>) -> Option<Diagnosis> {
+    let diagnosis = match view.status {
+        429 => Diagnosis::Throttled(BRIDGE_THROTTLE),
+        503 => Diagnosis::PartlyDown,
         _ => return None,
     };
-    let message = said.text("message")?;
+    let message = view.text("message")?;
     let is_of_bridge = BRIDGE_MARKERS
         .iter()
         .any(|marker| message.starts_with(marker));
-    is_of_bridge.then_some(sign)
+    is_of_bridge.then_some(diagnosis)
 }
 
-fn by_number(said: &Said<'_>) -> Option<Sign> {
-    if said.status == 400 && said.member("errno").is_some_and(Value::is_null) {
-        return Some(Sign::BadRequest);
+fn by_number(view: &AnswerView<'_>) -> Option<Diagnosis> {
+    if view.status == 400 && view.member("errno").is_some_and(Value::is_null) {
+        return Some(Diagnosis::BadRequest);
     }
-    let errno = said.number("errno")?;
-    let meant = |(status, numbers, _): &&(u16, &[u64], Sign)| {
-        *status == said.status && numbers.contains(&errno)
+    let errno = view.number("errno")?;
+    let meant = |(status, numbers, _): &&(u16, &[u64], Diagnosis)| {
+        *status == view.status && numbers.contains(&errno)
     };
-    NUMBERS.iter().find(meant).map(|(_, _, sign)| *sign)
+    NUMBERS
+        .iter()
+        .find(meant)
+        .map(|(_, _, diagnosis)| *diagnosis)
 }
 
 /// Returns its message, after its number.
-pub(super) fn words(said: &Said<'_>) -> Option<String> {
-    let message = said.text("message")?;
-    Some(said.number("errno").map_or_else(
+pub(super) fn service_text(view: &AnswerView<'_>) -> Option<String> {
+    let message = view.text("message")?;
+    Some(view.number("errno").map_or_else(
         || message.to_owned(),
         |errno| format!("errno {errno}: {message}"),
     ))
@@ -113,11 +120,11 @@ mod tests {
     fn check_errors(errors: &[(u16, &str, &str, &str)]) {
         for (status, errno, message, expected) in errors {
             let body = error(*status, errno, message);
-            let told = match *errno {
+            let actual = match *errno {
                 "null" => format!("{expected}: {message}"),
                 _ => format!("{expected}: errno {errno}: {message}"),
             };
-            let row: Row<'_> = (*status, &[], &body, &told);
+            let row: Row<'_> = (*status, &[], &body, &actual);
             check(context(Service::Mozilla), &[row]);
         }
     }
@@ -348,9 +355,9 @@ mod tests {
                 "null" => message.to_owned(),
                 _ => format!("errno {errno}: {message}"),
             };
-            let told = format!("retryable {expected}: {words}");
+            let actual = format!("retryable {expected}: {words}");
             let body = error(status, errno, message);
-            let row: Row<'_> = (status, &[("retry-after", wait)], &body, &told);
+            let row: Row<'_> = (status, &[("retry-after", wait)], &body, &actual);
             check(context(Service::Mozilla), &[row]);
         }
         let elsewhere = error(
@@ -358,8 +365,8 @@ mod tests {
             "null",
             "Overloaded; not an Upstream error, UNAVAILABLE: x",
         );
-        let told = "retryable service_unavailable down: Overloaded; not an Upstream error, \
+        let actual = "retryable service_unavailable down: Overloaded; not an Upstream error, \
                     UNAVAILABLE: x";
-        check(context(Service::Mozilla), &[(503, &[], &elsewhere, told)]);
+        check(context(Service::Mozilla), &[(503, &[], &elsewhere, actual)]);
     }
 }

@@ -13,14 +13,14 @@ use std::time::{Duration, SystemTime};
 #[must_use]
 pub(super) fn parse(value: &[u8], now: SystemTime, cap: Duration) -> Option<Duration> {
     let value = str::from_utf8(value.trim_ascii()).ok()?;
-    let asked = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+    let retry_after = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // Too many digits for a number is still a very long time.
         value.parse().map_or(cap, Duration::from_secs)
     } else {
         let at = httpdate::parse_http_date(value).ok()?;
         at.duration_since(now).unwrap_or(Duration::ZERO)
     };
-    Some(asked.min(cap))
+    Some(retry_after.min(cap))
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::outcome::Reason;
 
-use super::said::Said;
-use super::sign::{Rest, Sign, Throttle};
+use super::answer_view::AnswerView;
+use super::diagnosis::{Cooldown, Diagnosis, Throttle};
 
 /// row 7: false in the answer to an unknown token, which comes with 401
 const NEXT_PUSH_SUCCESS: &str = "success";
@@ -20,45 +20,45 @@ const NTFY_NO_SUBSCRIBER: u64 = 50_701;
 
 const NOBODY_LISTENS: Throttle = Throttle {
     pause: None,
-    rest: Rest::Doubling {
+    cooldown: Cooldown::Doubling {
         first: Duration::from_secs(300),
         cap: Duration::from_secs(6 * 3600),
     },
 };
 
-/// Tells what ntfy says, if it is one of its ways to say it.
-pub(super) fn ntfy(said: &Said<'_>) -> Option<Sign> {
-    let code = said.number("code");
-    if said.status == 507 && code == Some(NTFY_NO_SUBSCRIBER) {
-        return Some(Sign::Throttled(NOBODY_LISTENS));
+/// Returns what ntfy says, if it is one of its ways to say it.
+pub(super) fn ntfy(view: &AnswerView<'_>) -> Option<Diagnosis> {
+    let code = view.number("code");
+    if view.status == 507 && code == Some(NTFY_NO_SUBSCRIBER) {
+        return Some(Diagnosis::Throttled(NOBODY_LISTENS));
     }
     // 400xx, 413xx and the like repeat their status in the first three digits.
-    let known = code.is_some_and(|code| code / 100 == u64::from(said.status));
-    (known && said.status == 400).then_some(Sign::BadRequest)
+    let known = code.is_some_and(|code| code / 100 == u64::from(view.status));
+    (known && view.status == 400).then_some(Diagnosis::BadRequest)
 }
 
-/// Tells whether a 404 is ntfy's own.
-pub(super) fn ntfy_says_not_found(said: &Said<'_>) -> bool {
-    said.number("code").is_some_and(|code| code / 100 == 404)
+/// Returns whether a 404 is ntfy's own.
+pub(super) fn ntfy_says_not_found(view: &AnswerView<'_>) -> bool {
+    view.number("code").is_some_and(|code| code / 100 == 404)
 }
 
 /// Returns ntfy's error, after its code.
-pub(super) fn ntfy_words(said: &Said<'_>) -> Option<String> {
-    let error = said.text("error")?;
-    let code = said.number("code")?;
+pub(super) fn ntfy_text(view: &AnswerView<'_>) -> Option<String> {
+    let error = view.text("error")?;
+    let code = view.number("code")?;
     Some(format!("code {code}: {error}"))
 }
 
-/// Tells what NextPush says, if it is one of its ways to say it.
-pub(super) fn next_push(said: &Said<'_>) -> Option<Sign> {
-    let failed = said.member(NEXT_PUSH_SUCCESS) == Some(&Value::Bool(false));
-    (said.status == 401 && failed).then_some(Sign::Gone(Reason::NotFound))
+/// Returns what NextPush says, if it is one of its ways to say it.
+pub(super) fn next_push(view: &AnswerView<'_>) -> Option<Diagnosis> {
+    let failed = view.member(NEXT_PUSH_SUCCESS) == Some(&Value::Bool(false));
+    (view.status == 401 && failed).then_some(Diagnosis::Gone(Reason::NotFound))
 }
 
-/// Tells what a relay to another service says, if it is one of its ways to say it.
-pub(super) fn relay(said: &Said<'_>) -> Option<Sign> {
+/// Returns what a relay to another service says, if it is one of its ways to say it.
+pub(super) fn relay(view: &AnswerView<'_>) -> Option<Diagnosis> {
     // row 26
-    (said.status == 415).then_some(Sign::CodingRefused)
+    (view.status == 415).then_some(Diagnosis::CodingRefused)
 }
 
 #[cfg(test)]
@@ -71,7 +71,7 @@ mod tests {
     const GUARDED: &str = "rejected bad_request unfamiliar: the server lets us in only with \
                            credentials of its own";
 
-    fn stranger(service: Service) -> Context {
+    fn unlisted(service: Service) -> Context {
         Context {
             listing: Listing::Unlisted,
             ..context(service)
@@ -84,7 +84,7 @@ mod tests {
         let limit = r#"{"code":42901,"http":429,"error":"limit reached: too many requests"}"#;
         let nobody = r#"{"code":50701,"http":507,"error":"cannot publish to UnifiedPush topic"}"#;
         check(
-            stranger(Service::Ntfy),
+            unlisted(Service::Ntfy),
             &[
                 (
                     200,
@@ -117,7 +117,7 @@ mod tests {
         );
         let late = Context {
             attempt: 9,
-            ..stranger(Service::Ntfy)
+            ..unlisted(Service::Ntfy)
         };
         check(
             late,
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn next_push_is_understood() {
         check(
-            stranger(Service::NextPush),
+            unlisted(Service::NextPush),
             &[
                 (200, &[], r#"{"success":true}"#, "accepted accepted"),
                 (401, &[], r#"{"success":false}"#, "gone not_found"),
@@ -162,7 +162,7 @@ mod tests {
                 (503, &[], "", "retryable service_unavailable down"),
             ],
         );
-        let other = stranger(Service::Other);
+        let other = unlisted(Service::Other);
         check(other, &[(401, &[], r#"{"success":false}"#, GUARDED)]);
     }
 
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn relays_are_understood() {
         check(
-            stranger(Service::Other),
+            unlisted(Service::Other),
             &[
                 (201, &[], "", "accepted accepted"),
                 (415, &[], "", "rejected bad_request again other_coding"),
@@ -179,7 +179,7 @@ mod tests {
         );
         let second = Context {
             tried: Some(Again::OtherCoding),
-            ..stranger(Service::Other)
+            ..unlisted(Service::Other)
         };
         check(second, &[(415, &[], "", "rejected bad_request")]);
     }

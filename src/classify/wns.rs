@@ -5,18 +5,18 @@ use std::time::{Duration, SystemTime};
 use super::retry_after;
 use crate::outcome::Scope;
 
-use super::said::{Said, holds};
-use super::sign::{Rest, Sign, Throttle};
+use super::answer_view::{AnswerView, holds};
+use super::diagnosis::{Cooldown, Diagnosis, Throttle};
 
 /// Where it says what became of a message that was taken.
 const STATUSES: [&str; 2] = ["x-wns-status", "x-wns-notificationstatus"];
 const RECEIVED: &str = "received";
 
 /// What the other statuses mean (rows 1 and 2).
-const TAKEN: &[(&str, Sign)] = &[
-    ("channelthrottled", Sign::Throttled(CHANNEL)),
-    ("appthrottled", Sign::Throttled(CHANNEL)),
-    ("dropped", Sign::NotDelivered),
+const TAKEN: &[(&str, Diagnosis)] = &[
+    ("channelthrottled", Diagnosis::Throttled(CHANNEL)),
+    ("appthrottled", Diagnosis::Throttled(CHANNEL)),
+    ("dropped", Diagnosis::NotDelivered),
 ];
 
 /// Where it says what a request lacks.
@@ -47,82 +47,82 @@ const WORDS: [&str; 5] = [
 /// One channel has had enough (row 1).
 const CHANNEL: Throttle = Throttle {
     pause: None,
-    rest: Rest::AtLeast(Duration::from_secs(60)),
+    cooldown: Cooldown::AtLeast(Duration::from_secs(60)),
 };
 
 /// 406 speaks of the sender (row 27).
 const SENDER: Throttle = Throttle {
     pause: Some(Scope::Key),
-    rest: Rest::Doubling {
+    cooldown: Cooldown::Doubling {
         first: Duration::from_secs(60),
         cap: Duration::from_secs(3600),
     },
 };
 
-/// Tells whether the answer is WNS's own: all of them have headers of that name.
-pub(super) fn speaks(said: &Said<'_>) -> bool {
-    let mut names = said.headers.keys();
+/// Returns whether the answer is WNS's own: all of them have headers of that name.
+pub(super) fn is_from_it(view: &AnswerView<'_>) -> bool {
+    let mut names = view.headers.keys();
     names.any(|name| name.as_str().starts_with("x-wns-"))
 }
 
-/// Tells what WNS says, if it is one of its ways to say it.
-pub(super) fn sign(said: &Said<'_>) -> Option<Sign> {
-    match said.status {
-        200..=299 => taken(said),
-        400 => bad_header(said),
-        401 => unauthorized(said),
+/// Returns what WNS says, if it is one of its ways to say it.
+pub(super) fn diagnose(view: &AnswerView<'_>) -> Option<Diagnosis> {
+    match view.status {
+        200..=299 => taken(view),
+        400 => bad_header(view),
+        401 => unauthorized(view),
         // row 14: this sender may not use this channel
-        403 => Some(Sign::KeyMismatch),
-        406 => Some(Sign::Throttled(SENDER)),
+        403 => Some(Diagnosis::KeyMismatch),
+        406 => Some(Diagnosis::Throttled(SENDER)),
         _ => None,
     }
 }
 
 /// Whatever became of it, if not received, did not reach the device.
-fn taken(said: &Said<'_>) -> Option<Sign> {
-    let status = STATUSES.iter().find_map(|name| said.header(name))?;
+fn taken(view: &AnswerView<'_>) -> Option<Diagnosis> {
+    let status = STATUSES.iter().find_map(|name| view.header(name))?;
     if status.eq_ignore_ascii_case(RECEIVED) {
         return None;
     }
     let known = TAKEN
         .iter()
         .find(|(name, _)| status.eq_ignore_ascii_case(name));
-    Some(known.map_or(Sign::PerhapsNotDelivered, |(_, sign)| *sign))
+    Some(known.map_or(Diagnosis::PerhapsNotDelivered, |(_, diagnosis)| *diagnosis))
 }
 
-fn bad_header(said: &Said<'_>) -> Option<Sign> {
-    let description = said.header(DESCRIPTION)?;
+fn bad_header(view: &AnswerView<'_>) -> Option<Diagnosis> {
+    let description = view.header(DESCRIPTION)?;
     if holds(description.as_bytes(), TTL_CONFLICT) {
-        return Some(Sign::TtlRefused);
+        return Some(Diagnosis::TtlRefused);
     }
-    Some(Sign::BadRequest)
+    Some(Diagnosis::BadRequest)
 }
 
-fn unauthorized(said: &Said<'_>) -> Option<Sign> {
-    let description = said
+fn unauthorized(view: &AnswerView<'_>) -> Option<Diagnosis> {
+    let description = view
         .header(DESCRIPTION)
-        .or_else(|| said.header(WWW_AUTHENTICATE))?;
+        .or_else(|| view.header(WWW_AUTHENTICATE))?;
     let speaks_of = |word: &str| holds(description.as_bytes(), word);
     if KEY_AND_CHANNEL.iter().all(|word| speaks_of(word)) {
-        return Some(Sign::KeyMismatch);
+        return Some(Diagnosis::KeyMismatch);
     }
     TOKEN
         .iter()
         .any(|word| speaks_of(word))
-        .then_some(Sign::TokenRefused)
+        .then_some(Diagnosis::TokenRefused)
 }
 
 /// Returns how long WNS asks to be left alone, by either of its headers.
-pub(super) fn asked(said: &Said<'_>, now: SystemTime, cap: Duration) -> Option<Duration> {
-    let seconds = said.headers.get(CONTINUE_AFTER);
+pub(super) fn pause(view: &AnswerView<'_>, now: SystemTime, cap: Duration) -> Option<Duration> {
+    let seconds = view.headers.get(CONTINUE_AFTER);
     let seconds = seconds.and_then(|value| retry_after::parse(value.as_bytes(), now, cap));
-    said.asked(now, cap).max(seconds)
+    view.retry_after(now, cap).max(seconds)
 }
 
 /// Returns the headers that say what it thinks.
-pub(super) fn words(said: &Said<'_>) -> Option<String> {
+pub(super) fn service_text(view: &AnswerView<'_>) -> Option<String> {
     let present = WORDS.iter().filter_map(|name| {
-        let value = said.header(name)?;
+        let value = view.header(name)?;
         let worth_saying = !value.is_empty() && !value.eq_ignore_ascii_case(RECEIVED);
         worth_saying.then(|| format!("{name}: {value}"))
     });

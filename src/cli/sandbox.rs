@@ -13,7 +13,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::cli::{Failure, start_runtime};
 use crate::origin::Service;
-use crate::sandbox::{self, Message, Running, Settings, Wish};
+use crate::sandbox::{self, Message, Running, Settings, SubscribeRequest};
 
 /// How much of a plaintext a line shows, in characters.
 const EXCERPT: usize = 80;
@@ -114,7 +114,7 @@ async fn serve(args: &Sandbox) -> Result<(), Box<dyn std::error::Error>> {
     // Whoever closes standard output early still wants the service.
     let _closed = introduce(&mut io::stdout().lock(), args, &running);
     for _ in 0..args.subscriptions {
-        let made = serde_json::to_string(&running.subscribe(Wish::default())?)?;
+        let made = serde_json::to_string(&running.subscribe(SubscribeRequest::default())?)?;
         let _closed = writeln!(io::stdout(), "{made}");
     }
     if args.quiet {

@@ -46,7 +46,7 @@ impl Sources {
         }
     }
 
-    /// Notes a source that no layer told.
+    /// Records a source that no layer told.
     pub(super) fn note(&mut self, key: &str, source: Source) {
         self.0.insert(key.to_owned(), source);
     }
@@ -183,7 +183,7 @@ fn variable_layers(environment: &Environment, problems: &mut Problems) -> Vec<La
     layers
 }
 
-/// Tells whether Kubernetes sets such a variable for a service that is called pushrider.
+/// Returns whether Kubernetes sets such a variable for a service that is called pushrider.
 fn is_service_link(rest: &str) -> bool {
     let family = ["SERVICE_HOST", "SERVICE_PORT", "PORT"];
     family.iter().any(|name| {

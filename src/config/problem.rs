@@ -19,7 +19,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Tells which of two sources has the last word: the one with the higher rank.
+    /// Returns which of two sources has the last word: the one with the higher rank.
     #[must_use]
     pub fn rank(&self) -> u8 {
         match self {
@@ -84,7 +84,7 @@ impl Problems {
         });
     }
 
-    /// Tells whether `key`, something inside it or something around it is among the problems; a
+    /// Returns whether `key`, something inside it or something around it is among the problems; a
     /// file that cannot be read may have had anything in it.
     pub(super) fn concern(&self, key: &str) -> bool {
         self.0.iter().any(|problem| {
@@ -99,14 +99,14 @@ impl Problems {
         &self.0
     }
 
-    /// Tells whether there are none.
+    /// Returns whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Tells whether `key` is `section` or below it.
+/// Returns whether `key` is `section` or below it.
 fn inside(key: &str, section: &str) -> bool {
     key.strip_prefix(section)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))

@@ -36,7 +36,7 @@ pub(super) fn read(mut values: Value, sources: &Sources, problems: &mut Problems
     }
 }
 
-/// Tells whether the value at `path` is a secret, which is never parsed nor shown.
+/// Returns whether the value at `path` is a secret, which is never parsed nor shown.
 pub(super) fn is_secret(path: &[&str]) -> bool {
     matches!(path, ["broker", "url"] | ["keys", _, "private_key"])
 }
@@ -115,7 +115,7 @@ fn describe(kind: &Kind, path: &[String]) -> String {
     }
 }
 
-/// Tells whether a value at `path` may be a secret that was put in the wrong place.
+/// Returns whether a value at `path` may be a secret that was put in the wrong place.
 fn may_hold_secrets(path: &[String]) -> bool {
     match path.first().map(String::as_str) {
         Some("keys") => true,
@@ -204,7 +204,7 @@ pub(super) fn show_text(text: &str, hidden: bool) -> String {
     format!("{shown:?}")
 }
 
-/// Tells whether a text looks like a URL with a password or like a private key.
+/// Returns whether a text looks like a URL with a password or like a private key.
 pub(super) fn looks_secret(text: &str) -> bool {
     let url = text.contains("://") && text.contains('@');
     let pem = text.contains("-----BEGIN");

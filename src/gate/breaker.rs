@@ -74,7 +74,7 @@ impl Breaker {
         }
     }
 
-    /// Tells how long it admits no request, without asking for one. While a probe is under way that is
+    /// Returns how long it admits no request, without asking for one. While a probe is under way that is
     /// as long as the origin was left alone last, and a tenth more for the probe: if that fails, the
     /// origin is left alone for as long at least.
     pub(super) fn shut(&self, now: Instant) -> Option<Duration> {

@@ -170,8 +170,8 @@ mod tests {
     fn a_turn_at_a_rate_is_kept_to_the_letter() {
         let deferral = Deferral::of(DeferralReason::Rate, seconds(7));
         for (deferrals, life) in [(0, 60), (9, 60), (0, 7)] {
-            let told = deferral.delay(deferrals, seconds(life), 1.0);
-            assert_eq!(told, seconds(7), "{deferrals} deferrals, {life} s left");
+            let actual = deferral.delay(deferrals, seconds(life), 1.0);
+            assert_eq!(actual, seconds(7), "{deferrals} deferrals, {life} s left");
         }
     }
 

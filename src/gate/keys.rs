@@ -34,12 +34,12 @@ impl Keys {
         &mut self.0[index].1
     }
 
-    /// Tells whether one key alone has sent to the origin.
+    /// Returns whether one key alone has sent to the origin.
     pub(super) fn is_one(&self) -> bool {
         self.0.len() == 1
     }
 
-    /// Tells whether no key is paused or has taken turns ahead.
+    /// Returns whether no key is paused or has taken turns ahead.
     pub(super) fn are_at_rest(&self, now: Instant) -> bool {
         let at_rest =
             |(_, key): &(Name, Key)| key.pause.left(now).is_none() && key.bucket.is_at_rest(now);

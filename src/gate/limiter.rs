@@ -5,7 +5,7 @@
 //! together fails together and counts once, or one bad second would bring the limit from hundreds
 //! to one. Until it has been halved for the first time, and below what was borne before an open
 //! breaker or a pause, the limit grows by one with every success, which doubles it in one round
-//! trip: a stranger starts small, and is soon as fast as it can be.
+//! trip: a unlisted host starts small, and is soon as fast as it can be.
 
 use tokio::time::Instant;
 

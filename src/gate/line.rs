@@ -46,7 +46,7 @@ impl Line {
         wait
     }
 
-    /// Tells whether anybody was told to come back later than `now`.
+    /// Returns whether anybody was told to come back later than `now`.
     pub(super) fn is_pending(&self, now: Instant) -> bool {
         self.last.is_some_and(|last| last.back_at > now)
     }

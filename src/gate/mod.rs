@@ -32,6 +32,7 @@
 
 mod breaker;
 mod deferral;
+mod fair_semaphore;
 mod flow;
 mod keys;
 mod limiter;
@@ -39,7 +40,6 @@ mod line;
 mod origin_gate;
 mod pause;
 mod permit;
-mod places;
 mod rate;
 mod slots;
 mod table;
@@ -65,9 +65,9 @@ pub use self::rate::Rate;
 pub use self::slots::{LaneSlots, Slot};
 
 use self::deferral::Shut;
+use self::fair_semaphore::{FairPermit, FairSemaphore};
 use self::limiter::Limiter;
 use self::origin_gate::{Beginning, OriginGate};
-use self::places::{Place, Places};
 use self::slots::Slots;
 use self::table::Table;
 use self::waiters::{Waiters, Waiting};
@@ -99,14 +99,14 @@ const UNLISTED_WAITERS: usize = 10;
 
 /// How many recipients of one lane may be in hand for each that may be sent to: enough to keep every
 /// place taken, and few enough that they all get one before they would be deferred.
-const SLOTS_PER_PLACE: usize = 2;
+const SLOTS_PER_PERMIT: usize = 2;
 
 /// All permits of the daemon.
 #[derive(Debug)]
 pub struct Gates {
     slots: Slots,
-    all: Arc<Places>,
-    unlisted: Arc<Places>,
+    all: Arc<FairSemaphore>,
+    unlisted: Arc<FairSemaphore>,
     unlisted_waiters: Waiters,
     origins: Table,
     tripped: Arc<AtomicUsize>,
@@ -157,9 +157,9 @@ pub enum Change {
 }
 
 /// The places besides the origin's own.
-struct Rest {
-    _shared: Option<Place>,
-    _whole: Place,
+struct SharedPermits {
+    _shared: Option<FairPermit>,
+    _whole: FairPermit,
 }
 
 impl Gates {
@@ -167,9 +167,9 @@ impl Gates {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
-            slots: Slots::new(settings.in_flight.saturating_mul(SLOTS_PER_PLACE)),
-            all: Places::new(settings.in_flight),
-            unlisted: Places::new(settings.in_flight.div_ceil(2)),
+            slots: Slots::new(settings.in_flight.saturating_mul(SLOTS_PER_PERMIT)),
+            all: FairSemaphore::new(settings.in_flight),
+            unlisted: FairSemaphore::new(settings.in_flight.div_ceil(2)),
             unlisted_waiters: Waiters::new(
                 settings.in_flight.div_ceil(UNLISTED_WAITERS),
                 settings.in_flight.div_ceil(UNLISTED_WAITERS / 2),
@@ -231,10 +231,12 @@ impl Gates {
     ) -> Admission {
         let unlisted = (!request.listing.is_listed()).then_some(&self.unlisted);
         let shut = match self.take_at_once(gate, unlisted) {
-            Some((place, rest)) => match enter(gate, place, rest, request, now) {
-                Ok(permit) => return Admission::Granted(permit),
-                Err(shut) => Some(shut),
-            },
+            Some((permit, shared_permits)) => {
+                match enter(gate, permit, shared_permits, request, now) {
+                    Ok(permit) => return Admission::Granted(permit),
+                    Err(shut) => Some(shut),
+                }
+            }
             None => gate.shut(request.key, now),
         };
         let is_brief = |shut: Shut| shut.why == DeferralReason::Paused && shut.left < patience;
@@ -253,7 +255,7 @@ impl Gates {
         };
         // What waits for the end of a pause waits for a place as long as others do at least half.
         let patience = patience.max(pause + patience / 2);
-        let Ok((place, rest)) = timeout(patience, taking).await else {
+        let Ok((permit, shared_permits)) = timeout(patience, taking).await else {
             if pause.is_zero() {
                 waiting.for_each(|it| it.gave_up(now + patience));
             }
@@ -263,7 +265,7 @@ impl Gates {
         // The gate may have been shut meanwhile. That `now` is a little old does no harm: it makes a
         // pause seem longer by what was waited for a place, never shorter.
         let now = now + pause;
-        match enter(gate, place, rest, request, now) {
+        match enter(gate, permit, shared_permits, request, now) {
             Ok(permit) => Admission::Granted(permit),
             Err(shut) => Admission::Deferred(gate.defer(request, shut, now)),
         }
@@ -277,8 +279,8 @@ impl Gates {
         request: Request<'_>,
         now: Instant,
     ) -> Option<impl Iterator<Item = Waiting> + use<>> {
-        let standing = gate.standing(request, now);
-        let join = |waiters: &Waiters| waiters.of(request.lane).join(standing, now);
+        let position = gate.position(request, now);
+        let join = |waiters: &Waiters| waiters.of(request.lane).join(position, now);
         let own = join(&gate.waiters)?;
         let shared = if request.listing.is_listed() {
             None
@@ -292,15 +294,15 @@ impl Gates {
     fn take_at_once(
         &self,
         gate: &OriginGate,
-        unlisted: Option<&Arc<Places>>,
-    ) -> Option<(Place, Rest)> {
-        let place = gate.places.try_take()?;
+        unlisted: Option<&Arc<FairSemaphore>>,
+    ) -> Option<(FairPermit, SharedPermits)> {
+        let permit = gate.semaphore.try_take()?;
         let shared = match unlisted {
             Some(unlisted) => Some(unlisted.try_take()?),
             None => None,
         };
         let whole = self.all.try_take()?;
-        Some((place, Rest::new(shared, whole)))
+        Some((permit, SharedPermits::new(shared, whole)))
     }
 
     /// Waits at the narrowest gate first, so that what waits there holds no place of the others. Only
@@ -309,17 +311,17 @@ impl Gates {
     async fn take(
         &self,
         gate: &OriginGate,
-        unlisted: Option<&Arc<Places>>,
+        unlisted: Option<&Arc<FairSemaphore>>,
         request: Request<'_>,
-    ) -> (Place, Rest) {
+    ) -> (FairPermit, SharedPermits) {
         let lane = request.lane;
-        let place = gate.places.take(lane, request.deferrals).await;
+        let permit = gate.semaphore.take(lane, request.deferrals).await;
         let shared = match unlisted {
             Some(unlisted) => Some(unlisted.take(lane, 0).await),
             None => None,
         };
         let whole = self.all.take(lane, 0).await;
-        (place, Rest::new(shared, whole))
+        (permit, SharedPermits::new(shared, whole))
     }
 
     fn gate(&self, origin: &Origin, listing: Listing, now: Instant) -> Arc<OriginGate> {
@@ -341,8 +343,8 @@ impl Gates {
     }
 }
 
-impl Rest {
-    fn new(shared: Option<Place>, whole: Place) -> Self {
+impl SharedPermits {
+    fn new(shared: Option<FairPermit>, whole: FairPermit) -> Self {
         Self {
             _shared: shared,
             _whole: whole,
@@ -352,12 +354,19 @@ impl Rest {
 
 fn enter(
     gate: &Arc<OriginGate>,
-    place: Place,
-    rest: Rest,
+    permit: FairPermit,
+    shared_permits: SharedPermits,
     request: Request<'_>,
     now: Instant,
 ) -> Result<Permit, Shut> {
     let ticket = gate.enter(request, now)?;
     let gate = Arc::clone(gate);
-    Ok(Permit::new(gate, place, rest, ticket, request.key, now))
+    Ok(Permit::new(
+        gate,
+        permit,
+        shared_permits,
+        ticket,
+        request.key,
+        now,
+    ))
 }

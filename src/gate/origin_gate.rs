@@ -16,19 +16,19 @@ use crate::outcome::{Meaning, Reason, Scope, Verdict};
 use super::breaker;
 use super::breaker::{Breaker, Ticket, Turn};
 use super::deferral::{Deferral, DeferralReason, Shut};
+use super::fair_semaphore::FairSemaphore;
 use super::flow::Flows;
 use super::keys::Keys;
 use super::limiter::Limiter;
 use super::pause::Pause;
-use super::places::Places;
 use super::rate::Rate;
-use super::waiters::{Standing, Waiters};
+use super::waiters::{QueuePosition, Waiters};
 use super::{Change, Request};
 
 /// The gate of one origin.
 #[derive(Debug)]
 pub(super) struct OriginGate {
-    pub(super) places: Arc<Places>,
+    pub(super) semaphore: Arc<FairSemaphore>,
     pub(super) waiters: Waiters,
     listing: Listing,
     state: Mutex<State>,
@@ -73,7 +73,7 @@ pub(super) struct Beginning {
 impl OriginGate {
     pub(super) fn new(begins: Beginning, tripped: Arc<AtomicUsize>, now: Instant) -> Self {
         Self {
-            places: Places::new(begins.limiter.limit()),
+            semaphore: FairSemaphore::new(begins.limiter.limit()),
             waiters: begins.waiters,
             listing: begins.listing,
             state: Mutex::new(State {
@@ -114,20 +114,20 @@ impl OriginGate {
         self.lock().keys.of(key).bucket.give_back(rate);
     }
 
-    /// Tells whether nobody is admitted now, without entering.
+    /// Returns whether nobody is admitted now, without entering.
     pub(super) fn shut(&self, key: &Name, now: Instant) -> Option<Shut> {
         let mut state = self.lock();
         state.used_at = now;
         state.shut(key, now)
     }
 
-    /// Tells how much of the room to wait a request may use.
-    pub(super) fn standing(&self, request: Request<'_>, now: Instant) -> Standing {
+    /// Returns how much of the room to wait a request may use.
+    pub(super) fn position(&self, request: Request<'_>, now: Instant) -> QueuePosition {
         let is_awaited = || self.lock().flows.is_awaited(request.lane, request.key, now);
         match request.deferrals {
-            0 if is_awaited() => Standing::Behind,
-            0 | 1 => Standing::Equal,
-            _ => Standing::Ahead,
+            0 if is_awaited() => QueuePosition::Behind,
+            0 | 1 => QueuePosition::Equal,
+            _ => QueuePosition::Ahead,
         }
     }
 
@@ -170,7 +170,7 @@ impl OriginGate {
         if matches!(turn, Some(Turn::Opened(_))) {
             state.limiter.down(now);
         }
-        self.places.resize(state.limiter.limit());
+        self.semaphore.resize(state.limiter.limit());
         match turn {
             Some(Turn::Opened(wait)) => {
                 if !ticket.probe {
@@ -196,7 +196,7 @@ impl OriginGate {
         }
     }
 
-    /// Tells whether nothing that protects the origin was used or in force for `idle`.
+    /// Returns whether nothing that protects the origin was used or in force for `idle`.
     pub(super) fn is_unused(&self, idle: Duration, now: Instant) -> bool {
         let state = self.lock();
         let Some(then) = now.checked_sub(idle) else {
@@ -232,7 +232,7 @@ impl Drop for OriginGate {
 }
 
 impl State {
-    /// Tells whether no pause holds and no key has taken turns ahead.
+    /// Returns whether no pause holds and no key has taken turns ahead.
     fn is_open(&self, now: Instant) -> bool {
         self.pause.left(now).is_none() && self.keys.are_at_rest(now)
     }
@@ -283,7 +283,7 @@ fn open(left: Duration) -> Shut {
     Shut { why, left }
 }
 
-/// Tells whether a verdict is about an answer: what never answers may not exist.
+/// Returns whether a verdict is about an answer: what never answers may not exist.
 fn is_answer(reason: Reason) -> bool {
     !matches!(
         reason,

@@ -9,15 +9,15 @@ use crate::message::Name;
 use crate::outcome::Verdict;
 
 use super::breaker::Ticket;
+use super::fair_semaphore::FairPermit;
 use super::origin_gate::OriginGate;
-use super::places::Place;
-use super::{Change, Rest};
+use super::{Change, SharedPermits};
 
 /// The right to have one request under way; dropped without a report, it was abandoned.
 pub struct Permit {
     gate: Arc<OriginGate>,
-    _place: Place,
-    _rest: Rest,
+    _place: FairPermit,
+    _shared_permits: SharedPermits,
     ticket: Ticket,
     reported: bool,
     key: Name,
@@ -27,16 +27,16 @@ pub struct Permit {
 impl Permit {
     pub(super) fn new(
         gate: Arc<OriginGate>,
-        place: Place,
-        rest: Rest,
+        permit: FairPermit,
+        shared_permits: SharedPermits,
         ticket: Ticket,
         key: &Name,
         since: Instant,
     ) -> Self {
         Self {
             gate,
-            _place: place,
-            _rest: rest,
+            _place: permit,
+            _shared_permits: shared_permits,
             ticket,
             reported: false,
             key: key.clone(),
@@ -44,7 +44,7 @@ impl Permit {
         }
     }
 
-    /// Tells what changed when it was granted: the breaker is half-open if this is its probe.
+    /// Returns what changed when it was granted: the breaker is half-open if this is its probe.
     #[must_use]
     pub fn change(&self) -> Option<Change> {
         self.ticket.probe.then_some(Change::HalfOpen)

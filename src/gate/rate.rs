@@ -84,7 +84,7 @@ impl Bucket {
         self.next = self.next.and_then(|next| next.checked_sub(rate.interval()));
     }
 
-    /// Tells whether nothing is lost by forgetting it.
+    /// Returns whether nothing is lost by forgetting it.
     pub(super) fn is_at_rest(&self, now: Instant) -> bool {
         self.next.is_none_or(|next| next + AT_REST <= now)
     }
@@ -133,7 +133,7 @@ mod tests {
             assert_eq!(take(now), Err(milliseconds(wait)));
         }
         let later = now + milliseconds(400);
-        assert_eq!(take(later), Ok(Duration::ZERO), "as it was told");
+        assert_eq!(take(later), Ok(Duration::ZERO), "as it was actual");
         assert_eq!(take(now + milliseconds(500)), Ok(Duration::ZERO));
     }
 

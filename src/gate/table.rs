@@ -109,7 +109,7 @@ impl Gates {
     }
 }
 
-/// Tells whether a request has the gate or is about to enter it.
+/// Returns whether a request has the gate or is about to enter it.
 fn is_held(gate: &Arc<OriginGate>) -> bool {
     Arc::strong_count(gate) > 1
 }

@@ -28,7 +28,7 @@ pub(super) struct Waiters {
 
 /// Which share of the room to wait a recipient may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum QueuePosition {
     /// Half: it comes for the first time, and others are about to come back.
     Behind,
     /// All of it.
@@ -90,7 +90,7 @@ pub(super) struct Waiting {
     served_before: usize,
 }
 
-impl Standing {
+impl QueuePosition {
     fn of_limit(self, limit: usize) -> usize {
         match self {
             Self::Behind => limit.div_ceil(2),
@@ -114,9 +114,13 @@ impl LaneWaiters {
     }
 
     /// Begins to wait at `since`, unless there is no room for that.
-    pub(super) fn join(self: &Arc<Self>, standing: Standing, since: Instant) -> Option<Waiting> {
+    pub(super) fn join(
+        self: &Arc<Self>,
+        position: QueuePosition,
+        since: Instant,
+    ) -> Option<Waiting> {
         let mut size = self.lock();
-        if size.waiting >= standing.of_limit(size.limiter.limit()) {
+        if size.waiting >= position.of_limit(size.limiter.limit()) {
             return None;
         }
         size.waiting += 1;
@@ -170,7 +174,7 @@ mod tests {
     }
 
     fn join(waiters: &Arc<LaneWaiters>, now: Instant) -> Option<Waiting> {
-        waiters.join(Standing::Equal, now)
+        waiters.join(QueuePosition::Equal, now)
     }
 
     /// How many may wait at a time.
@@ -219,13 +223,13 @@ mod tests {
     fn there_is_more_room_the_more_often_one_was_deferred() {
         let (waiters, now) = (waiters(10), SystemClock.now().mono);
         let mut all = Vec::new();
-        for (standing, more) in [
-            (Standing::Behind, 5),
-            (Standing::Equal, 5),
-            (Standing::Ahead, 5),
+        for (position, more) in [
+            (QueuePosition::Behind, 5),
+            (QueuePosition::Equal, 5),
+            (QueuePosition::Ahead, 5),
         ] {
-            let waiting: Vec<_> = std::iter::from_fn(|| waiters.join(standing, now)).collect();
-            assert_eq!(waiting.len(), more, "{standing:?}");
+            let waiting: Vec<_> = std::iter::from_fn(|| waiters.join(position, now)).collect();
+            assert_eq!(waiting.len(), more, "{position:?}");
             all.push(waiting);
         }
     }

@@ -44,7 +44,7 @@ const EMBEDDING: [(Ipv6Net, u32); 3] = [
     (v6([0x2002, 0, 0], 16), 16),    // 6to4 (RFC 3056)
 ];
 
-/// Tells whether `address` belongs to the public Internet, where push services are.
+/// Returns whether `address` belongs to the public Internet, where push services are.
 ///
 /// IPv6 that stands for an IPv4 address is judged as that address.
 #[must_use]

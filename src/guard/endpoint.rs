@@ -105,7 +105,7 @@ impl Rules {
     }
 }
 
-/// Tells whether only a private network can know this name: a single label, or a private domain.
+/// Returns whether only a private network can know this name: a single label, or a private domain.
 fn is_private_name(name: &str) -> bool {
     !name.contains('.') || PRIVATE.iter().any(|domain| is_under(name, domain))
 }
@@ -410,7 +410,7 @@ mod tests {
             assert_eq!(check(&rules, &endpoint).is_ok(), permitted, "{name}");
             assert_eq!(rules.permits_resolved(name, private), permitted, "{name}");
         }
-        // A stranger's name that leads there, and the bare address, stay forbidden.
+        // A unlisted host's name that leads there, and the bare address, stay forbidden.
         assert!(!rules.permits_resolved("push.example.net", private));
         assert!(!rules.permits_address(private));
         assert!(rules.permits_resolved("push.example.net", "142.250.74.138".parse().unwrap()));

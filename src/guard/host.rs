@@ -37,13 +37,13 @@ impl HostPattern {
         })
     }
 
-    /// Tells whether this is a name, and not an address.
+    /// Returns whether this is a name, and not an address.
     #[must_use]
     pub fn is_name(&self) -> bool {
         matches!(Host::parse(&self.name), Ok(Host::Domain(_)))
     }
 
-    /// Tells whether `host`, in the form that URLs give it, is meant.
+    /// Returns whether `host`, in the form that URLs give it, is meant.
     #[must_use]
     pub fn matches(&self, host: &str) -> bool {
         let host = bare(host);
@@ -67,7 +67,7 @@ fn bare(host: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
-/// Tells whether `name` is `domain` or below it.
+/// Returns whether `name` is `domain` or below it.
 pub(super) fn is_under(name: &str, domain: &str) -> bool {
     name.strip_suffix(domain)
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))

@@ -1,4 +1,4 @@
-//! Who may be pushed to: endpoints are chosen by strangers.
+//! Who may be pushed to: endpoints are chosen by outsiders.
 //!
 //! Why a guard: a browser hands its subscription to a page, the page to an application, and the
 //! application to us, so anyone who can subscribe can make this daemon send requests. Without a
@@ -81,21 +81,21 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Tells whether a connection to `address` may be made: it is public, or the operator's
+    /// Returns whether a connection to `address` may be made: it is public, or the operator's
     /// networks hold it, and none that the operator denies does.
     #[must_use]
     pub fn permits_address(&self, address: IpAddr) -> bool {
         !self.denies_address(address) && (is_public(address) || holds(&self.allow, address))
     }
 
-    /// Tells whether a connection to `address` may be made because `name` has led there.
+    /// Returns whether a connection to `address` may be made because `name` has led there.
     #[must_use]
     pub fn permits_resolved(&self, name: &str, address: IpAddr) -> bool {
         let allowed = self.permits_address(address) || self.allows_name(name);
         allowed && !self.denies_address(address) && !self.denies_name(name)
     }
 
-    /// Tells whether the operator denies an address, or the IPv4 address that it stands for.
+    /// Returns whether the operator denies an address, or the IPv4 address that it stands for.
     fn denies_address(&self, address: IpAddr) -> bool {
         let embedded = |address| holds(&self.deny, address);
         holds(&self.deny, address) || reached_v4(address).is_some_and(embedded)
@@ -110,7 +110,7 @@ impl Rules {
     }
 }
 
-/// Tells whether one of the networks has an address; a mapped one is connected to as the IPv4 address
+/// Returns whether one of the networks has an address; a mapped one is connected to as the IPv4 address
 /// it stands for.
 fn holds(networks: &[IpNet], address: IpAddr) -> bool {
     let reached = address.to_canonical();

@@ -1,6 +1,6 @@
-//! Every metric of the daemon, registered once, with labels that strangers cannot grow.
+//! Every metric of the daemon, registered once, with labels that outsiders cannot grow.
 //!
-//! Labels are enums of ours; the one thing a stranger chooses, the host of an endpoint, appears
+//! Labels are enums of ours; the one thing a unlisted host chooses, the host of an endpoint, appears
 //! only as the family of its push service. Every series exists from the start at zero.
 
 mod labels;

@@ -109,13 +109,13 @@ impl Verdict {
         }
     }
 
-    /// Tells whether the subscription belongs to another key than the one that signed.
+    /// Returns whether the subscription belongs to another key than the one that signed.
     #[must_use]
     pub fn is_key_mismatch(&self) -> bool {
         self.reason == Reason::KeyMismatch
     }
 
-    /// Tells whether the service refuses the VAPID token.
+    /// Returns whether the service refuses the VAPID token.
     #[must_use]
     pub fn is_vapid_refusal(&self) -> bool {
         self.reason == Reason::VapidRejected

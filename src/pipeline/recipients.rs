@@ -199,7 +199,7 @@ impl Recipients {
             event, app, terms, ..
         } = common;
         let planned = catch_unwind(AssertUnwindSafe(|| {
-            match Recipient::decode(raw, event, common.history.place(raw.index)) {
+            match Recipient::decode(raw, event, common.history.position_of(raw.index)) {
                 Ok(recipient) => {
                     let recipient = recipient.known_to(&self.guard.services);
                     let guard = &self.guard;

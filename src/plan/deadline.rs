@@ -57,7 +57,7 @@ impl Deadline {
         self.ttl.min(Ttl::remaining(left))
     }
 
-    /// Tells whether the event has `ttl: 0`: now or never, with one quick retry.
+    /// Returns whether the event has `ttl: 0`: now or never, with one quick retry.
     #[must_use]
     pub fn now_or_never(&self) -> bool {
         self.ttl.seconds() == 0

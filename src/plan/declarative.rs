@@ -48,7 +48,7 @@ pub(super) fn judge(payload: &[u8]) -> Judgement {
     }
 }
 
-/// Tells whether a payload is worth reading: most are not, and are sent to many.
+/// Returns whether a payload is worth reading: most are not, and are sent to many.
 fn may_claim(payload: &[u8]) -> bool {
     payload.trim_ascii_start().first() == Some(&b'{')
         && memmem::find(payload, b"\"web_push\"").is_some()
@@ -154,7 +154,7 @@ impl Form {
     }
 }
 
-/// Tells whether a text is a URL to the page that subscribed, which may leave out its own origin.
+/// Returns whether a text is a URL to the page that subscribed, which may leave out its own origin.
 fn is_url(text: &str) -> bool {
     // Any origin will do, for it is only known in the browser.
     let page = Url::parse("https://page.example/").ok();

@@ -37,10 +37,10 @@ enum Phase {
 
 /// Ends a request's stay on its connection when it is dropped.
 #[derive(Debug)]
-pub(super) struct Stay(Arc<Stream>);
+pub(super) struct InFlight(Arc<Stream>);
 
 /// The bytes of a request and the stream they go out on.
-pub(super) struct Announcing {
+pub(super) struct ObservedBody {
     bytes: Bytes,
     stream: Arc<Stream>,
 }
@@ -50,15 +50,15 @@ impl Shared {
         Self(Mutex::new(load))
     }
 
-    /// Gives a request to a connection; tells which one.
-    pub(super) fn enter(self: &Arc<Self>, now: Instant) -> (usize, Stay) {
+    /// Gives a request to a connection; Returns which one.
+    pub(super) fn enter(self: &Arc<Self>, now: Instant) -> (usize, InFlight) {
         let entry = self.lock().enter(now);
         let stream = Stream {
             load: Arc::clone(self),
             entry,
             phase: Mutex::new(Phase::Held),
         };
-        (entry.connection, Stay(Arc::new(stream)))
+        (entry.connection, InFlight(Arc::new(stream)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Load> {
@@ -66,18 +66,18 @@ impl Shared {
     }
 }
 
-impl Stay {
+impl InFlight {
     /// Makes the body of the request. One without bytes is never asked for, so it says nothing.
     pub(super) fn body(&self, bytes: Bytes) -> reqwest::Body {
         if bytes.is_empty() {
             return bytes.into();
         }
         let stream = Arc::clone(&self.0);
-        reqwest::Body::wrap(Announcing { bytes, stream })
+        reqwest::Body::wrap(ObservedBody { bytes, stream })
     }
 }
 
-impl Drop for Stay {
+impl Drop for InFlight {
     fn drop(&mut self) {
         let mut phase = self.0.phase();
         let had_gone_out = *phase == Phase::Out;
@@ -100,7 +100,7 @@ impl Stream {
     }
 }
 
-impl Body for Announcing {
+impl Body for ObservedBody {
     type Data = Bytes;
     type Error = Infallible;
 

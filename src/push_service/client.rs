@@ -20,7 +20,7 @@ use crate::outcome::{Answer, Attempt, Failure};
 use crate::subscription::Endpoint;
 
 use super::connections::{Connections, Lease, OriginConnections};
-use super::connector::{Lesson, Version};
+use super::connector::{OriginProtocol, Version};
 use super::dialer::Dialer;
 use super::failure::{self, Unanswered};
 use super::tls::TrustError;
@@ -66,8 +66,8 @@ impl Client {
     pub(super) fn with(dialer: Dialer, settings: &Settings) -> Result<Self, ClientError> {
         // What cannot be built later cannot be built now.
         for version in [Version::Http1, Version::Http2] {
-            let trial = dialer.client(version, Arc::new(Lesson::none()));
-            trial.map_err(ClientError::Unusable)?;
+            let client = dialer.client(version, Arc::new(OriginProtocol::none()));
+            client.map_err(ClientError::Unusable)?;
         }
         Ok(Self {
             connections: Connections::new(settings),
@@ -105,11 +105,11 @@ impl Client {
         origin: &'a OriginConnections,
         request: PushRequest,
     ) -> Result<(reqwest::Response, Lease<'a>), Failure> {
-        let lesson = origin.lesson();
-        let spare = (!lesson.speaks_http2()).then(|| request.clone());
+        let protocol = origin.protocol();
+        let spare = (!protocol.speaks_http2()).then(|| request.clone());
         match (self.send(origin, request).await, spare) {
             (Err(Unanswered::WantsHttp1), spare) => {
-                lesson.wants_http1(SystemClock.now().mono);
+                protocol.wants_http1(SystemClock.now().mono);
                 let spare = spare.ok_or(Failure::NotProcessed)?;
                 Ok(self.send(origin, spare).await?)
             }
@@ -129,7 +129,7 @@ impl Client {
         match lease.client.execute(post(request, &lease)).await {
             Ok(response) => Ok((response, lease)),
             Err(error) => Err(match failure::of_exchange(&error) {
-                Unanswered::Unconnected => origin.lesson().unconnected(now),
+                Unanswered::Unconnected => origin.protocol().unconnected(now),
                 known @ (Unanswered::Failed(_) | Unanswered::WantsHttp1) => known,
             }),
         }

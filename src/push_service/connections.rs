@@ -6,7 +6,7 @@
 //! when all are full they share the load. An origin that speaks only HTTP/1.1 has a bounded number
 //! of connections, and requests take turns.
 //!
-//! What can go wrong: origins are chosen by strangers. Only so many are held; the least used is
+//! What can go wrong: origins are chosen by outsiders. Only so many are held; the least used is
 //! forgotten with its connections, and one that is forgotten while in use finishes first.
 
 use std::sync::{Arc, OnceLock};
@@ -21,8 +21,8 @@ use crate::origin::Origin;
 use crate::outcome::Failure;
 
 use super::Settings;
-use super::body::{Shared, Stay};
-use super::connector::{Lesson, Version};
+use super::body::{InFlight, Shared};
+use super::connector::{OriginProtocol, Version};
 use super::dialer::{Dialer, HTTP1_CONNECTIONS};
 use super::streams::Load;
 
@@ -79,7 +79,7 @@ impl Connections {
 pub(super) struct OriginConnections {
     /// Plain `http` has no handshake in which to agree on HTTP/2.
     plain: bool,
-    lesson: Arc<Lesson>,
+    protocol: Arc<OriginProtocol>,
     load: Arc<Shared>,
     /// Of each at most one HTTP/2 connection.
     http2: Box<[OnceLock<reqwest::Client>]>,
@@ -91,7 +91,7 @@ impl OriginConnections {
     fn new(origin: &Origin, size: Size) -> Self {
         Self {
             plain: origin.as_str().starts_with("http:"),
-            lesson: Arc::new(Lesson::none()),
+            protocol: Arc::new(OriginProtocol::none()),
             load: Arc::new(Shared::new(Load::new(size.connections, size.requests))),
             http2: (0..size.connections).map(|_| OnceLock::new()).collect(),
             http1: OnceLock::new(),
@@ -100,8 +100,8 @@ impl OriginConnections {
     }
 
     /// Returns what connecting to the origin has taught.
-    pub(super) fn lesson(&self) -> &Lesson {
-        &self.lesson
+    pub(super) fn protocol(&self) -> &OriginProtocol {
+        &self.protocol
     }
 
     /// Finds a connection for one request, waiting for a turn where there are only so many.
@@ -109,17 +109,17 @@ impl OriginConnections {
     /// # Errors
     /// If no client can be made, which the first one at start would have shown.
     pub(super) async fn lease(&self, dialer: &Dialer, now: Instant) -> Result<Lease<'_>, Failure> {
-        if self.plain || self.lesson.version(now) == Version::Http1 {
+        if self.plain || self.protocol.version(now) == Version::Http1 {
             let turn = self.http1_turns.acquire().await;
             return Ok(Lease {
                 client: self.client(&self.http1, Version::Http1, dialer)?,
                 place: Place::Turn(turn.map_err(|_closed| Failure::Connect)?),
             });
         }
-        let (connection, stay) = self.load.enter(now);
+        let (connection, in_flight) = self.load.enter(now);
         Ok(Lease {
             client: self.client(&self.http2[connection], Version::Http2, dialer)?,
-            place: Place::Stream(stay),
+            place: Place::Stream(in_flight),
         })
     }
 
@@ -132,7 +132,7 @@ impl OriginConnections {
         if let Some(client) = cell.get() {
             return Ok(client);
         }
-        let made = dialer.client(version, Arc::clone(&self.lesson));
+        let made = dialer.client(version, Arc::clone(&self.protocol));
         let made = made.map_err(|_refused| Failure::Connect)?;
         Ok(cell.get_or_init(|| made))
     }
@@ -147,7 +147,7 @@ pub(super) struct Lease<'a> {
 
 /// What a request takes up until it is dropped.
 enum Place<'a> {
-    Stream(Stay),
+    Stream(InFlight),
     Turn(#[expect(dead_code, reason = "held for its `Drop`")] SemaphorePermit<'a>),
 }
 
@@ -155,7 +155,7 @@ impl Lease<'_> {
     /// Makes the body of the request.
     pub(super) fn body(&self, bytes: Bytes) -> reqwest::Body {
         match &self.place {
-            Place::Stream(stay) => stay.body(bytes),
+            Place::Stream(in_flight) => in_flight.body(bytes),
             Place::Turn(_) => bytes.into(),
         }
     }

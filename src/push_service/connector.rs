@@ -8,7 +8,7 @@
 //!
 //! What can go wrong: an origin that cannot be reached has a crowd waiting for its connection,
 //! and the client's pool tells only the one that made it why there is none. The others ask the
-//! [`Lesson`].
+//! [`OriginProtocol`].
 
 use std::future::ready;
 use std::pin::Pin;
@@ -50,7 +50,7 @@ pub(super) enum ConnectError {
 
 /// What connecting to one origin has taught, shared by all its connections.
 #[derive(Debug)]
-pub(super) struct Lesson(Mutex<Learned>);
+pub(super) struct OriginProtocol(Mutex<Learned>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Learned {
@@ -59,7 +59,7 @@ struct Learned {
     failed: Option<(Failure, Instant)>,
 }
 
-impl Lesson {
+impl OriginProtocol {
     /// Knows nothing yet.
     pub(super) fn none() -> Self {
         Self(Mutex::default())
@@ -73,7 +73,7 @@ impl Lesson {
         }
     }
 
-    /// Tells whether the origin has been connected to over HTTP/2.
+    /// Returns whether the origin has been connected to over HTTP/2.
     pub(super) fn speaks_http2(&self) -> bool {
         self.read().speaks_http2
     }
@@ -119,43 +119,43 @@ impl Lesson {
 
 /// Wraps a client's connector.
 #[derive(Clone)]
-pub(super) struct Supervised {
+pub(super) struct ConnectLayer {
     /// What is wanted.
     pub(super) version: Version,
     /// How long it may take, names and TLS included.
     pub(super) within: Duration,
     /// Where what happens is noted.
-    pub(super) lesson: Arc<Lesson>,
+    pub(super) protocol: Arc<OriginProtocol>,
 }
 
-impl<S> Layer<S> for Supervised {
-    type Service = Supervisor<S>;
+impl<S> Layer<S> for ConnectLayer {
+    type Service = ConnectService<S>;
 
-    fn layer(&self, connector: S) -> Supervisor<S> {
-        Supervisor(Arc::new(Supervision {
+    fn layer(&self, connector: S) -> ConnectService<S> {
+        ConnectService(Arc::new(SharedConnector {
             connector: Mutex::new(connector),
             terms: self.clone(),
         }))
     }
 }
 
-/// A connector under the terms of [`Supervised`].
+/// A connector under the terms of [`ConnectLayer`].
 ///
 /// The client clones its connector several times for every request, so a clone is a counter.
-pub(super) struct Supervisor<S>(Arc<Supervision<S>>);
+pub(super) struct ConnectService<S>(Arc<SharedConnector<S>>);
 
-struct Supervision<S> {
+struct SharedConnector<S> {
     connector: Mutex<S>,
-    terms: Supervised,
+    terms: ConnectLayer,
 }
 
-impl<S> Clone for Supervisor<S> {
+impl<S> Clone for ConnectService<S> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<S, Target> Service<Target> for Supervisor<S>
+impl<S, Target> Service<Target> for ConnectService<S>
 where
     S: Service<Target, Error = BoxError>,
     S::Future: Send + 'static,
@@ -171,7 +171,7 @@ where
 
     fn call(&mut self, target: Target) -> Self::Future {
         let terms = self.0.terms.clone();
-        let wanted = terms.lesson.version(SystemClock.now().mono);
+        let wanted = terms.protocol.version(SystemClock.now().mono);
         if (terms.version, wanted) == (Version::Http2, Version::Http1) {
             return Box::pin(ready(Err(ConnectError::NotHttp2.into())));
         }
@@ -187,7 +187,7 @@ where
     }
 }
 
-impl<S> Supervision<S> {
+impl<S> SharedConnector<S> {
     fn connector(&self) -> MutexGuard<'_, S> {
         self.connector
             .lock()
@@ -195,18 +195,19 @@ impl<S> Supervision<S> {
     }
 }
 
-impl Supervised {
+impl ConnectLayer {
     fn judge<C: Connection>(&self, made: Result<C, Failure>) -> Result<C, ConnectError> {
         let now = SystemClock.now().mono;
-        let connection = made.map_err(|failure| self.lesson.failed(self.version, failure, now))?;
+        let connection =
+            made.map_err(|failure| self.protocol.failed(self.version, failure, now))?;
         if self.version == Version::Http1 {
             return Ok(connection);
         }
         if !connection.connected().is_negotiated_h2() {
-            self.lesson.wants_http1(now);
+            self.protocol.wants_http1(now);
             return Err(ConnectError::NotHttp2);
         }
-        self.lesson.change(|learned| learned.speaks_http2 = true);
+        self.protocol.change(|learned| learned.speaks_http2 = true);
         Ok(connection)
     }
 }
@@ -217,30 +218,30 @@ mod tests {
 
     #[test]
     fn who_waited_for_a_connection_learns_why_there_is_none() {
-        let lesson = Lesson::none();
+        let protocol = OriginProtocol::none();
         let start = SystemClock.now().mono;
         let later = start + Duration::from_secs(1);
-        assert_eq!(lesson.unconnected(start), Unanswered::Unconnected);
-        lesson.failed(Version::Http2, Failure::Dns, start);
+        assert_eq!(protocol.unconnected(start), Unanswered::Unconnected);
+        protocol.failed(Version::Http2, Failure::Dns, start);
         let shared = Unanswered::Failed(Failure::Dns);
-        assert_eq!(lesson.unconnected(start), shared);
-        assert_eq!(lesson.unconnected(later), Unanswered::Unconnected);
-        lesson.wants_http1(start);
-        assert_eq!(lesson.unconnected(start), Unanswered::WantsHttp1);
+        assert_eq!(protocol.unconnected(start), shared);
+        assert_eq!(protocol.unconnected(later), Unanswered::Unconnected);
+        protocol.wants_http1(start);
+        assert_eq!(protocol.unconnected(start), Unanswered::WantsHttp1);
     }
 
     #[test]
     fn an_origin_may_change_its_mind_both_ways() {
-        let lesson = Lesson::none();
+        let protocol = OriginProtocol::none();
         let now = SystemClock.now().mono;
-        assert_eq!(lesson.version(now), Version::Http2);
-        lesson.wants_http1(now);
-        assert_eq!(lesson.version(now), Version::Http1);
-        assert_eq!(lesson.version(now + HTTP1_FOR), Version::Http2);
+        assert_eq!(protocol.version(now), Version::Http2);
+        protocol.wants_http1(now);
+        assert_eq!(protocol.version(now), Version::Http1);
+        assert_eq!(protocol.version(now + HTTP1_FOR), Version::Http2);
 
-        lesson.failed(Version::Http1, Failure::Connect, now);
-        assert_eq!(lesson.version(now), Version::Http1);
-        lesson.failed(Version::Http1, Failure::Tls, now);
-        assert_eq!(lesson.version(now), Version::Http2);
+        protocol.failed(Version::Http1, Failure::Connect, now);
+        assert_eq!(protocol.version(now), Version::Http1);
+        protocol.failed(Version::Http1, Failure::Tls, now);
+        assert_eq!(protocol.version(now), Version::Http2);
     }
 }

@@ -16,7 +16,7 @@ use reqwest::{ClientBuilder, redirect, retry};
 
 use super::Settings;
 use super::client::HEADER_LIMIT;
-use super::connector::{Lesson, Supervised, Version};
+use super::connector::{ConnectLayer, OriginProtocol, Version};
 use super::resolver::GuardedResolver;
 use super::tls::{self, TrustError};
 
@@ -75,15 +75,15 @@ impl Dialer {
     pub(super) fn client(
         &self,
         version: Version,
-        lesson: Arc<Lesson>,
+        protocol: Arc<OriginProtocol>,
     ) -> reqwest::Result<reqwest::Client> {
-        let supervised = Supervised {
+        let layer = ConnectLayer {
             version,
             within: self.connect_timeout,
-            lesson,
+            protocol,
         };
         let builder = ClientBuilder::new()
-            .connector_layer(supervised)
+            .connector_layer(layer)
             .dns_resolver(Arc::clone(&self.resolver))
             // Ours fires first; this one divides the time among a name's addresses.
             .connect_timeout(self.connect_timeout + Duration::from_secs(1))

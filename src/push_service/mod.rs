@@ -1,6 +1,6 @@
 //! The way out to push services: the only room that sends.
 //!
-//! What can go wrong here is anything a stranger's server can do: every limit and every deadline
+//! What can go wrong here is anything a unlisted host's server can do: every limit and every deadline
 //! is ours, and every end of an exchange is an [`Attempt`], never an error.
 //!
 //! [`build`] and [`build_draft`] make a [`PushRequest`] of a message; [`Client`] sends it over one of the few

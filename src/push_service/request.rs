@@ -196,10 +196,10 @@ mod tests {
 
     #[test]
     fn only_wns_is_told_that_a_ttl_of_zero_means_no_cache() {
-        for (endpoint, ttl, told) in [(WNS, 0, true), (WNS, 1, false), (FCM, 0, false)] {
+        for (endpoint, ttl, actual) in [(WNS, 0, true), (WNS, 1, false), (FCM, 0, false)] {
             let request = built(&message(endpoint, ttl), None);
             let policy = request.headers.get(WNS_CACHE_POLICY);
-            assert_eq!(policy.is_some(), told, "{endpoint} {ttl}");
+            assert_eq!(policy.is_some(), actual, "{endpoint} {ttl}");
             assert!(policy.is_none_or(|policy| policy == "no-cache"));
         }
     }

@@ -1,6 +1,6 @@
 //! Names become addresses here, and only those the guard permits are handed on.
 //!
-//! What can go wrong: a stranger's name leads to an address inside (SSRF), leads there only the
+//! What can go wrong: a unlisted host's name leads to an address inside (SSRF), leads there only the
 //! second time (rebinding), has a thousand addresses, or never resolves. The connection is made
 //! to the very addresses judged here, each new connection is judged anew, few addresses are
 //! tried, and lookups are bounded in number. A lookup cannot be called off: its thread ends when
@@ -20,8 +20,8 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::guard;
+use crate::keyed_semaphore::{KeyPermit, KeyedSemaphore};
 use crate::origin::Service;
-use crate::per_key::{KeyPermit, PerKey};
 
 /// How many names of the large push services are looked up at a time.
 const LISTED_LOOKUPS: usize = 8;
@@ -62,7 +62,7 @@ pub(super) struct GuardedResolver {
     listed: Arc<Semaphore>,
     others: Arc<Semaphore>,
     slow: Arc<Semaphore>,
-    domains: Arc<PerKey<Box<str>>>,
+    domains: Arc<KeyedSemaphore<Box<str>>>,
     look_up: LookUp,
 }
 
@@ -80,7 +80,7 @@ impl GuardedResolver {
             listed: Arc::new(Semaphore::new(LISTED_LOOKUPS)),
             others: Arc::new(Semaphore::new(OTHER_LOOKUPS)),
             slow: Arc::new(Semaphore::new(SLOW_LOOKUPS)),
-            domains: Arc::new(PerKey::new(LOOKUPS_OF_DOMAIN, usize::MAX)),
+            domains: Arc::new(KeyedSemaphore::new(LOOKUPS_OF_DOMAIN, usize::MAX)),
             look_up: |name| (name, 0).to_socket_addrs().map(Iterator::collect),
         }
     }

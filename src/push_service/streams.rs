@@ -25,23 +25,23 @@ pub(super) struct Load {
     fits: usize,
     /// How many have gone out at once since that was learnt.
     at_once: u32,
-    connections: Box<[Carried]>,
+    connections: Box<[ConnectionLoad]>,
 }
 
 /// The requests on one connection.
 #[derive(Clone, Copy, Debug, Default)]
-struct Carried {
+struct ConnectionLoad {
     /// Given to the connection.
     given: usize,
     /// Gone out, of those.
     out: usize,
     answered: u64,
-    suspicion: Option<Suspicion>,
+    stalled: Option<Stalled>,
 }
 
 /// Requests are held, and none went out at once since.
 #[derive(Clone, Copy, Debug)]
-struct Suspicion {
+struct Stalled {
     since: Instant,
     fit: usize,
 }
@@ -71,7 +71,7 @@ impl Load {
             most: requests.max(1),
             fits: requests.max(1),
             at_once: 0,
-            connections: vec![Carried::default(); connections.max(1)].into(),
+            connections: vec![ConnectionLoad::default(); connections.max(1)].into(),
         }
     }
 
@@ -103,7 +103,7 @@ impl Load {
         carried.out += 1;
         let out = carried.out;
         if now.saturating_duration_since(entry.at) < HELD {
-            carried.suspicion = None;
+            carried.stalled = None;
             self.went_out_at_once(entry, out);
         } else if entry.given > 0 && carried.answered > entry.answered {
             // Rather one too few: as soon as all connections are full, that is corrected.
@@ -112,12 +112,10 @@ impl Load {
             } else {
                 out
             };
-            let suspicion = carried
-                .suspicion
-                .get_or_insert(Suspicion { since: now, fit });
-            suspicion.fit = suspicion.fit.min(fit).max(out.div_ceil(2));
-            if now.saturating_duration_since(suspicion.since) >= HELD {
-                self.fits = self.fits.min(suspicion.fit);
+            let stalled = carried.stalled.get_or_insert(Stalled { since: now, fit });
+            stalled.fit = stalled.fit.min(fit).max(out.div_ceil(2));
+            if now.saturating_duration_since(stalled.since) >= HELD {
+                self.fits = self.fits.min(stalled.fit);
                 self.at_once = 0;
             }
         }

@@ -17,7 +17,7 @@ use super::messages::Message;
 use super::script::Script;
 use super::service::PushService;
 use super::stats::Stats;
-use super::subscriptions::{SubscribeError, SubscriptionJson, Wish};
+use super::subscriptions::{SubscribeError, SubscribeRequest, SubscriptionJson};
 
 #[derive(Clone)]
 struct Control {
@@ -40,12 +40,12 @@ async fn subscribe(
     State(control): State<Control>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<SubscriptionJson>), Problem> {
-    let wish = if body.is_empty() {
-        Wish::default()
+    let request = if body.is_empty() {
+        SubscribeRequest::default()
     } else {
         parse(&body)?
     };
-    let made = control.service.subscribe(wish)?;
+    let made = control.service.subscribe(request)?;
     Ok((StatusCode::CREATED, Json(made)))
 }
 

@@ -21,7 +21,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::refusing::Refusing;
+use super::goaway::GoAway;
 use super::service::PushService;
 use super::stats::{Counters, Entered, Gauge};
 
@@ -144,7 +144,7 @@ impl Listener {
         });
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let refuse = Arc::new(AtomicBool::new(false));
-        let stream = TokioIo::new(Refusing::new(stream, Arc::clone(&refuse)));
+        let stream = TokioIo::new(GoAway::new(stream, Arc::clone(&refuse)));
         let service = service_fn(|request| {
             let (service, connection) = (Arc::clone(&self.service), Arc::clone(&connection));
             async move { service.respond(&connection, request).await }

@@ -80,7 +80,7 @@ impl Messages {
         }
     }
 
-    /// Tells whether anyone will see what is recorded.
+    /// Returns whether anyone will see what is recorded.
     pub(crate) fn wanted(&self) -> bool {
         self.keep > 0 || self.arrivals.receiver_count() > 0
     }

@@ -22,26 +22,26 @@ use url::Url;
 
 use crate::origin::{Origin, Service};
 
+mod answer_spec;
 mod body;
 mod ca;
 mod control;
 mod decrypt;
 mod dialect;
-mod draft;
+mod goaway;
+mod legacy;
 mod listener;
 mod messages;
 mod push;
-mod refusing;
 mod running;
 mod script;
 mod service;
 mod stats;
-mod stored;
+mod store;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod vapid;
-mod written;
 
 pub use ca::CaError;
 pub use decrypt::DecryptError;
@@ -51,7 +51,9 @@ pub use push::Refusal;
 pub use running::Running;
 pub use script::{Act, Answer, Choice, Response, Script, ScriptError};
 pub use stats::Stats;
-pub use subscriptions::{KeysJson, SUBSCRIPTIONS_LIMIT, SubscribeError, SubscriptionJson, Wish};
+pub use subscriptions::{
+    KeysJson, SUBSCRIPTIONS_LIMIT, SubscribeError, SubscribeRequest, SubscriptionJson,
+};
 pub use vapid::{Claims, VapidError};
 
 use ca::Authority;

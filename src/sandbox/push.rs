@@ -13,7 +13,7 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap};
 use http::status::StatusCode;
 
 use super::decrypt::{DecryptError, POINT_LENGTH, ReceiverKeys};
-use super::draft;
+use super::legacy;
 use super::vapid::{Credential, VapidError, Verifier};
 
 /// The longest body that is taken, in bytes: what every service takes (RFC 8030 §7.2).
@@ -79,7 +79,7 @@ pub(crate) fn check_head(headers: &HeaderMap, terms: &Terms<'_>) -> Result<Head,
     if credentials.next().is_some() {
         return Err(VapidError::Several.into());
     }
-    let credential = terms.verifier.verify(&*draft::modern(value, headers)?)?;
+    let credential = terms.verifier.verify(&*legacy::modern(value, headers)?)?;
     credential.admit(terms.origin, terms.bound, terms.now)?;
     let ttl = ttl(headers)?;
     if !headers.contains_key(CONTENT_LENGTH) {
@@ -107,7 +107,7 @@ pub(crate) fn check_body(
         None if body.is_empty() => return Ok(None),
         None => return Err(Refusal::CodingMissing),
         Some("aes128gcm") => {}
-        Some(draft::CODING) => return draft::open(headers, body, credential, keys),
+        Some(legacy::CODING) => return legacy::open(headers, body, credential, keys),
         Some(other) => return Err(Refusal::Coding(other.to_owned())),
     }
     check_legacy(headers)?;

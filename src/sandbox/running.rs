@@ -15,7 +15,7 @@ use super::messages::Message;
 use super::script::Script;
 use super::service::PushService;
 use super::stats::Stats;
-use super::subscriptions::{SubscribeError, SubscriptionJson, Wish};
+use super::subscriptions::{SubscribeError, SubscribeRequest, SubscriptionJson};
 use crate::origin::Service;
 
 /// A sandbox that runs until it is stopped or dropped.
@@ -72,8 +72,11 @@ impl Running {
     ///
     /// # Errors
     /// If the wish cannot be granted.
-    pub fn subscribe(&self, wish: impl Into<Wish>) -> Result<SubscriptionJson, SubscribeError> {
-        self.service.subscribe(wish.into())
+    pub fn subscribe(
+        &self,
+        request: impl Into<SubscribeRequest>,
+    ) -> Result<SubscriptionJson, SubscribeError> {
+        self.service.subscribe(request.into())
     }
 
     /// Begins another script for a subscription; tells whether there is one of that id, whose

@@ -122,7 +122,7 @@ impl Playback {
 
 /// One answer to a push that was right.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "super::written::Written")]
+#[serde(try_from = "super::answer_spec::AnswerSpec")]
 pub struct Answer {
     /// How many pushes are answered this way before the script goes on.
     pub times: u32,

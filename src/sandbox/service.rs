@@ -12,13 +12,15 @@ use hyper::body::Incoming;
 use tokio::time::sleep;
 
 use super::body::{self, ReplyBody};
-use super::dialect::{Dialect, Said, Taken};
+use super::dialect::{Dialect, ServiceAnswer, Taken};
 use super::listener::Connection;
 use super::messages::{Message, Messages};
 use super::push::{self, Body, Refusal, Terms};
 use super::script::{self, Act, Answer, Script};
 use super::stats::{Counters, Stats};
-use super::subscriptions::{SubscribeError, Subscription, SubscriptionJson, Subscriptions, Wish};
+use super::subscriptions::{
+    SubscribeError, SubscribeRequest, Subscription, SubscriptionJson, Subscriptions,
+};
 use super::vapid::{Credential, Verifier};
 use crate::clock::{Clock as _, SystemClock};
 use crate::origin::Service;
@@ -62,7 +64,7 @@ struct Arrival<'a> {
 /// How a request is answered: what is done, and what is said if anything is.
 struct Reply {
     answer: Arc<Answer>,
-    said: Said,
+    service_answer: ServiceAnswer,
 }
 
 impl PushService {
@@ -87,21 +89,24 @@ impl PushService {
             now,
             service_time,
         };
-        let Reply { answer, mut said } = self.reply(&arrival);
-        if service_time != now && !said.headers.contains_key(DATE) {
-            said = said.header("date", httpdate::fmt_http_date(service_time));
+        let Reply {
+            answer,
+            mut service_answer,
+        } = self.reply(&arrival);
+        if service_time != now && !service_answer.headers.contains_key(DATE) {
+            service_answer = service_answer.header("date", httpdate::fmt_http_date(service_time));
         }
         let delay = self.latency.saturating_add(answer.delay);
         if !delay.is_zero() {
             sleep(delay).await;
         }
         match &answer.act {
-            Act::Respond(script) => Ok(written(said, script.filler, script.trickle)),
+            Act::Respond(script) => Ok(written(service_answer, script.filler, script.trickle)),
             Act::Reset(reason) => Err((*reason).into()),
             Act::Hang => pending().await,
             Act::GoAway => {
                 connection.drain().await;
-                Ok(written(said, 0, None))
+                Ok(written(service_answer, 0, None))
             }
             Act::GoAwayUnprocessed => connection.refuse().await,
             Act::Cut => connection.cut().await,
@@ -136,11 +141,11 @@ impl PushService {
         match self.find(arrival.connection.origin, arrival.head) {
             Ok(subscription) => self.receive(&subscription, arrival),
             Err(refusal) => {
-                let said = (arrival.dialect.refuse)(&refusal);
-                let bare = || Said::new(refusal.status().as_u16());
+                let service_answer = (arrival.dialect.refuse)(&refusal);
+                let bare = || ServiceAnswer::new(refusal.status().as_u16());
                 let reply = Reply {
                     answer: Arc::default(),
-                    said: said.unwrap_or_else(bare),
+                    service_answer: service_answer.unwrap_or_else(bare),
                 };
                 self.count(&reply, false);
                 reply
@@ -222,7 +227,10 @@ impl PushService {
     }
 
     /// Makes a subscription.
-    pub(crate) fn subscribe(&self, wish: Wish) -> Result<SubscriptionJson, SubscribeError> {
+    pub(crate) fn subscribe(
+        &self,
+        wish: SubscribeRequest,
+    ) -> Result<SubscriptionJson, SubscribeError> {
         let dialect = self.dialect(wish.origin);
         self.subscriptions.add(wish, dialect)
     }
@@ -251,7 +259,7 @@ impl Reply {
     /// Returns the status that will be sent, if one will.
     fn status(&self) -> Option<u16> {
         match self.answer.act {
-            Act::Respond(_) | Act::GoAway => Some(self.said.status.as_u16()),
+            Act::Respond(_) | Act::GoAway => Some(self.service_answer.status.as_u16()),
             Act::Reset(_) | Act::Hang | Act::GoAwayUnprocessed | Act::Cut => None,
         }
     }
@@ -259,27 +267,34 @@ impl Reply {
 
 /// Puts the script's next answer in the service's words.
 fn play(dialect: &Dialect, answer: Arc<Answer>, taken: &Taken<'_>) -> Reply {
-    let said = match &answer.act {
+    let service_answer = match &answer.act {
         Act::Respond(script) => dialect.say(script, taken),
         Act::Reset(_) | Act::Hang | Act::GoAway | Act::GoAwayUnprocessed | Act::Cut => {
             dialect.say(&script::Response::default(), taken)
         }
     };
-    Reply { answer, said }
+    Reply {
+        answer,
+        service_answer,
+    }
 }
 
 /// Refuses a push, unless the service would take it.
 fn refused(dialect: &Dialect, refusal: &Refusal) -> Option<Reply> {
-    (dialect.refuse)(refusal).map(|said| Reply {
+    (dialect.refuse)(refusal).map(|service_answer| Reply {
         answer: Arc::default(),
-        said,
+        service_answer,
     })
 }
 
-fn written(said: Said, filler: u64, trickle: Option<Duration>) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::new(said.body, filler, trickle));
-    *response.status_mut() = said.status;
-    *response.headers_mut() = said.headers;
+fn written(
+    service_answer: ServiceAnswer,
+    filler: u64,
+    trickle: Option<Duration>,
+) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::new(service_answer.body, filler, trickle));
+    *response.status_mut() = service_answer.status;
+    *response.headers_mut() = service_answer.headers;
     response
 }
 

@@ -65,7 +65,7 @@ impl Counters {
         outcomes.decrypt_failures += u64::from(closed);
     }
 
-    /// Notes how many streams a connection has had at once.
+    /// Records how many streams a connection has had at once.
     pub(crate) fn streams(&self, most: u64) {
         self.streams_in_flight_max
             .fetch_max(most, Ordering::Relaxed);

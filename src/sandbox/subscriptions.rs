@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::decrypt::{POINT_LENGTH, ReceiverKeys};
 use super::dialect::{Dialect, UnknownAnswer};
 use super::script::{Answer, Playback, Script};
-use super::stored::{StateFile, Stored};
+use super::store::{StateFile, Stored};
 use super::vapid::point;
 use crate::subscription::encode_base64url;
 
@@ -21,7 +21,7 @@ pub const SUBSCRIPTIONS_LIMIT: usize = 250_000;
 /// What a new subscription shall be; the control listener takes it as JSON.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
-pub struct Wish {
+pub struct SubscribeRequest {
     /// The application server key (base64url) whose holder alone may push; anyone's without. As
     /// JSON it may have the name it has in a page.
     #[serde(alias = "applicationServerKey")]
@@ -35,7 +35,7 @@ pub struct Wish {
     pub path: Option<String>,
 }
 
-impl From<Script> for Wish {
+impl From<Script> for SubscribeRequest {
     fn from(answer: Script) -> Self {
         Self {
             answer,
@@ -151,20 +151,20 @@ impl Subscriptions {
     /// Makes a subscription at a service that speaks so.
     pub(crate) fn add(
         &self,
-        wish: Wish,
+        request: SubscribeRequest,
         dialect: &Dialect,
     ) -> Result<SubscriptionJson, SubscribeError> {
         let origin = self
             .origins
-            .get(wish.origin)
+            .get(request.origin)
             .ok_or(SubscribeError::Origin)?;
-        dialect.check(&wish.answer)?;
-        let mut stored = Stored::make(&wish, origin, dialect)?;
+        dialect.check(&request.answer)?;
+        let mut stored = Stored::make(&request, origin, dialect)?;
         let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
         if book.by_id.len() >= SUBSCRIPTIONS_LIMIT {
             return Err(SubscribeError::Full);
         }
-        let subscription = book.insert(stored.clone(), wish.answer)?;
+        let subscription = book.insert(stored.clone(), request.answer)?;
         drop(book);
         if let Some(file) = &self.file {
             stored.id = Some(subscription.id.to_string());
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_subscription_looks_like_a_browsers() {
-        let made = book().add(Wish::default(), plain()).unwrap();
+        let made = book().add(SubscribeRequest::default(), plain()).unwrap();
         let json = serde_json::to_value(&made).unwrap();
         assert!(made.endpoint.starts_with("https://a.example:1/push/"));
         assert!(json["expirationTime"].is_null());
@@ -335,12 +335,12 @@ mod tests {
     #[test]
     fn a_token_opens_one_path_at_one_origin() {
         let book = book();
-        let wish = Wish {
+        let request = SubscribeRequest {
             origin: 1,
             path: Some("/w/?token=BQ%2b{token}%3d".to_owned()),
-            ..Wish::default()
+            ..SubscribeRequest::default()
         };
-        let made = book.add(wish, plain()).unwrap();
+        let made = book.add(request, plain()).unwrap();
         let path = path_of(&made.endpoint);
         assert_eq!(*book.at(1, &path).unwrap().id, *made.id);
         assert!(book.at(0, &path).is_none());
@@ -360,10 +360,10 @@ mod tests {
             r#"{ "path": "/a/../{token}" }"#,
             r#"{ "path": "/{token}#x" , "origin": 9 }"#,
         ] {
-            let wish: Wish = serde_json::from_str(json).unwrap();
-            assert!(book().add(wish, plain()).is_err(), "{json}");
+            let request: SubscribeRequest = serde_json::from_str(json).unwrap();
+            assert!(book().add(request, plain()).is_err(), "{json}");
         }
-        assert!(serde_json::from_str::<Wish>(r#"{ "answers": [] }"#).is_err());
+        assert!(serde_json::from_str::<SubscribeRequest>(r#"{ "answers": [] }"#).is_err());
     }
 
     #[test]
@@ -372,8 +372,8 @@ mod tests {
         let open = || Subscriptions::open(origins(), Some(state.path())).unwrap();
         let first = open();
         let made = [
-            first.add(Wish::default(), plain()).unwrap(),
-            first.add(Wish::default(), plain()).unwrap(),
+            first.add(SubscribeRequest::default(), plain()).unwrap(),
+            first.add(SubscribeRequest::default(), plain()).unwrap(),
         ];
         drop(first);
         let again = open();
@@ -382,7 +382,10 @@ mod tests {
             assert_eq!(*found.id, *one.id);
             assert_eq!(encode_base64url(found.keys.public()), one.keys.p256dh);
         }
-        assert_eq!(again.add(Wish::default(), plain()).unwrap().id, "s3");
+        assert_eq!(
+            again.add(SubscribeRequest::default(), plain()).unwrap().id,
+            "s3"
+        );
         assert_eq!(open().count(), 3);
     }
 }

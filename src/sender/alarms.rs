@@ -240,7 +240,7 @@ mod tests {
             listing: Listing::of(listed),
             attempt: 1,
             last_status: None,
-            first_word: None,
+            earlier_answers: None,
             tried: None,
             token_age: Duration::ZERO,
             token_untimely: false,

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
+use crate::keyed_semaphore::{KeyPermit, KeyedSemaphore};
 use crate::origin::Service;
-use crate::per_key::{KeyPermit, PerKey};
 use crate::subscription::Fingerprint;
 
 /// How long after an answer the next request to the same subscription may begin.
@@ -31,7 +31,7 @@ const WAITERS: usize = 16;
 
 /// The subscriptions that have a request under way, or had one within the last [`SPACING`].
 #[derive(Debug)]
-pub(super) struct EndpointTurns(PerKey<Fingerprint>);
+pub(super) struct EndpointTurns(KeyedSemaphore<Fingerprint>);
 
 /// The right to make requests to a subscription; dropping it passes the turn on at once.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub(super) fn are_needed(service: Service) -> bool {
 
 impl Default for EndpointTurns {
     fn default() -> Self {
-        Self(PerKey::new(1, WAITERS))
+        Self(KeyedSemaphore::new(1, WAITERS))
     }
 }
 

@@ -8,7 +8,7 @@ use http::header::{DATE, LOCATION};
 
 use crate::app::{App, Mode};
 use crate::classify;
-use crate::classify::{Context, FirstWord};
+use crate::classify::{Context, EarlierAnswers};
 use crate::clock::{Jitter, Now};
 use crate::message::PushMessage;
 use crate::metrics::Metrics;
@@ -114,7 +114,7 @@ impl<T: Transport> RoundTrips<T> {
             listing: endpoint.listing(),
             attempt: trip.history.attempts + 1,
             last_status: trip.history.last_status,
-            first_word: self.earlier_answers(app, endpoint, &attempt, now),
+            earlier_answers: self.earlier_answers(app, endpoint, &attempt, now),
             tried: trip.again,
             token_age: authorization.age,
             token_untimely: service_time
@@ -160,7 +160,7 @@ impl<T: Transport> RoundTrips<T> {
         endpoint: &Endpoint,
         attempt: &Attempt,
         now: Now,
-    ) -> Option<FirstWord> {
+    ) -> Option<EarlierAnswers> {
         let status = status_of(attempt)?;
         if !matches!(status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN) {
             return None;

@@ -10,7 +10,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio::time::Instant;
 
-use crate::classify::FirstWord;
+use crate::classify::EarlierAnswers;
 use crate::message::Name;
 use crate::subscription::Fingerprint;
 
@@ -72,9 +72,9 @@ impl UnconfirmedAnswers {
         subscription: Fingerprint,
         status: u16,
         now: Instant,
-    ) -> Option<FirstWord> {
+    ) -> Option<EarlierAnswers> {
         let answers = self.answers.get(&(app.clone(), subscription))?;
-        answers.count_for(status, now).then(|| FirstWord {
+        answers.count_for(status, now).then(|| EarlierAnswers {
             age: now.saturating_duration_since(answers.since),
             times: answers.times,
         })
@@ -111,7 +111,7 @@ mod tests {
         let find = |status, seconds| unconfirmed.find(&shop, subscription, status, after(seconds));
         let answers = |seconds, times| {
             let age = Duration::from_secs(seconds);
-            Some(FirstWord { age, times })
+            Some(EarlierAnswers { age, times })
         };
         record(0);
         record(60);

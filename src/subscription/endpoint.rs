@@ -124,7 +124,7 @@ impl Endpoint {
         self.listing.is_listed()
     }
 
-    /// Tells whether its push service refuses messages that another key signed than the one that the
+    /// Returns whether its push service refuses messages that another key signed than the one that the
     /// subscription was made with. Only such an endpoint shows by a message taken that a key is
     /// right.
     #[must_use]

@@ -136,7 +136,7 @@ impl Token {
         self.signed_at
     }
 
-    /// Tells whether a push service whose clock shows `service_time`, give or take `tolerance`, takes
+    /// Returns whether a push service whose clock shows `service_time`, give or take `tolerance`, takes
     /// it: it has not expired there and does not expire more than [`Validity::LIMIT`] ahead.
     #[must_use]
     pub fn is_good_at(&self, service_time: SystemTime, tolerance: Duration) -> bool {
@@ -151,7 +151,7 @@ impl Token {
         self.expires_at
     }
 
-    /// Tells whether it may be sent at `now`, wherever the wall clock has gone since it was signed.
+    /// Returns whether it may be sent at `now`, wherever the wall clock has gone since it was signed.
     #[must_use]
     pub fn is_fresh(&self, now: SystemTime) -> bool {
         let Validity { lifetime, margin } = self.validity;

@@ -139,7 +139,7 @@ pub fn decode(body: &Bytes) -> Result<Event<'_>, Box<EventError<'_>>> {
     }
 }
 
-/// Notes that a body has more bytes than an event may have; [`decode`] leaves that to its caller,
+/// Records that a body has more bytes than an event may have; [`decode`] leaves that to its caller,
 /// who knows what is configured.
 #[must_use]
 pub fn too_large(length: usize, limit: usize) -> Fault {
@@ -215,7 +215,7 @@ impl<'a> Event<'a> {
         self.body
     }
 
-    /// Tells whether it has `recipients`, and so a summary.
+    /// Returns whether it has `recipients`, and so a summary.
     #[must_use]
     pub fn is_fan_out(&self) -> bool {
         matches!(self.audience, Audience::Many(_))

@@ -24,7 +24,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Notes a fault of our own part of an event.
+    /// Records a fault of our own part of an event.
     #[must_use]
     pub fn malformed(
         path: impl Into<Cow<'static, str>>,
@@ -37,7 +37,7 @@ impl Fault {
         }
     }
 
-    /// Notes that a value is of another kind than `expected`.
+    /// Records that a value is of another kind than `expected`.
     pub(super) fn kind(path: &'static str, expected: &str, raw: &RawValue) -> Self {
         Self::malformed(
             path,
@@ -45,7 +45,7 @@ impl Fault {
         )
     }
 
-    /// Notes a member that nobody knows, and the one that was probably meant.
+    /// Records a member that nobody knows, and the one that was probably meant.
     pub(super) fn unknown(name: &str, known: &[&'static str]) -> Self {
         let name = Some(name).filter(|name| is_plain(name));
         let hint = match name.and_then(|name| meant(name, known)) {
@@ -89,12 +89,12 @@ impl fmt::Display for Fault {
 pub(super) struct Faults(Option<Fault>);
 
 impl Faults {
-    /// Notes a fault unless there is one already.
+    /// Records a fault unless there is one already.
     pub(super) fn note(&mut self, fault: Fault) {
         self.0.get_or_insert(fault);
     }
 
-    /// Notes the members of an object that nobody knows or that come twice.
+    /// Records the members of an object that nobody knows or that come twice.
     pub(super) fn note_strangers<const N: usize>(
         &mut self,
         object: &Object<'_, N>,
@@ -124,7 +124,7 @@ impl Faults {
     }
 }
 
-/// Tells whether a name is worth repeating: short, and no place for a secret.
+/// Returns whether a name is worth repeating: short, and no place for a secret.
 fn is_plain(name: &str) -> bool {
     let alphabet = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     (1..=32).contains(&name.len()) && name.bytes().all(alphabet)

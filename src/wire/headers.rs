@@ -10,7 +10,7 @@ use lapin::types::FieldTable;
 
 pub use super::death::{Death, DeathCause};
 use super::event::RECIPIENT_LIMIT;
-pub use super::places::Places;
+pub use super::positions::Positions;
 use super::table;
 use crate::message::{CopyId, EventId, Name};
 use crate::outcome::{Reason, Refusal, Waiting};
@@ -42,7 +42,7 @@ pub struct RetryHistory {
     pub unsplit: Option<Unsplit>,
     /// Where its recipients stand in the event, if that is known; a message that was not here before
     /// is the event.
-    pub places: Option<Places>,
+    pub positions: Option<Positions>,
     /// Why every recipient ends without a request.
     pub refusal: Option<Refusal>,
     /// The event's name, where the body has none.
@@ -89,7 +89,7 @@ const LAST_STATUS: &str = "x-pushrider-last-status";
 const VAPID_KEY: &str = "x-pushrider-vapid-key";
 const CHUNK: &str = "x-pushrider-chunk";
 const CHUNKS: &str = "x-pushrider-chunks";
-const PLACES: &str = "x-pushrider-recipients";
+const POSITIONS: &str = "x-pushrider-recipients";
 const NEXT_CHUNK: &str = "x-pushrider-next-chunk";
 const REFUSAL: &str = "x-pushrider-refusal";
 const DETAIL: &str = "x-pushrider-detail";
@@ -126,7 +126,7 @@ impl RetryHistory {
             vapid_key: table::text(headers, VAPID_KEY).and_then(Name::parse),
             chunk: Chunk::read(headers),
             unsplit: Unsplit::read(headers),
-            places: table::text(headers, PLACES).and_then(|text| text.parse().ok()),
+            positions: table::text(headers, POSITIONS).and_then(|text| text.parse().ok()),
             refusal: read_refusal(headers),
             event_id: table::text(headers, EVENT_ID).and_then(EventId::parse),
             trace: Trace::read(headers),
@@ -146,9 +146,9 @@ impl RetryHistory {
     /// Returns the place that the recipient at `index` of the message has in the event as it was
     /// published, if that is known.
     #[must_use]
-    pub fn place(&self, index: usize) -> Option<u32> {
-        match &self.places {
-            Some(places) => places.get(index),
+    pub fn position_of(&self, index: usize) -> Option<u32> {
+        match &self.positions {
+            Some(positions) => positions.get(index),
             None if self.pass == 0 && self.chunk.is_none() && self.unsplit.is_none() => {
                 u32::try_from(index).ok()
             }
@@ -158,9 +158,9 @@ impl RetryHistory {
 
     /// Returns the places of some recipients of the message, if they are known.
     #[must_use]
-    pub fn places_of(&self, indices: &[usize]) -> Option<Places> {
-        let places: Option<Vec<u32>> = indices.iter().map(|it| self.place(*it)).collect();
-        places.map(Places::of)
+    pub fn positions_of(&self, indices: &[usize]) -> Option<Positions> {
+        let positions: Option<Vec<u32>> = indices.iter().map(|it| self.position_of(*it)).collect();
+        positions.map(Positions::of)
     }
 
     /// Writes the headers of the next pass, exactly as they stand here.
@@ -194,10 +194,10 @@ impl RetryHistory {
         if let Some(unsplit) = self.unsplit {
             unsplit.write(&mut headers);
         }
-        let places = self.places.as_ref().map(Places::to_string);
+        let positions = self.positions.as_ref().map(Positions::to_string);
         // Part of a list would name the wrong recipients.
-        if let Some(places) = places.filter(|text| text.len() <= table::TEXT_LIMIT) {
-            table::put_text(&mut headers, PLACES, &places);
+        if let Some(positions) = positions.filter(|text| text.len() <= table::TEXT_LIMIT) {
+            table::put_text(&mut headers, POSITIONS, &positions);
         }
         if let Some(refusal) = &self.refusal {
             table::put_text(&mut headers, REFUSAL, refusal.reason.name());
@@ -229,7 +229,7 @@ fn read_refusal(headers: &FieldTable) -> Option<Refusal> {
     })
 }
 
-/// Tells whether an event may have so many recipients, and so as many chunks.
+/// Returns whether an event may have so many recipients, and so as many chunks.
 fn below_limit(count: u32) -> bool {
     usize::try_from(count).is_ok_and(|count| count <= RECIPIENT_LIMIT)
 }
@@ -321,7 +321,7 @@ mod tests {
             vapid_key: Name::parse("2025"),
             chunk: Some(Chunk { n: 2, of: 200 }),
             unsplit: None,
-            places: Some(Places::of([50, 51, 60])),
+            positions: Some(Positions::of([50, 51, 60])),
             refusal: Some(Refusal {
                 reason: Reason::UnknownApp,
                 detail: "app: is missing".into(),
@@ -349,13 +349,13 @@ mod tests {
     #[test]
     fn places_that_do_not_fit_into_a_header_are_not_known() {
         let scattered = RetryHistory {
-            places: Some(Places::of((0..1000).map(|n| 2 * n))),
+            positions: Some(Positions::of((0..1000).map(|n| 2 * n))),
             ..whole()
         };
         let read = RetryHistory::read(&scattered.write());
-        assert_eq!((read.places.as_ref(), read.place(0)), (None, None));
-        assert_eq!(whole().place(2), Some(60));
-        assert_eq!(RetryHistory::default().place(7), Some(7));
+        assert_eq!((read.positions.as_ref(), read.position_of(0)), (None, None));
+        assert_eq!(whole().position_of(2), Some(60));
+        assert_eq!(RetryHistory::default().position_of(7), Some(7));
     }
 
     #[test]
@@ -390,7 +390,7 @@ mod tests {
                 LAST_STATUS,
                 NOT_BEFORE,
                 PASS,
-                PLACES,
+                POSITIONS,
                 REFUSAL,
                 REQUESTS,
                 VAPID_KEY,

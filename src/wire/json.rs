@@ -192,7 +192,7 @@ enum Surrogate {
     Low,
 }
 
-/// Tells which half of a surrogate pair the escape at the beginning of `text` is, if it is one.
+/// Returns which half of a surrogate pair the escape at the beginning of `text` is, if it is one.
 fn surrogate(text: &str) -> Option<Surrogate> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     match u16::from_str_radix(digits, 16).ok()? {
@@ -213,7 +213,7 @@ pub(super) fn integer(raw: &RawValue) -> Option<&str> {
         .then_some(text)
 }
 
-/// Tells whether the value is `[]`.
+/// Returns whether the value is `[]`.
 pub(super) fn is_empty_array(raw: &RawValue) -> bool {
     raw.get()
         .strip_prefix('[')

@@ -23,7 +23,7 @@ mod json;
 mod member;
 pub mod options;
 mod output;
-pub mod places;
+pub mod positions;
 mod push_subscription;
 pub mod quarantine;
 pub mod recipient;

@@ -162,7 +162,7 @@ impl<'a> Recipient<'a> {
             .map_err(|fault| self.place.of(fault))
     }
 
-    /// Notes a fault of one of its members.
+    /// Records a fault of one of its members.
     #[must_use]
     pub fn fault(&self, path: &'static str, expected: impl Into<Cow<'static, str>>) -> Fault {
         self.place.of(Fault::malformed(path, expected))
@@ -269,7 +269,7 @@ fn members<'a>(
 }
 
 impl<'a> RecipientRef<'a> {
-    /// Notes the endpoint, as far as it is one.
+    /// Records the endpoint, as far as it is one.
     fn locate(&mut self, text: Cow<'a, str>) -> Result<Endpoint, Fault> {
         let endpoint = PushSubscription::endpoint(&text);
         let parsed = endpoint.as_ref().ok();

@@ -1,4 +1,4 @@
-//! AMQP header tables, read as strangers write them and written within bounds.
+//! AMQP header tables, read as outsiders write them and written within bounds.
 
 use std::time::{Duration, SystemTime};
 

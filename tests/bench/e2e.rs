@@ -23,7 +23,7 @@ use lapin::types::FieldTable;
 use pushrider::clock::{Clock, SystemClock};
 use pushrider::ece::{Salt, SenderKey, aes128gcm};
 use pushrider::sandbox;
-use pushrider::sandbox::{Running, Script, Wish};
+use pushrider::sandbox::{Running, Script, SubscribeRequest};
 use pushrider::subscription::{AuthSecret, Keys, UserAgentKey};
 use serde_json::json;
 
@@ -113,12 +113,12 @@ async fn main() {
 
 fn events(sandbox: &Running, args: &Args) -> Vec<String> {
     let subscribe = |n: usize| {
-        let wish = Wish {
+        let request = SubscribeRequest {
             answer: Script::default(),
             origin: n % args.origins,
-            ..Wish::default()
+            ..SubscribeRequest::default()
         };
-        sandbox.subscribe(wish).unwrap()
+        sandbox.subscribe(request).unwrap()
     };
     let subscriptions: Vec<_> = (0..args.subscriptions).map(subscribe).collect();
     let payload = "x".repeat(args.payload);

@@ -11,7 +11,7 @@ use lapin::types::{AMQPValue, FieldArray, FieldTable};
 
 use pushrider::app::{App, Apps, EndpointForm, Mode, RequestRules, Results};
 use pushrider::broker::{Inbound, Publication, Source};
-use pushrider::classify::{Context, FirstWord, classify};
+use pushrider::classify::{Context, EarlierAnswers, classify};
 use pushrider::clock::{FixedClock, FixedJitter};
 use pushrider::gate::{self, Gates};
 use pushrider::message::Name;
@@ -283,7 +283,7 @@ fn answer(data: &[u8]) {
         listing: Listing::of(first[1] & 1 != 0),
         attempt: 1 + u32::from(first[1] >> 4),
         last_status: (first[1] & 4 != 0).then_some(status),
-        first_word: has_earlier.then_some(FirstWord {
+        earlier_answers: has_earlier.then_some(EarlierAnswers {
             age: Duration::from_secs(900),
             times: 1,
         }),

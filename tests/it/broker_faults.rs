@@ -7,8 +7,8 @@ use pushrider::clock::{Clock, SystemClock};
 use pushrider::wire::Kind;
 
 use crate::support::broker::Broker;
-use crate::support::cable::{Cable, Way};
 use crate::support::echo::{Echo, RESULTS, all_results, publication, result, results, settings};
+use crate::support::proxy::{TcpProxy, Way};
 use crate::support::vhost::arguments;
 use crate::support::{eventually, wanted};
 
@@ -26,8 +26,8 @@ async fn reconnected(echo: &Echo, times: f64) {
 #[tokio::test]
 async fn a_cut_before_the_confirm_repeats_and_loses_nothing() {
     let vhost = Broker::shared().vhost();
-    let cable = Cable::to(vhost.port()).await;
-    let echo = Echo::start(settings(vhost.url_of("guest", cable.port())), result);
+    let proxy = TcpProxy::to(vhost.port()).await;
+    let echo = Echo::start(settings(vhost.url_of("guest", proxy.port())), result);
     echo.consumes().await;
     results(&vhost).await;
     echo.hold(true);
@@ -39,14 +39,14 @@ async fn a_cut_before_the_confirm_repeats_and_loses_nothing() {
         wanted(taken, |&taken| taken == 50.0)
     })
     .await;
-    cable.freeze(Way::Down, true);
+    proxy.freeze(Way::Down, true);
     echo.hold(false);
     eventually(PATIENCE, async || {
         wanted(vhost.depth(RESULTS).await, |&depth| depth == 50)
     })
     .await;
-    cable.cut();
-    cable.freeze(Way::Down, false);
+    proxy.cut();
+    proxy.freeze(Way::Down, false);
     // None was acknowledged, so each comes once more, and no more than that.
     eventually(PATIENCE, async || {
         wanted(vhost.depth(RESULTS).await, |&depth| depth == 100)
@@ -62,8 +62,8 @@ async fn a_cut_before_the_confirm_repeats_and_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cuts_in_the_middle_of_the_flow_lose_nothing() {
     let vhost = Broker::shared().vhost();
-    let cable = Cable::to(vhost.port()).await;
-    let echo = Echo::start(settings(vhost.url_of("guest", cable.port())), result);
+    let proxy = TcpProxy::to(vhost.port()).await;
+    let echo = Echo::start(settings(vhost.url_of("guest", proxy.port())), result);
     echo.consumes().await;
     results(&vhost).await;
     for cut in 1..=3 {
@@ -74,13 +74,13 @@ async fn cuts_in_the_middle_of_the_flow_lose_nothing() {
                 .publish("webpush.events", "shop.default", body.as_bytes())
                 .await;
         }
-        let before = cable.bytes(Way::Up);
+        let before = proxy.bytes(Way::Up);
         echo.hold(false);
         eventually(PATIENCE, async || {
-            wanted(cable.bytes(Way::Up), |&bytes| bytes > before + 1000)
+            wanted(proxy.bytes(Way::Up), |&bytes| bytes > before + 1000)
         })
         .await;
-        cable.cut();
+        proxy.cut();
         reconnected(&echo, f64::from(cut)).await;
     }
     all_results(&vhost, 300).await;
@@ -138,15 +138,15 @@ async fn after_the_first_success_a_missing_queue_is_waited_for() {
 #[tokio::test]
 async fn a_message_that_breaks_connections_ends_in_quarantine_alone() {
     let vhost = Broker::shared().vhost();
-    let cable = Cable::to(vhost.port()).await;
+    let proxy = TcpProxy::to(vhost.port()).await;
     let low_limit = Settings {
         delivery_limit: 3,
-        ..settings(vhost.url_of("guest", cable.port()))
+        ..settings(vhost.url_of("guest", proxy.port()))
     };
     let echo = Echo::start(low_limit, result);
     echo.consumes().await;
     results(&vhost).await;
-    cable.cut_at(b"poison");
+    proxy.cut_at(b"poison");
     for number in 0..200 {
         let body = match number {
             100 => "poison".to_owned(),
@@ -287,8 +287,8 @@ async fn a_stop_does_not_wait_for_a_broker_that_blocks() {
 #[tokio::test]
 async fn an_answer_for_an_older_generation_is_dropped() {
     let vhost = Broker::shared().vhost();
-    let cable = Cable::to(vhost.port()).await;
-    let url = vhost.url_of("guest", cable.port());
+    let proxy = TcpProxy::to(vhost.port()).await;
+    let url = vhost.url_of("guest", proxy.port());
     let echo = Echo::start(settings(url), |inbound| match inbound.source {
         Source::Lane if inbound.redelivered => result(inbound),
         Source::Lane | Source::Due | Source::Undeliverable => {
@@ -307,7 +307,7 @@ async fn an_answer_for_an_older_generation_is_dropped() {
         .publish("webpush.events", "shop.default", b"one")
         .await;
     echo.has_seen(1).await;
-    cable.cut();
+    proxy.cut();
     reconnected(&echo, 1.0).await;
     echo.consumes().await;
     echo.hold(false);

@@ -12,10 +12,10 @@ use pushrider::clock::{Clock, SystemClock};
 use pushrider::wire::Kind;
 
 use crate::support::broker::Broker;
-use crate::support::cable::Cable;
 use crate::support::echo::{
     Echo, RESULTS, all_results, publication, result, results, retry, settings,
 };
+use crate::support::proxy::TcpProxy;
 use crate::support::vhost::{Vhost, arguments};
 use crate::support::{eventually, wanted};
 
@@ -377,9 +377,9 @@ async fn a_slow_event_does_not_hold_up_the_acknowledgements_behind_it() {
 #[tokio::test]
 async fn a_slow_network_loses_nothing() {
     let vhost = Broker::shared().vhost();
-    let cable = Cable::to(vhost.port()).await;
-    cable.delay(Duration::from_millis(20));
-    let echo = Echo::start(settings(vhost.url_of("guest", cable.port())), result);
+    let proxy = TcpProxy::to(vhost.port()).await;
+    proxy.delay(Duration::from_millis(20));
+    let echo = Echo::start(settings(vhost.url_of("guest", proxy.port())), result);
     echo.consumes().await;
     results(&vhost).await;
     vhost

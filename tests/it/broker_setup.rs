@@ -6,8 +6,8 @@ use pushrider::broker::{Declare, NeedsOperator, Settings, check};
 use pushrider::secret::Secret;
 
 use crate::support::broker::{Broker, READER, RUNNER};
-use crate::support::cable::Cable;
 use crate::support::echo::{Echo, RESULTS, result, results, settings};
+use crate::support::proxy::TcpProxy;
 use crate::support::vhost::{Vhost, arguments};
 use crate::support::{eventually, wanted};
 
@@ -213,12 +213,12 @@ async fn check_changes_nothing_and_names_what_is_missing() {
 #[tokio::test]
 async fn a_broker_that_is_not_there_yet_is_waited_for() {
     let vhost = Broker::shared().vhost();
-    let cable = Cable::to(vhost.port()).await;
-    cable.refuse(true);
-    let echo = Echo::start(settings(vhost.url_of("guest", cable.port())), result);
+    let proxy = TcpProxy::to(vhost.port()).await;
+    proxy.refuse(true);
+    let echo = Echo::start(settings(vhost.url_of("guest", proxy.port())), result);
     echo.is(|state| !state.connected && state.problem.is_some())
         .await;
-    cable.refuse(false);
+    proxy.refuse(false);
     passes_an_event(&vhost, &echo).await;
     assert_eq!(echo.state.borrow().problem, None);
     echo.stop().await;
@@ -227,9 +227,9 @@ async fn a_broker_that_is_not_there_yet_is_waited_for() {
 #[tokio::test]
 async fn a_peer_that_accepts_and_stays_silent_leaves_no_thread_behind() {
     let vhost = Broker::shared().vhost();
-    let cable = Cable::to(vhost.port()).await;
-    cable.freeze(crate::support::cable::Way::Down, true);
-    let url = vhost.url_of("guest", cable.port());
+    let proxy = TcpProxy::to(vhost.port()).await;
+    proxy.freeze(crate::support::proxy::Way::Down, true);
+    let url = vhost.url_of("guest", proxy.port());
     let impatient = Settings {
         connect_timeout: Duration::from_millis(200),
         ..settings(url)
@@ -238,7 +238,7 @@ async fn a_peer_that_accepts_and_stays_silent_leaves_no_thread_behind() {
         let silent = check(&impatient).await.unwrap_err();
         assert!(silent.to_string().contains("no AMQP handshake"), "{silent}");
     }
-    let mine = format!(":{:04X}", cable.port());
+    let mine = format!(":{:04X}", proxy.port());
     eventually(SECONDS, async || {
         let sockets = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
         let open = sockets.lines().filter(|line| {

@@ -6,8 +6,8 @@ use lapin::{Connection, ConnectionProperties};
 use pushrider::broker::Settings;
 
 use crate::support::broker::Broker;
-use crate::support::cable::{Cable, Way};
 use crate::support::echo::{Echo, all_results, result, results, settings};
+use crate::support::proxy::{TcpProxy, Way};
 use crate::support::{eventually, wanted};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -15,11 +15,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[tokio::test]
 async fn a_confirm_that_never_comes_ends_the_generation() {
     let vhost = Broker::shared().vhost();
-    let cable = Cable::to(vhost.port()).await;
+    let proxy = TcpProxy::to(vhost.port()).await;
     let impatient = Settings {
         confirm_timeout: Duration::from_secs(1),
         heartbeat: Duration::from_secs(60),
-        ..settings(vhost.url_of("guest", cable.port()))
+        ..settings(vhost.url_of("guest", proxy.port()))
     };
     let echo = Echo::start(impatient, result);
     echo.consumes().await;
@@ -29,15 +29,15 @@ async fn a_confirm_that_never_comes_ends_the_generation() {
         .publish("webpush.events", "shop.default", b"one")
         .await;
     echo.has_seen(1).await;
-    cable.freeze(Way::Down, true);
+    proxy.freeze(Way::Down, true);
     echo.hold(false);
     echo.is(|state| {
         let problem = state.problem.as_deref();
         problem.is_some_and(|problem| problem.contains("not confirmed within 1s"))
     })
     .await;
-    cable.cut();
-    cable.freeze(Way::Down, false);
+    proxy.cut();
+    proxy.freeze(Way::Down, false);
     all_results(&vhost, 1).await;
     echo.has_acknowledged_all().await;
     echo.stop().await;
@@ -46,12 +46,12 @@ async fn a_confirm_that_never_comes_ends_the_generation() {
 #[tokio::test]
 async fn a_channel_that_is_never_opened_ends_the_generation() {
     let vhost = Broker::shared().vhost();
-    let cable = Cable::to(vhost.port()).await;
-    let url = vhost.url_of("guest", cable.port());
-    cable.delay(Duration::from_millis(100));
+    let proxy = TcpProxy::to(vhost.port()).await;
+    let url = vhost.url_of("guest", proxy.port());
+    proxy.delay(Duration::from_millis(100));
     let connection = Connection::connect(&url, ConnectionProperties::default());
     let connection = connection.await.unwrap();
-    let handshake = cable.bytes(Way::Down);
+    let handshake = proxy.bytes(Way::Down);
     let patient = Settings {
         heartbeat: Duration::from_secs(60),
         ..settings(url)
@@ -60,17 +60,17 @@ async fn a_channel_that_is_never_opened_ends_the_generation() {
     // All its connections are there, one for each queue and one to publish, and the first answer on
     // a channel is on its way.
     eventually(PATIENCE, async || {
-        wanted(cable.bytes(Way::Down), |&bytes| bytes >= 5 * handshake)
+        wanted(proxy.bytes(Way::Down), |&bytes| bytes >= 5 * handshake)
     })
     .await;
-    cable.freeze(Way::Down, true);
+    proxy.freeze(Way::Down, true);
     echo.is(|state| {
         let problem = state.problem.as_deref();
         problem.is_some_and(|problem| problem.contains("no answer to channel.open within 10s"))
     })
     .await;
-    cable.delay(Duration::ZERO);
-    cable.freeze(Way::Down, false);
+    proxy.delay(Duration::ZERO);
+    proxy.freeze(Way::Down, false);
     echo.consumes().await;
     echo.stop().await;
     connection.close(200, "done".into()).await.unwrap();
@@ -79,18 +79,18 @@ async fn a_channel_that_is_never_opened_ends_the_generation() {
 /// Starts on a healthy connection that loses one answer, and waits until it consumes all the same.
 async fn one_lost_answer(name: &str, class: u8, method: u8) {
     let vhost = Broker::shared().vhost();
-    let cable = Cable::to(vhost.port()).await;
-    cable.lose(class, method);
-    let echo = Echo::start(settings(vhost.url_of("guest", cable.port())), result);
+    let proxy = TcpProxy::to(vhost.port()).await;
+    proxy.lose(class, method);
+    let echo = Echo::start(settings(vhost.url_of("guest", proxy.port())), result);
     // Only a consumer that has something to do is subscribed again.
     eventually(PATIENCE, async || {
         wanted(
-            cable.has_lost() || echo.state.borrow().consuming,
+            proxy.has_lost() || echo.state.borrow().consuming,
             |&started| started,
         )
     })
     .await;
-    if !cable.has_lost() {
+    if !proxy.has_lost() {
         results(&vhost).await;
         vhost
             .publish_numbered("webpush.events", "shop.default", 20)
@@ -103,7 +103,7 @@ async fn one_lost_answer(name: &str, class: u8, method: u8) {
         })
     })
     .await;
-    assert!(cable.has_lost());
+    assert!(proxy.has_lost());
     echo.consumes().await;
     echo.stop().await;
 }

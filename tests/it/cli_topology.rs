@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::cli_check::{configured, pushrider, text};
 use crate::support::broker::{Broker, RUNNER};
-use crate::support::house::{House, event};
+use crate::support::env::{TestEnv, event};
 use crate::support::vhost::{Vhost, arguments};
 use crate::support::{eventually, wanted};
 
@@ -101,24 +101,24 @@ async fn what_is_declared_and_shown_is_all_that_a_user_of_least_privilege_needs(
 async fn every_way_of_a_message_is_open_to(user: &str, vhost: Vhost) {
     let url = vhost.url_of(user, vhost.port());
     let more = format!("broker.declare = \"passive\"\ndelay.bands = {BANDS}\nlanes.high = {{}}");
-    let mut house = House::open_at(vhost, &url, sandbox::Settings::default(), &more).await;
-    let alice = house.subscribe(json!([{ "status": 503 }, { "status": 201 }]));
-    house.publish(&event("e1", &alice, json!({}))).await;
-    house.publish_bytes(b"not JSON").await;
-    let results = house.results_of("e1", 1).await;
+    let mut env = TestEnv::open_at(vhost, &url, sandbox::Settings::default(), &more).await;
+    let alice = env.subscribe(json!([{ "status": 503 }, { "status": 201 }]));
+    env.publish(&event("e1", &alice, json!({}))).await;
+    env.publish_bytes(b"not JSON").await;
+    let results = env.results_of("e1", 1).await;
     assert_eq!(results[0]["outcome"], "accepted", "{results:#?}");
     assert_eq!(results[0]["attempts"], 2, "{results:#?}");
     // The sandbox keeps what it answered with 503 too.
-    assert_eq!(house.arrived(&alice.id, 2).await, ["hello", "hello"]);
+    assert_eq!(env.arrived(&alice.id, 2).await, ["hello", "hello"]);
     eventually(Duration::from_secs(10), async || {
-        wanted(house.vhost.depth("webpush.quarantine").await, |&depth| {
+        wanted(env.vhost.depth("webpush.quarantine").await, |&depth| {
             depth == 1
         })
     })
     .await;
-    house.settled().await;
-    house.daemon.stop().await;
-    let log = house.daemon.log();
+    env.settled().await;
+    env.daemon.stop().await;
+    let log = env.daemon.log();
     assert!(!log.contains("ACCESS_REFUSED"), "{log}");
 }
 

@@ -9,8 +9,8 @@ use pushrider::sandbox::SubscriptionJson;
 use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
-use crate::support::cable::Cable;
-use crate::support::house::{House, event, is_delivery};
+use crate::support::env::{TestEnv, event, is_delivery};
+use crate::support::proxy::TcpProxy;
 use crate::support::{eventually, wanted};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,50 +35,50 @@ fn of_event(id: &str) -> impl Fn(&Value) -> bool {
 async fn what_kills_the_process_is_given_up_alone() {
     const QUICK: usize = 300;
     const SLOW: usize = 5;
-    let mut house = House::open_with(two_origins(), "broker.delivery_limit = 10").await;
-    let marked = house.subscribe_at(0, json!({ "fault": "hang" }));
-    let slow = house.subscribe_at(1, json!({ "status": 201, "delay": "3s" }));
-    let quick = house.subscribe_at(1, json!({ "status": 201, "delay": "200ms" }));
-    house.daemon.kill().await;
+    let mut env = TestEnv::open_with(two_origins(), "broker.delivery_limit = 10").await;
+    let marked = env.subscribe_at(0, json!({ "fault": "hang" }));
+    let slow = env.subscribe_at(1, json!({ "status": 201, "delay": "3s" }));
+    let quick = env.subscribe_at(1, json!({ "status": 201, "delay": "200ms" }));
+    env.daemon.kill().await;
     for n in 0..QUICK {
         if n == QUICK / 2 {
-            house.publish(&event("marked", &marked, json!({}))).await;
+            env.publish(&event("marked", &marked, json!({}))).await;
         }
         if n % (QUICK / SLOW) == 0 {
             let id = format!("slow{n}");
-            house.publish(&event(&id, &slow, json!({}))).await;
+            env.publish(&event(&id, &slow, json!({}))).await;
         }
         let id = format!("quick{n}");
-        house.publish(&event(&id, &quick, json!({}))).await;
+        env.publish(&event(&id, &quick, json!({}))).await;
     }
 
-    let crashes = crash_on(&mut house, &marked).await;
+    let crashes = crash_on(&mut env, &marked).await;
     println!("{crashes} crashes");
     // Some events may have two results, for the process was killed between two settlements.
     eventually(PATIENCE, async || {
-        house.gather(0, is_delivery).await;
-        wanted(house.outcomes().len(), |&events| events == QUICK + SLOW + 1)
+        env.gather(0, is_delivery).await;
+        wanted(env.outcomes().len(), |&events| events == QUICK + SLOW + 1)
     })
     .await;
-    house.settled().await;
-    let poisoned: Vec<_> = house
+    env.settled().await;
+    let poisoned: Vec<_> = env
         .results
         .iter()
         .filter(|result| result["reason"] == "poison")
         .map(|result| result["event_id"].as_str().unwrap())
         .collect();
     assert_eq!(poisoned, ["marked"]);
-    assert_eq!(house.vhost.depth("webpush.quarantine").await, 1);
+    assert_eq!(env.vhost.depth("webpush.quarantine").await, 1);
 }
 
 /// Starts the daemon and kills it for each request for a subscription, until its message is given
 /// up; returns how often.
-async fn crash_on(house: &mut House, marked: &SubscriptionJson) -> usize {
+async fn crash_on(env: &mut TestEnv, marked: &SubscriptionJson) -> usize {
     for crashes in 0.. {
-        house.daemon.launch().await;
+        env.daemon.launch().await;
         let is_given_up = eventually(PATIENCE, async || {
-            let requests = house.sandbox.messages(Some(&marked.id)).len();
-            let results = house.gather(0, of_event("marked")).await;
+            let requests = env.sandbox.messages(Some(&marked.id)).len();
+            let results = env.gather(0, of_event("marked")).await;
             wanted(
                 (requests > crashes, !results.is_empty()),
                 |(again, given_up)| *again || *given_up,
@@ -94,7 +94,7 @@ async fn crash_on(house: &mut House, marked: &SubscriptionJson) -> usize {
             wanted(since.elapsed(), |it| *it >= KILLED_AFTER)
         })
         .await;
-        house.daemon.kill().await;
+        env.daemon.kill().await;
     }
     unreachable!("it is given up")
 }
@@ -104,27 +104,27 @@ async fn after_a_cut_a_service_that_hangs_holds_up_no_other() {
     let mut took = Vec::new();
     for fault in [json!({}), json!({ "fault": "hang" })] {
         let vhost = Broker::shared().vhost();
-        let cable = Cable::to(vhost.port()).await;
-        let url = vhost.url_of("guest", cable.port());
-        let mut house = House::open_at(vhost, &url, two_origins(), "").await;
-        let hanging = house.subscribe_at(0, fault);
-        let fine = house.subscribe_at(1, json!({}));
+        let proxy = TcpProxy::to(vhost.port()).await;
+        let url = vhost.url_of("guest", proxy.port());
+        let mut env = TestEnv::open_at(vhost, &url, two_origins(), "").await;
+        let hanging = env.subscribe_at(0, fault);
+        let fine = env.subscribe_at(1, json!({}));
         for n in 0..5 {
             let id = format!("hanging{n}");
-            house.publish(&event(&id, &hanging, json!({}))).await;
+            env.publish(&event(&id, &hanging, json!({}))).await;
         }
-        house.arrived(&hanging.id, 5).await;
-        cable.cut();
+        env.arrived(&hanging.id, 5).await;
+        proxy.cut();
         let since = SystemClock.now().mono;
         for n in 0..50 {
             let id = format!("fine{n}");
-            house.publish(&event(&id, &fine, json!({}))).await;
+            env.publish(&event(&id, &fine, json!({}))).await;
         }
         let is_fine = |result: &Value| {
             let id = result["event_id"].as_str();
             is_delivery(result) && id.is_some_and(|id| id.starts_with("fine"))
         };
-        house.gather(50, is_fine).await;
+        env.gather(50, is_fine).await;
         took.push(since.elapsed());
     }
     println!(

@@ -6,10 +6,10 @@ use pushrider::sandbox;
 use serde_json::json;
 
 use crate::support::broker::Broker;
-use crate::support::cable::Cable;
 use crate::support::daemon::Daemon;
+use crate::support::env::{TestEnv, event};
 use crate::support::eventually;
-use crate::support::house::{House, event};
+use crate::support::proxy::TcpProxy;
 use crate::support::wanted;
 use crate::waiting::{publish_all, repeats_of, until_depth};
 
@@ -24,7 +24,7 @@ const MORE: &str = "delay.bands = ['250ms', '500ms', '1s', '2s', '4s']
 
 /// The daemons on the queues of a house; the first is its own.
 struct Herd {
-    house: House,
+    env: TestEnv,
     others: Vec<Daemon>,
     kills: usize,
 }
@@ -32,15 +32,15 @@ struct Herd {
 impl Herd {
     /// Adds a daemon when so many results are there.
     async fn joined_at(&mut self, results: usize) {
-        told(&self.house, results).await;
-        let mut daemon = Daemon::new(&self.house.vhost.url(), &self.house.sandbox, MORE);
+        told(&self.env, results).await;
+        let mut daemon = Daemon::new(&self.env.vhost.url(), &self.env.sandbox, MORE);
         daemon.start().await;
         self.others.push(daemon);
     }
 
     /// Kills the daemon that joined first when so many results are there.
     async fn killed_at(&mut self, results: usize) {
-        told(&self.house, results).await;
+        told(&self.env, results).await;
         self.others.remove(0).kill().await;
         self.kills += 1;
     }
@@ -58,8 +58,8 @@ impl Herd {
 }
 
 /// Waits until so many results are there.
-async fn told(house: &House, results: usize) {
-    until_depth(house, &["test.results"], |depth| depth >= results).await;
+async fn told(env: &TestEnv, results: usize) {
+    until_depth(env, &["test.results"], |depth| depth >= results).await;
 }
 
 #[tokio::test]
@@ -71,35 +71,31 @@ async fn daemons_that_come_and_are_killed_under_load_lose_nothing() {
         latency: Duration::from_millis(50),
         ..Default::default()
     };
-    let house = House::open_with(settings, MORE).await;
+    let env = TestEnv::open_with(settings, MORE).await;
     let down = json!([{ "status": 503, "times": EVENTS / 10 }, { "status": 201 }]);
-    let (shaky, fine) = (house.subscribe(down), house.subscribe(json!({})));
+    let (shaky, fine) = (env.subscribe(down), env.subscribe(json!({})));
     let events = (0..EVENTS).map(|n| {
         let to = if n % 10 == 0 { &shaky } else { &fine };
         event(&format!("e{n}"), to, json!({}))
     });
-    publish_all(&house, events).await;
+    publish_all(&env, events).await;
 
     let (others, kills) = (Vec::new(), 0);
-    let mut herd = Herd {
-        house,
-        others,
-        kills,
-    };
+    let mut herd = Herd { env, others, kills };
     herd.joined_at(100).await;
     herd.joined_at(200).await;
     herd.killed_at(700).await;
     herd.joined_at(1000).await;
     herd.killed_at(1400).await;
-    herd.house.daemon.kill().await;
+    herd.env.daemon.kill().await;
     herd.joined_at(1600).await;
-    herd.house.daemon.start().await;
+    herd.env.daemon.start().await;
     herd.killed_at(2200).await;
     let kills = herd.kills + 1;
-    let repeats = repeats_of(&mut herd.house, EVENTS).await;
+    let repeats = repeats_of(&mut herd.env, EVENTS).await;
     herd.rest().await;
 
-    let stats = herd.house.sandbox.stats();
+    let stats = herd.env.sandbox.stats();
     let accepted = usize::try_from(stats.statuses[&201]).unwrap();
     println!("{EVENTS} sent, {accepted} accepted, {repeats} results twice, {kills} kills");
     let bound = kills * IN_HAND;
@@ -123,39 +119,42 @@ async fn after_kills_and_cuts_at_most_what_was_in_hand_is_pushed_twice() {
     let broker = Broker::own();
     let vhost = broker.vhost();
     let vhost_name = vhost.name().to_owned();
-    let cables = [Cable::to(vhost.port()).await, Cable::to(vhost.port()).await];
+    let cables = [
+        TcpProxy::to(vhost.port()).await,
+        TcpProxy::to(vhost.port()).await,
+    ];
     let [url, other_url] = [&cables[0], &cables[1]].map(|it| vhost.url_of("guest", it.port()));
-    let mut house = House::open_at(vhost, &url, settings, MORE).await;
-    let mut other = Daemon::new(&other_url, &house.sandbox, MORE);
+    let mut env = TestEnv::open_at(vhost, &url, settings, MORE).await;
+    let mut other = Daemon::new(&other_url, &env.sandbox, MORE);
     other.start().await;
     broker.remembers(&vhost_name, "webpush.delay.4s").await;
     let down = json!([{ "status": 503, "times": EVENTS / 10 }, { "status": 201 }]);
-    let (shaky, fine) = (house.subscribe(down), house.subscribe(json!({})));
+    let (shaky, fine) = (env.subscribe(down), env.subscribe(json!({})));
     let events = (0..EVENTS).map(|n| {
         let to = if n % 10 == 0 { &shaky } else { &fine };
         event(&format!("e{n}"), to, json!({}))
     });
-    publish_all(&house, events).await;
+    publish_all(&env, events).await;
 
-    told(&house, 300).await;
+    told(&env, 300).await;
     cables[0].cut();
-    told(&house, 600).await;
+    told(&env, 600).await;
     other.kill().await;
     other.start().await;
-    told(&house, 900).await;
+    told(&env, 900).await;
     broker.kill();
     broker.restart();
-    house.vhost = house.vhost.again();
-    told(&house, 1200).await;
+    env.vhost = env.vhost.again();
+    told(&env, 1200).await;
     cables[1].cut();
-    told(&house, 1500).await;
-    house.daemon.kill().await;
-    house.daemon.start().await;
-    told(&house, 1800).await;
-    cables.iter().for_each(Cable::cut);
-    let results = repeats_of(&mut house, EVENTS).await;
+    told(&env, 1500).await;
+    env.daemon.kill().await;
+    env.daemon.start().await;
+    told(&env, 1800).await;
+    cables.iter().for_each(TcpProxy::cut);
+    let results = repeats_of(&mut env, EVENTS).await;
 
-    let accepted = usize::try_from(house.sandbox.stats().statuses[&201]).unwrap();
+    let accepted = usize::try_from(env.sandbox.stats().statuses[&201]).unwrap();
     let pushes = accepted - EVENTS;
     let bound = LOSSES * IN_HAND;
     println!(

@@ -8,7 +8,7 @@ use pushrider::sandbox;
 use pushrider::sandbox::SubscriptionJson;
 use serde_json::{Value, json};
 
-use crate::support::house::{House, event, is_delivery};
+use crate::support::env::{TestEnv, event, is_delivery};
 use crate::support::{eventually, wanted};
 
 /// The most recipients of one event.
@@ -47,10 +47,10 @@ fn is_summary(result: &Value) -> bool {
 
 /// Waits until the summaries of an event add up to `count` recipients, and returns how many had
 /// which outcome. What comes twice after a crash is told by the chunk, the pass and who was in it.
-async fn summed_up(house: &mut House, id: &str, count: u64) -> BTreeMap<String, u64> {
+async fn summed_up(env: &mut TestEnv, id: &str, count: u64) -> BTreeMap<String, u64> {
     eventually(Duration::from_secs(120), async || {
         let of_event = |it: &Value| is_summary(it) && it["event_id"] == id;
-        let summaries = house.gather(0, of_event).await;
+        let summaries = env.gather(0, of_event).await;
         let mut outcomes = BTreeMap::new();
         for summary in &summaries {
             for (outcome, count) in summary["outcomes"].as_object().unwrap() {
@@ -67,31 +67,30 @@ async fn summed_up(house: &mut House, id: &str, count: u64) -> BTreeMap<String, 
 
 #[tokio::test]
 async fn ten_thousand_recipients_cost_little_memory() {
-    let mut house = House::open_with(quick(), "log.filter = 'info'").await;
+    let mut env = TestEnv::open_with(quick(), "log.filter = 'info'").await;
     let all: Vec<_> = (0..MOST)
-        .map(|_| recipient(&house.subscribe(json!({}))))
+        .map(|_| recipient(&env.subscribe(json!({}))))
         .collect();
-    let warm = house.subscribe(json!({}));
+    let warm = env.subscribe(json!({}));
     for n in 0..100 {
-        house
-            .publish(&event(&format!("w{n}"), &warm, json!({})))
+        env.publish(&event(&format!("w{n}"), &warm, json!({})))
             .await;
     }
-    house.gather(100, is_delivery).await;
-    let before = house.daemon.peak_kib();
+    env.gather(100, is_delivery).await;
+    let before = env.daemon.peak_kib();
 
     let more = json!({ "payload": "hello", "results": "failures" });
     let body = campaign("c1", &all, more).to_string();
-    house.publish_bytes(body.as_bytes()).await;
-    let outcomes = summed_up(&mut house, "c1", MOST as u64).await;
+    env.publish_bytes(body.as_bytes()).await;
+    let outcomes = summed_up(&mut env, "c1", MOST as u64).await;
     assert_eq!(
         outcomes,
         BTreeMap::from([("accepted".to_owned(), MOST as u64)])
     );
-    assert_eq!(house.sandbox.stats().statuses[&201], (MOST + 100) as u64);
-    house.settled().await;
+    assert_eq!(env.sandbox.stats().statuses[&201], (MOST + 100) as u64);
+    env.settled().await;
 
-    let grown = house.daemon.peak_growth_kib(before);
+    let grown = env.daemon.peak_growth_kib(before);
     let size = body.len() / 1024;
     println!("an event of {size} KiB: {before} KiB before, {grown} KiB more at the peak");
     assert!(grown < PEAK_KIB, "{grown} KiB more for {size} KiB");
@@ -106,32 +105,32 @@ async fn killed_amid_a_campaign_it_repeats_at_most_the_chunks_in_flight() {
         ..quick()
     };
     let more = format!("lanes.default.due_prefetch = {IN_HAND}\nlog.filter = 'info'");
-    let mut house = House::open_with(settings, &more).await;
+    let mut env = TestEnv::open_with(settings, &more).await;
     let all: Vec<_> = (0..RECIPIENTS)
-        .map(|_| recipient(&house.subscribe(json!({}))))
+        .map(|_| recipient(&env.subscribe(json!({}))))
         .collect();
-    house.publish(&campaign("c1", &all, json!({}))).await;
-    let accepted = |house: &House| {
-        let stats = house.sandbox.stats();
+    env.publish(&campaign("c1", &all, json!({}))).await;
+    let accepted = |env: &TestEnv| {
+        let stats = env.sandbox.stats();
         usize::try_from(stats.statuses.get(&201).copied().unwrap_or_default()).unwrap()
     };
     for at in [400, 1200] {
         eventually(Duration::from_secs(60), async || {
-            wanted(accepted(&house), |accepted| *accepted >= at)
+            wanted(accepted(&env), |accepted| *accepted >= at)
         })
         .await;
-        house.daemon.kill().await;
-        house.daemon.start().await;
+        env.daemon.kill().await;
+        env.daemon.start().await;
     }
     let endpoint = |it: &Value| it["recipient"]["endpoint"].as_str().unwrap().to_owned();
     eventually(Duration::from_secs(120), async || {
-        let results = house.gather(0, is_delivery).await;
+        let results = env.gather(0, is_delivery).await;
         let told: BTreeSet<_> = results.iter().map(endpoint).collect();
         wanted(told.len(), |told| *told == RECIPIENTS)
     })
     .await;
-    house.settled().await;
-    let repeats = accepted(&house) - RECIPIENTS;
+    env.settled().await;
+    let repeats = accepted(&env) - RECIPIENTS;
     println!("{repeats} of {RECIPIENTS} pushed twice");
     assert!(
         repeats <= 2 * IN_HAND * CHUNK,
@@ -149,8 +148,8 @@ async fn a_slow_push_service_does_not_hold_up_the_other_recipients() {
         ..quick()
     };
     let more = "events.chunk = 10\nlanes.default.due_prefetch = 20\nlog.filter = 'info'";
-    let mut house = House::open_with(settings, more).await;
-    let origin = house.sandbox.origins()[1].clone();
+    let mut env = TestEnv::open_with(settings, more).await;
+    let origin = env.sandbox.origins()[1].clone();
     let is_fast = |it: &Value| {
         let endpoint = it["recipient"]["endpoint"].as_str();
         endpoint.is_some_and(|endpoint| endpoint.starts_with(&origin))
@@ -158,17 +157,17 @@ async fn a_slow_push_service_does_not_hold_up_the_other_recipients() {
     let mut took = Vec::new();
     for (id, delay) in [("alone", "1ms"), ("beside", "8s")] {
         let subscribe = |n: usize| match n % 10 {
-            0 => house.subscribe_at(0, json!({ "status": 201, "delay": delay })),
-            _ => house.subscribe_at(1, json!({})),
+            0 => env.subscribe_at(0, json!({ "status": 201, "delay": delay })),
+            _ => env.subscribe_at(1, json!({})),
         };
         let all: Vec<_> = (0..RECIPIENTS).map(|n| recipient(&subscribe(n))).collect();
         let published = SystemClock.now().mono;
-        house.publish(&campaign(id, &all, json!({}))).await;
+        env.publish(&campaign(id, &all, json!({}))).await;
         let of_event = |it: &Value| is_delivery(it) && it["event_id"] == id;
         let fast = |it: &Value| of_event(it) && is_fast(it);
-        house.gather(RECIPIENTS - SLOW, fast).await;
+        env.gather(RECIPIENTS - SLOW, fast).await;
         took.push(published.elapsed());
-        let results = house.results_of(id, RECIPIENTS).await;
+        let results = env.results_of(id, RECIPIENTS).await;
         assert!(results.iter().all(|it| it["outcome"] == "accepted"));
     }
     let [alone, beside] = took[..] else {
@@ -181,12 +180,12 @@ async fn a_slow_push_service_does_not_hold_up_the_other_recipients() {
 
 #[tokio::test]
 async fn only_who_is_not_done_is_tried_again_and_results_are_narrowed() {
-    let mut house = House::open("gate.failures = 1000").await;
-    let fine: Vec<_> = (0..40).map(|_| house.subscribe(json!({}))).collect();
+    let mut env = TestEnv::open("gate.failures = 1000").await;
+    let fine: Vec<_> = (0..40).map(|_| env.subscribe(json!({}))).collect();
     let again = json!([{ "status": 503 }, { "status": 201 }]);
-    let shaky: Vec<_> = (0..40).map(|_| house.subscribe(again.clone())).collect();
+    let shaky: Vec<_> = (0..40).map(|_| env.subscribe(again.clone())).collect();
     let gone: Vec<_> = (0..40)
-        .map(|_| house.subscribe(json!({ "status": 410 })))
+        .map(|_| env.subscribe(json!({ "status": 410 })))
         .collect();
     // Mixed, so that each chunk has some of each.
     let mut all = Vec::new();
@@ -201,16 +200,16 @@ async fn only_who_is_not_done_is_tried_again_and_results_are_narrowed() {
         &all,
         json!({ "payload": "for all", "results": "failures" }),
     );
-    house.publish(&event).await;
+    env.publish(&event).await;
 
-    let outcomes = summed_up(&mut house, "c1", 120).await;
-    house.settled().await;
+    let outcomes = summed_up(&mut env, "c1", 120).await;
+    env.settled().await;
     let expected = [("accepted", 80), ("gone", 40)].map(|(name, count)| (name.to_owned(), count));
     assert_eq!(outcomes, BTreeMap::from(expected));
-    let summaries = house.gather(0, is_summary).await;
+    let summaries = env.gather(0, is_summary).await;
     let chunks: BTreeSet<_> = summaries.iter().map(|it| it["chunk"].to_string()).collect();
     assert_eq!(chunks.len(), 3, "{summaries:#?}");
-    let results = house.gather(0, is_delivery).await;
+    let results = env.gather(0, is_delivery).await;
     assert_eq!(results.len(), 40, "failures alone are told");
     assert!(
         results.iter().all(|it| it["outcome"] == "gone"),
@@ -221,7 +220,7 @@ async fn only_who_is_not_done_is_tried_again_and_results_are_narrowed() {
         [("fine", fine, 1), ("shaky", shaky, 2), ("gone", gone, 1)]
     {
         for (n, one) in subscriptions.iter().enumerate() {
-            let texts = house.arrived(&one.id, requests).await;
+            let texts = env.arrived(&one.id, requests).await;
             assert_eq!(texts, vec![format!("{kind} {n}"); requests]);
         }
     }

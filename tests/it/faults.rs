@@ -7,25 +7,25 @@ use pushrider::sandbox;
 use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
-use crate::support::cable::Cable;
 use crate::support::daemon::Daemon;
-use crate::support::house::{House, event, is_delivery};
+use crate::support::env::{TestEnv, event, is_delivery};
+use crate::support::proxy::TcpProxy;
 use crate::support::vhost::arguments;
 use crate::support::{eventually, wanted};
 
 /// Waits until every event from `first` on has its outcome, and nothing but these events.
-async fn every_outcome(house: &mut House, events: usize) {
+async fn every_outcome(env: &mut TestEnv, events: usize) {
     let named = |result: &Value| result["event_id"].as_str().unwrap().to_owned();
     let expected: BTreeSet<_> = (0..events).map(|n| format!("e{n}")).collect();
     eventually(Duration::from_secs(90), async || {
-        let found = house.gather(0, is_delivery).await;
+        let found = env.gather(0, is_delivery).await;
         let found: BTreeSet<_> = found.iter().map(named).collect();
         let missing: Vec<_> = expected.difference(&found).cloned().collect();
         wanted(missing, Vec::is_empty)
     })
     .await;
     assert_eq!(
-        house.outcomes().len(),
+        env.outcomes().len(),
         events,
         "outcomes of events nobody published"
     );
@@ -37,38 +37,37 @@ async fn killed_with_events_in_flight_it_loses_none() {
         latency: Duration::from_millis(20),
         ..Default::default()
     };
-    let mut house = House::open_with(settings, "").await;
-    let shaky = house.subscribe(json!([{ "status": 503 }, { "status": 201 }, { "status": 201 }]));
-    let fine = house.subscribe(json!({}));
+    let mut env = TestEnv::open_with(settings, "").await;
+    let shaky = env.subscribe(json!([{ "status": 503 }, { "status": 201 }, { "status": 201 }]));
+    let fine = env.subscribe(json!({}));
     for n in 0..400 {
         let to = if n % 10 == 0 { &shaky } else { &fine };
-        house.publish(&event(&format!("e{n}"), to, json!({}))).await;
+        env.publish(&event(&format!("e{n}"), to, json!({}))).await;
         if n % 150 == 149 {
-            house.daemon.kill().await;
-            house.daemon.start().await;
+            env.daemon.kill().await;
+            env.daemon.start().await;
         }
     }
-    every_outcome(&mut house, 400).await;
-    let repeats = house.results.len() - 400;
+    every_outcome(&mut env, 400).await;
+    let repeats = env.results.len() - 400;
     assert!(repeats <= 100, "{repeats} results came twice");
-    house.settled().await;
+    env.settled().await;
 }
 
 #[tokio::test]
 async fn killed_while_pushing_it_sends_a_copy_that_replaces_the_first() {
-    let mut house = House::open("push.replace_duplicates = true").await;
-    let slow = house.subscribe(json!({ "status": 201, "delay": "2s" }));
+    let mut env = TestEnv::open("push.replace_duplicates = true").await;
+    let slow = env.subscribe(json!({ "status": 201, "delay": "2s" }));
     for n in 0..2 {
-        house
-            .publish(&event(&format!("e{n}"), &slow, json!({})))
+        env.publish(&event(&format!("e{n}"), &slow, json!({})))
             .await;
     }
-    house.arrived(&slow.id, 2).await;
-    house.daemon.kill().await;
-    house.daemon.start().await;
-    every_outcome(&mut house, 2).await;
+    env.arrived(&slow.id, 2).await;
+    env.daemon.kill().await;
+    env.daemon.start().await;
+    every_outcome(&mut env, 2).await;
     let mut copies: BTreeMap<_, usize> = BTreeMap::new();
-    for message in house.sandbox.messages(Some(&slow.id)) {
+    for message in env.sandbox.messages(Some(&slow.id)) {
         *copies.entry(message.topic.clone().unwrap()).or_default() += 1;
     }
     assert_eq!(copies.into_values().collect::<Vec<_>>(), [2, 2]);
@@ -80,33 +79,31 @@ async fn asked_to_stop_it_finishes_what_is_in_flight() {
         latency: Duration::from_secs(1),
         ..Default::default()
     };
-    let mut house = House::open_with(settings, "").await;
-    let fine = house.subscribe(json!({}));
+    let mut env = TestEnv::open_with(settings, "").await;
+    let fine = env.subscribe(json!({}));
     for n in 0..100 {
-        house
-            .publish(&event(&format!("e{n}"), &fine, json!({})))
+        env.publish(&event(&format!("e{n}"), &fine, json!({})))
             .await;
     }
-    house.arrived(&fine.id, 100).await;
-    house.daemon.stop().await;
-    every_outcome(&mut house, 100).await;
-    assert_eq!(house.results.len(), 100, "each result once");
-    assert_eq!(house.vhost.depth("webpush.lane.default").await, 0);
-    assert_eq!(house.sandbox.messages(None).len(), 100, "each push once");
+    env.arrived(&fine.id, 100).await;
+    env.daemon.stop().await;
+    every_outcome(&mut env, 100).await;
+    assert_eq!(env.results.len(), 100, "each result once");
+    assert_eq!(env.vhost.depth("webpush.lane.default").await, 0);
+    assert_eq!(env.sandbox.messages(None).len(), 100, "each push once");
 }
 
 #[tokio::test]
 async fn asked_to_stop_it_returns_what_does_not_finish() {
     let more = "shutdown.grace = '3s'\npush.timeout = '1500ms'\npush.max_wait = '500ms'";
-    let mut house = House::open(more).await;
-    let hanging = house.subscribe(json!({ "fault": "hang" }));
+    let mut env = TestEnv::open(more).await;
+    let hanging = env.subscribe(json!({ "fault": "hang" }));
     for n in 0..20 {
-        house
-            .publish(&event(&format!("e{n}"), &hanging, json!({})))
+        env.publish(&event(&format!("e{n}"), &hanging, json!({})))
             .await;
     }
-    house.arrived(&hanging.id, 20).await;
-    house.daemon.stop().await;
+    env.arrived(&hanging.id, 20).await;
+    env.daemon.stop().await;
     let kept = eventually(Duration::from_secs(5), async || {
         let mut kept = 0;
         for queue in [
@@ -116,7 +113,7 @@ async fn asked_to_stop_it_returns_what_does_not_finish() {
             "delay.150ms",
             "delay.400ms",
         ] {
-            kept += house.vhost.depth(&format!("webpush.{queue}")).await;
+            kept += env.vhost.depth(&format!("webpush.{queue}")).await;
         }
         wanted(kept, |kept| *kept == 20)
     })
@@ -127,31 +124,25 @@ async fn asked_to_stop_it_returns_what_does_not_finish() {
 #[tokio::test]
 async fn cut_off_while_pushing_it_answers_the_redelivery_from_memory() {
     let vhost = Broker::shared().vhost();
-    let cable = Cable::to(vhost.port()).await;
-    let url = vhost.url_of("guest", cable.port());
+    let proxy = TcpProxy::to(vhost.port()).await;
+    let url = vhost.url_of("guest", proxy.port());
     let settings = sandbox::Settings {
         latency: Duration::from_secs(1),
         ..Default::default()
     };
-    let mut house = House::open_at(vhost, &url, settings, "").await;
-    let fine = house.subscribe(json!({}));
+    let mut env = TestEnv::open_at(vhost, &url, settings, "").await;
+    let fine = env.subscribe(json!({}));
     for n in 0..50 {
-        house
-            .publish(&event(&format!("e{n}"), &fine, json!({})))
+        env.publish(&event(&format!("e{n}"), &fine, json!({})))
             .await;
     }
-    house.arrived(&fine.id, 50).await;
-    cable.cut();
-    every_outcome(&mut house, 50).await;
-    house.settled().await;
-    assert_eq!(
-        house.sandbox.messages(None).len(),
-        50,
-        "each was pushed once"
-    );
+    env.arrived(&fine.id, 50).await;
+    proxy.cut();
+    every_outcome(&mut env, 50).await;
+    env.settled().await;
+    assert_eq!(env.sandbox.messages(None).len(), 50, "each was pushed once");
     assert!(
-        house
-            .daemon
+        env.daemon
             .metric("pushrider_deliveries_total", r#"redelivered="true""#)
             .await
             >= 50.0
@@ -168,35 +159,35 @@ async fn a_broker_that_is_killed_loses_nothing() {
         ..Default::default()
     };
     let more = "delay.bands = ['1s', '4s']\ngate.failures = 1000";
-    let mut house = House::open_at(vhost, &url, settings, more).await;
+    let mut env = TestEnv::open_at(vhost, &url, settings, more).await;
     broker.remembers(&name, "webpush.delay.4s").await;
-    let shaky = house.subscribe(json!([{ "status": 503, "times": 50 }, { "status": 201 }]));
-    let fine = house.subscribe(json!({}));
+    let shaky = env.subscribe(json!([{ "status": 503, "times": 50 }, { "status": 201 }]));
+    let fine = env.subscribe(json!({}));
     for n in 0..300 {
         let to = if n < 50 { &shaky } else { &fine };
-        house.publish(&event(&format!("e{n}"), to, json!({}))).await;
+        env.publish(&event(&format!("e{n}"), to, json!({}))).await;
     }
     eventually(Duration::from_secs(20), async || {
-        wanted(house.sandbox.messages(None).len(), |count| *count > 100)
+        wanted(env.sandbox.messages(None).len(), |count| *count > 100)
     })
     .await;
     broker.kill();
     eventually(Duration::from_secs(20), async || {
-        let (status, _) = house.daemon.get("/readyz").await?;
+        let (status, _) = env.daemon.get("/readyz").await?;
         wanted(status, |status| *status == 503).map_err(|status| status.to_string())
     })
     .await;
     broker.restart();
-    house.vhost = house.vhost.again();
-    every_outcome(&mut house, 300).await;
+    env.vhost = env.vhost.again();
+    every_outcome(&mut env, 300).await;
 }
 
 #[tokio::test]
 async fn a_broker_that_is_away_at_the_start_is_waited_for() {
     let vhost = Broker::shared().vhost();
-    let cable = Cable::to(vhost.port()).await;
-    cable.refuse(true);
-    let url = vhost.url_of("guest", cable.port());
+    let proxy = TcpProxy::to(vhost.port()).await;
+    proxy.refuse(true);
+    let url = vhost.url_of("guest", proxy.port());
     let sandbox = sandbox::start(sandbox::Settings::default()).await.unwrap();
     let mut daemon = Daemon::new(&url, &sandbox, "");
     daemon.launch().await;
@@ -209,7 +200,7 @@ async fn a_broker_that_is_away_at_the_start_is_waited_for() {
     };
     ready(503).await;
     assert_eq!(daemon.get("/livez").await.unwrap().0, 200);
-    cable.refuse(false);
+    proxy.refuse(false);
     ready(200).await;
     daemon.stop().await;
 }
@@ -219,31 +210,26 @@ async fn a_broker_that_blocks_makes_it_unready_and_nothing_is_lost() {
     let broker = Broker::own();
     let vhost = broker.vhost();
     let url = vhost.url();
-    let mut house = House::open_at(vhost, &url, sandbox::Settings::default(), "").await;
-    let slow = house.subscribe(json!({ "status": 201, "delay": "2s" }));
-    let ready = async |house: &House, expected: u16| {
+    let mut env = TestEnv::open_at(vhost, &url, sandbox::Settings::default(), "").await;
+    let slow = env.subscribe(json!({ "status": 201, "delay": "2s" }));
+    let ready = async |env: &TestEnv, expected: u16| {
         eventually(Duration::from_secs(30), async || {
-            let (status, body) = house.daemon.get("/readyz").await?;
+            let (status, body) = env.daemon.get("/readyz").await?;
             wanted(status, |status| *status == expected).map_err(|_| body)
         })
         .await;
     };
     for n in 0..20 {
-        house
-            .publish(&event(&format!("e{n}"), &slow, json!({})))
+        env.publish(&event(&format!("e{n}"), &slow, json!({})))
             .await;
     }
-    house.arrived(&slow.id, 20).await;
+    env.arrived(&slow.id, 20).await;
     broker.block();
-    ready(&house, 503).await;
+    ready(&env, 503).await;
     broker.unblock();
-    ready(&house, 200).await;
-    every_outcome(&mut house, 20).await;
-    assert_eq!(
-        house.sandbox.messages(None).len(),
-        20,
-        "each was pushed once"
-    );
+    ready(&env, 200).await;
+    every_outcome(&mut env, 20).await;
+    assert_eq!(env.sandbox.messages(None).len(), 20, "each was pushed once");
 }
 
 #[tokio::test]
@@ -281,26 +267,26 @@ async fn a_result_that_is_refused_beyond_the_consumer_timeout_is_published_and_n
     ]);
     let vhost = broker.vhost();
     let url = vhost.url();
-    let mut house = House::open_at(vhost, &url, sandbox::Settings::default(), "").await;
+    let mut env = TestEnv::open_at(vhost, &url, sandbox::Settings::default(), "").await;
     let full = arguments(&[("x-max-length", "1"), ("x-overflow", "reject-publish")]);
-    house.vhost.queue("audit", full).await;
-    house.vhost.bind("audit", "webpush.results", "#").await;
-    house.vhost.publish("", "audit", b"the first").await;
-    let fine = house.subscribe(json!({}));
-    house.publish(&event("e0", &fine, json!({}))).await;
+    env.vhost.queue("audit", full).await;
+    env.vhost.bind("audit", "webpush.results", "#").await;
+    env.vhost.publish("", "audit", b"the first").await;
+    let fine = env.subscribe(json!({}));
+    env.publish(&event("e0", &fine, json!({}))).await;
     eventually(Duration::from_secs(60), async || {
-        let reconnects = house.daemon.metric("pushrider_broker_reconnects_total", "");
+        let reconnects = env.daemon.metric("pushrider_broker_reconnects_total", "");
         wanted(reconnects.await, |&reconnects| reconnects >= 1.0)
     })
     .await;
-    let log = house.daemon.log();
+    let log = env.daemon.log();
     assert!(log.contains("PRECONDITION_FAILED"), "{log}");
-    assert_eq!(house.vhost.take_all("audit").await, ["the first"]);
+    assert_eq!(env.vhost.take_all("audit").await, ["the first"]);
     eventually(Duration::from_secs(60), async || {
-        wanted(house.vhost.depth("audit").await, |&depth| depth == 1)
+        wanted(env.vhost.depth("audit").await, |&depth| depth == 1)
     })
     .await;
-    house.settled().await;
-    every_outcome(&mut house, 1).await;
-    assert_eq!(house.sandbox.messages(Some(&fine.id)).len(), 1);
+    env.settled().await;
+    every_outcome(&mut env, 1).await;
+    assert_eq!(env.sandbox.messages(Some(&fine.id)).len(), 1);
 }

@@ -213,7 +213,9 @@ async fn the_sandbox_takes_what_other_people_send_and_we_take_their_keys() {
         (Foreign::Python, Coding::Aes128Gcm),
         (Foreign::Python, Coding::AesGcm),
     ] {
-        let subscription = sandbox.subscribe(sandbox::Wish::default()).unwrap();
+        let subscription = sandbox
+            .subscribe(sandbox::SubscribeRequest::default())
+            .unwrap();
         let payload = format!("grüße von {foreign:?}");
         let coding = coding.name();
         let input = json!({

@@ -13,8 +13,8 @@ use tokio::time::interval;
 
 use crate::support::broker::RUNNER;
 use crate::support::daemon::Daemon;
+use crate::support::env::{TestEnv, event, is_delivery};
 use crate::support::eventually;
-use crate::support::house::{House, event, is_delivery};
 
 /// How many urgent events are measured, and how far apart they are published.
 const URGENT: usize = 200;
@@ -43,7 +43,7 @@ const SLACK: Duration = Duration::from_millis(150);
 
 /// A daemon with two lanes, and the crowd of its bulk lane.
 struct Road {
-    house: House,
+    env: TestEnv,
     crowd: Vec<SubscriptionJson>,
 }
 
@@ -54,17 +54,17 @@ impl Road {
             keep: 20_000,
             ..Default::default()
         };
-        let house = House::open_with(settings, NARROW).await;
+        let env = TestEnv::open_with(settings, NARROW).await;
         // Each takes another time to answer, or all places would become free at once.
         let slow = |n| json!({ "status": 201, "delay": format!("{}ms", 50 + n) });
-        let crowd = (0..CROWD).map(|n| house.subscribe(slow(n))).collect();
-        Self { house, crowd }
+        let crowd = (0..CROWD).map(|n| env.subscribe(slow(n))).collect();
+        Self { env, crowd }
     }
 
     /// Publishes to the bulk lane without waiting for the confirm of one before the next.
     async fn fill(&self, events: impl Iterator<Item = Value>) {
         let bodies = events.map(|event| event.to_string());
-        let vhost = &self.house.vhost;
+        let vhost = &self.env.vhost;
         vhost
             .publish_all("webpush.events", "shop.bulk", bodies)
             .await;
@@ -72,10 +72,10 @@ impl Road {
 
     /// Publishes an urgent event; returns for whom, and when that was.
     async fn send(&self, id: &str) -> (SubscriptionJson, SystemTime) {
-        let one = self.house.subscribe(json!({}));
+        let one = self.env.subscribe(json!({}));
         let body = event(id, &one, json!({})).to_string();
         let at = SystemClock.now().wall;
-        let vhost = &self.house.vhost;
+        let vhost = &self.env.vhost;
         vhost
             .publish("webpush.events", "shop.high", body.as_bytes())
             .await;
@@ -85,7 +85,7 @@ impl Road {
     /// Waits until the push service has a message for `one`, and returns since when.
     async fn arrival(&self, one: &SubscriptionJson) -> SystemTime {
         eventually(Duration::from_secs(30), async || {
-            let messages = self.house.sandbox.messages(Some(&one.id));
+            let messages = self.env.sandbox.messages(Some(&one.id));
             messages.first().map(|it| it.received_at).ok_or("not there")
         })
         .await
@@ -121,9 +121,9 @@ async fn p99(roads: [&Road; 2], name: &str) -> [Duration; 2] {
 async fn compare(busy: &Road, quiet: &Road, bulk: impl Iterator<Item = Value>) {
     let [idle, _] = p99([busy, quiet], "idle").await;
     busy.fill(bulk).await;
-    let before = busy.house.sandbox.stats().requests;
+    let before = busy.env.sandbox.stats().requests;
     let [beside, alone] = p99([busy, quiet], "under load").await;
-    let bulk = busy.house.sandbox.stats().requests - before - URGENT as u64;
+    let bulk = busy.env.sandbox.stats().requests - before - URGENT as u64;
     println!("{bulk} of the bulk lane meanwhile");
     assert!(
         (100..BULK).contains(&bulk),
@@ -163,32 +163,32 @@ async fn one_lane_is_spread_over_several_queues_by_its_producers() {
     let shards = ["bulk-1", "bulk-2", "bulk-3", "bulk-4"];
     let sections = shards.map(|shard| format!("lanes.{shard} = {{}}"));
     let more = format!("delay.bands = ['50ms', '1s']\n{}", sections.join("\n"));
-    let mut house = House::open(&more).await;
-    house.daemon.stop().await;
-    let fine = house.subscribe(json!({}));
+    let mut env = TestEnv::open(&more).await;
+    env.daemon.stop().await;
+    let fine = env.subscribe(json!({}));
     let again = json!([{ "status": 503, "times": 5 }, { "status": 201 }]);
-    let shaky = house.subscribe(again);
+    let shaky = env.subscribe(again);
     for n in 0..EVENTS {
         let to = if n < 40 { &shaky } else { &fine };
         let key = format!("shop.{}", shards[n % shards.len()]);
         let body = event(&format!("e{n}"), to, json!({})).to_string();
-        let vhost = &house.vhost;
+        let vhost = &env.vhost;
         vhost.publish("webpush.events", &key, body.as_bytes()).await;
     }
     for shard in shards {
-        let depth = house.vhost.depth(&format!("webpush.lane.{shard}")).await;
+        let depth = env.vhost.depth(&format!("webpush.lane.{shard}")).await;
         assert_eq!(depth, 100, "{shard}");
     }
-    assert_eq!(house.vhost.depth("webpush.lane.default").await, 0);
+    assert_eq!(env.vhost.depth("webpush.lane.default").await, 0);
 
     // The permissions of a user who declares nothing need no change for new lanes.
-    let url = house.vhost.url_of(RUNNER, house.vhost.port());
+    let url = env.vhost.url_of(RUNNER, env.vhost.port());
     let passive = format!("{more}\nbroker.declare = 'passive'");
-    house.daemon = Daemon::new(&url, &house.sandbox, &passive);
-    house.daemon.start().await;
-    let results = house.gather(EVENTS, is_delivery).await;
+    env.daemon = Daemon::new(&url, &env.sandbox, &passive);
+    env.daemon.start().await;
+    let results = env.gather(EVENTS, is_delivery).await;
     assert!(results.iter().all(|it| it["outcome"] == "accepted"));
-    house.settled().await;
-    assert_eq!(house.outcomes().len(), EVENTS);
-    assert_eq!(house.results.len(), EVENTS, "each once");
+    env.settled().await;
+    assert_eq!(env.outcomes().len(), EVENTS);
+    assert_eq!(env.results.len(), EVENTS, "each once");
 }

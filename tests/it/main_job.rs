@@ -8,17 +8,17 @@ use lapin::types::{AMQPValue, FieldTable};
 use pushrider::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
-use crate::support::house::{House, event, is_delivery};
+use crate::support::env::{TestEnv, event, is_delivery};
 use crate::support::{eventually, wanted};
 
 #[tokio::test]
 async fn an_event_becomes_a_push_that_a_browser_can_read() {
-    let mut house = House::open("").await;
-    let alice = house.subscribe(json!({}));
+    let mut env = TestEnv::open("").await;
+    let alice = env.subscribe(json!({}));
     let more = json!({ "ttl": 60, "urgency": "high", "topic": "news", "metadata": { "order": 7 } });
-    house.publish(&event("e1", &alice, more)).await;
+    env.publish(&event("e1", &alice, more)).await;
 
-    let results = house.results_of("e1", 1).await;
+    let results = env.results_of("e1", 1).await;
     let result = &results[0];
     for (member, value) in [
         ("outcome", json!("accepted")),
@@ -32,7 +32,7 @@ async fn an_event_becomes_a_push_that_a_browser_can_read() {
         assert_eq!(result[member], value, "{member} of {result:#}");
     }
     assert_eq!(result["recipient"]["endpoint"], alice.endpoint);
-    let message = house.sandbox.messages(Some(&alice.id)).remove(0);
+    let message = env.sandbox.messages(Some(&alice.id)).remove(0);
     assert_eq!(message.text.as_deref(), Some("hello"));
     assert_eq!(message.http_version, "HTTP/2");
     let headers = [&message.ttl, &message.urgency, &message.topic];
@@ -42,22 +42,21 @@ async fn an_event_becomes_a_push_that_a_browser_can_read() {
     );
     assert_eq!(
         message.vapid.as_ref().unwrap().aud,
-        house.sandbox.origins()[0]
+        env.sandbox.origins()[0]
     );
-    house.settled().await;
-    house.daemon.stop().await;
+    env.settled().await;
+    env.daemon.stop().await;
 }
 
 #[tokio::test]
 async fn the_dead_are_told_and_kept_until_somebody_asks() {
-    let mut house = House::open("").await;
-    let gone = house.subscribe(json!({ "status": 410 }));
-    house.publish(&event("e1", &gone, json!({}))).await;
-    let results = house.results_of("e1", 1).await;
+    let mut env = TestEnv::open("").await;
+    let gone = env.subscribe(json!({ "status": 410 }));
+    env.publish(&event("e1", &gone, json!({}))).await;
+    let results = env.results_of("e1", 1).await;
     assert_eq!(results[0]["outcome"], "gone");
     let dead = eventually(Duration::from_secs(5), async || {
-        house
-            .vhost
+        env.vhost
             .take("webpush.dead-subscriptions")
             .await
             .ok_or("none")
@@ -73,8 +72,8 @@ async fn the_dead_are_told_and_kept_until_somebody_asks() {
 
 #[tokio::test]
 async fn what_is_no_event_costs_one_message() {
-    let mut house = House::open("").await;
-    let alice = house.subscribe(json!({}));
+    let mut env = TestEnv::open("").await;
+    let alice = env.subscribe(json!({}));
     let bodies: [&[u8]; 6] = [
         b"",
         b"null",
@@ -84,13 +83,13 @@ async fn what_is_no_event_costs_one_message() {
         br#"{"id":"e0","tll":1,"payload":"x"}"#,
     ];
     for body in bodies {
-        house.publish_bytes(body).await;
+        env.publish_bytes(body).await;
     }
     // RabbitMQ 4 takes up to 16 MiB.
-    house.publish_bytes(&vec![b' '; 15 << 20]).await;
-    house.publish(&event("e1", &alice, json!({}))).await;
-    assert_eq!(house.results_of("e1", 1).await[0]["outcome"], "accepted");
-    let bad = house
+    env.publish_bytes(&vec![b' '; 15 << 20]).await;
+    env.publish(&event("e1", &alice, json!({}))).await;
+    assert_eq!(env.results_of("e1", 1).await[0]["outcome"], "accepted");
+    let bad = env
         .gather(7, |result| {
             is_delivery(result) && result["outcome"] == "rejected"
         })
@@ -99,19 +98,18 @@ async fn what_is_no_event_costs_one_message() {
         let detail = result["detail"].as_str().unwrap();
         assert!(detail.split(' ').count() > 4, "not a sentence: {detail:?}");
     }
-    house.settled().await;
-    assert_eq!(house.vhost.depth("webpush.quarantine").await, 7);
+    env.settled().await;
+    assert_eq!(env.vhost.depth("webpush.quarantine").await, 7);
 }
 
 #[tokio::test]
 async fn what_the_broker_gives_up_on_has_its_result_too() {
-    let mut house = House::open("").await;
-    let alice = house.subscribe(json!({}));
-    house.daemon.stop().await;
+    let mut env = TestEnv::open("").await;
+    let alice = env.subscribe(json!({}));
+    env.daemon.stop().await;
     let late = event("e1", &alice, json!({})).to_string();
     let properties = BasicProperties::default().with_expiration("1".into());
-    house
-        .vhost
+    env.vhost
         .publish_with(
             "webpush.events",
             "shop.default",
@@ -120,60 +118,58 @@ async fn what_the_broker_gives_up_on_has_its_result_too() {
         )
         .await;
     eventually(Duration::from_secs(10), async || {
-        let depth = house.vhost.depth("webpush.undeliverable").await;
+        let depth = env.vhost.depth("webpush.undeliverable").await;
         wanted(depth, |depth| *depth == 1)
     })
     .await;
-    house.daemon.start().await;
-    let results = house.results_of("e1", 1).await;
+    env.daemon.start().await;
+    let results = env.results_of("e1", 1).await;
     assert_eq!(results[0]["reason"], "producer_expiration");
-    house.settled().await;
-    assert_eq!(house.vhost.depth("webpush.quarantine").await, 1);
-    assert!(house.sandbox.messages(None).is_empty());
+    env.settled().await;
+    assert_eq!(env.vhost.depth("webpush.quarantine").await, 1);
+    assert!(env.sandbox.messages(None).is_empty());
 }
 
 #[tokio::test]
 async fn a_producers_large_headers_do_no_harm() {
-    let mut house = House::open("").await;
-    let alice = house.subscribe(json!({}));
+    let mut env = TestEnv::open("").await;
+    let alice = env.subscribe(json!({}));
     let body = event("e1", &alice, json!({})).to_string();
     let mut headers = FieldTable::default();
     let large = "x".repeat(100_000);
     headers.insert("x-large".into(), AMQPValue::LongString(large.into()));
     let properties = BasicProperties::default().with_headers(headers);
     for body in [body.as_bytes(), b"no event"] {
-        house
-            .vhost
+        env.vhost
             .publish_with("webpush.events", "shop.default", body, properties.clone())
             .await;
     }
-    assert_eq!(house.results_of("e1", 1).await[0]["outcome"], "accepted");
-    house.settled().await;
-    assert_eq!(house.vhost.depth("webpush.quarantine").await, 1);
-    let reconnects = house.daemon.metric("pushrider_broker_reconnects_total", "");
-    assert_eq!(reconnects.await, 0.0, "{}", house.daemon.log());
+    assert_eq!(env.results_of("e1", 1).await[0]["outcome"], "accepted");
+    env.settled().await;
+    assert_eq!(env.vhost.depth("webpush.quarantine").await, 1);
+    let reconnects = env.daemon.metric("pushrider_broker_reconnects_total", "");
+    assert_eq!(reconnects.await, 0.0, "{}", env.daemon.log());
 }
 
 #[tokio::test]
 async fn one_bad_recipient_fails_alone() {
-    let mut house = House::open("").await;
+    let mut env = TestEnv::open("").await;
     let (alice, gone) = (
-        house.subscribe(json!({})),
-        house.subscribe(json!({ "status": 410 })),
+        env.subscribe(json!({})),
+        env.subscribe(json!({ "status": 410 })),
     );
     let mut broken = serde_json::to_value(&alice).unwrap();
     broken["keys"]["p256dh"] = json!("AAAA");
-    house
-        .publish(
-            &json!({ "id": "c1", "payload": { "n": 1.50 }, "recipients": [
+    env.publish(
+        &json!({ "id": "c1", "payload": { "n": 1.50 }, "recipients": [
             { "id": "broken", "subscription": broken },
             { "id": "gone", "subscription": gone },
             { "id": "private", "subscription": { "endpoint": "https://10.0.0.1/x" } },
             { "id": "alice", "subscription": alice },
         ] }),
-        )
-        .await;
-    let results = house.results_of("c1", 4).await;
+    )
+    .await;
+    let results = env.results_of("c1", 4).await;
     let mut told: Vec<_> = results
         .iter()
         .map(|result| {
@@ -193,26 +189,23 @@ async fn one_bad_recipient_fails_alone() {
             ("private", "endpoint_forbidden"),
         ]
     );
-    let texts = house.arrived(&alice.id, 1).await;
+    let texts = env.arrived(&alice.id, 1).await;
     assert_eq!(texts, [r#"{"n":1.5}"#]);
 }
 
 #[tokio::test]
 async fn a_campaign_reaches_every_recipient_once() {
-    let mut house = House::open("").await;
-    let all: Vec<_> = (0..120).map(|_| house.subscribe(json!({}))).collect();
+    let mut env = TestEnv::open("").await;
+    let all: Vec<_> = (0..120).map(|_| env.subscribe(json!({}))).collect();
     let recipients: Vec<_> = all
         .iter()
         .map(|one| json!({ "subscription": one }))
         .collect();
-    house
-        .publish(&json!({ "id": "c1", "payload": "x", "recipients": recipients }))
+    env.publish(&json!({ "id": "c1", "payload": "x", "recipients": recipients }))
         .await;
-    house.results_of("c1", 120).await;
-    house.settled().await;
-    let summaries = house
-        .gather(3, |result| result.get("chunk").is_some())
-        .await;
+    env.results_of("c1", 120).await;
+    env.settled().await;
+    let summaries = env.gather(3, |result| result.get("chunk").is_some()).await;
     // A chunk whose recipients wait for room has a summary of each pass.
     let number = |summary: &Value| summary["chunk"]["n"].as_u64().unwrap();
     let chunks: BTreeSet<_> = summaries.iter().map(number).collect();
@@ -220,46 +213,45 @@ async fn a_campaign_reaches_every_recipient_once() {
     let settled = summaries.iter().map(|it| it["settled"].as_u64().unwrap());
     assert_eq!(settled.sum::<u64>(), 120);
     for one in &all {
-        assert_eq!(house.sandbox.messages(Some(&one.id)).len(), 1);
+        assert_eq!(env.sandbox.messages(Some(&one.id)).len(), 1);
     }
 }
 
 #[tokio::test]
 async fn what_fails_is_tried_again_from_the_broker() {
-    let mut house = House::open("").await;
-    let shaky = house.subscribe(json!([
+    let mut env = TestEnv::open("").await;
+    let shaky = env.subscribe(json!([
         { "status": 503 },
         { "status": 429, "headers": { "Retry-After": "1" } },
         { "fault": "cut" },
         { "status": 201 },
     ]));
-    house.publish(&event("e1", &shaky, json!({}))).await;
-    let results = house.results_of("e1", 1).await;
+    env.publish(&event("e1", &shaky, json!({}))).await;
+    let results = env.results_of("e1", 1).await;
     assert_eq!(
         (&results[0]["outcome"], &results[0]["attempts"]),
         (&json!("accepted"), &json!(4))
     );
-    house.settled().await;
+    env.settled().await;
 }
 
 #[tokio::test]
 async fn a_schedule_is_kept_and_never_early() {
-    let mut house = House::open("").await;
-    let alice = house.subscribe(json!({}));
+    let mut env = TestEnv::open("").await;
+    let alice = env.subscribe(json!({}));
     let at = SystemClock.now().wall + Duration::from_secs(3);
     let deliver_at = jiff::Timestamp::try_from(at).unwrap().to_string();
-    house
-        .publish(&event("e1", &alice, json!({ "deliver_at": deliver_at })))
+    env.publish(&event("e1", &alice, json!({ "deliver_at": deliver_at })))
         .await;
-    house.results_of("e1", 1).await;
-    let received = house.sandbox.messages(Some(&alice.id))[0].received_at;
+    env.results_of("e1", 1).await;
+    let received = env.sandbox.messages(Some(&alice.id))[0].received_at;
     let late = received.duration_since(at).expect("never early");
     assert!(late < Duration::from_secs(2), "{late:?} late");
 }
 
 #[tokio::test]
 async fn hostile_answers_do_no_harm() {
-    let mut house = House::open("push.timeout = '2s'\nretry.max_attempts = 1").await;
+    let mut env = TestEnv::open("push.timeout = '2s'\nretry.max_attempts = 1").await;
     for (answers, outcome, reason) in [
         (
             json!({ "status": 301, "headers": { "Location": "http://127.0.0.1/" } }),
@@ -304,15 +296,15 @@ async fn hostile_answers_do_no_harm() {
         ),
         (json!({ "fault": "goaway" }), "accepted", "accepted"),
     ] {
-        let one = house.subscribe(answers);
-        house.publish(&event(&one.id, &one, json!({}))).await;
-        let results = house.results_of(&one.id, 1).await;
+        let one = env.subscribe(answers);
+        env.publish(&event(&one.id, &one, json!({}))).await;
+        let results = env.results_of(&one.id, 1).await;
         assert_eq!(
             (&results[0]["outcome"], &results[0]["reason"]),
             (&json!(outcome), &json!(reason))
         );
     }
-    let rss = house.daemon.peak_kib();
+    let rss = env.daemon.peak_kib();
     assert!(rss < 100 * 1024, "{rss} KiB resident");
 }
 
@@ -322,14 +314,14 @@ async fn a_name_that_resolves_to_loopback_is_not_connected_to() {
         host: Some("localhost".into()),
         ..Default::default()
     };
-    let mut house = House::open_with(settings, "guard.allow = []").await;
-    let one = house.subscribe(json!({}));
-    house.publish(&event("e1", &one, json!({}))).await;
+    let mut env = TestEnv::open_with(settings, "guard.allow = []").await;
+    let one = env.subscribe(json!({}));
+    env.publish(&event("e1", &one, json!({}))).await;
     assert_eq!(
-        house.results_of("e1", 1).await[0]["reason"],
+        env.results_of("e1", 1).await[0]["reason"],
         "endpoint_forbidden"
     );
-    assert!(house.sandbox.messages(None).is_empty());
+    assert!(env.sandbox.messages(None).is_empty());
 }
 
 #[tokio::test]
@@ -338,65 +330,60 @@ async fn a_stalled_service_does_not_slow_another() {
         listen: vec!["127.0.0.1:0".parse().unwrap(); 2],
         ..Default::default()
     };
-    let mut house = House::open_with(settings, "push.per_origin = 20\npush.timeout = '15s'").await;
-    let stalled = house.subscribe_at(0, json!({ "fault": "hang" }));
-    let fine = house.subscribe_at(1, json!({}));
+    let mut env = TestEnv::open_with(settings, "push.per_origin = 20\npush.timeout = '15s'").await;
+    let stalled = env.subscribe_at(0, json!({ "fault": "hang" }));
+    let fine = env.subscribe_at(1, json!({}));
     for n in 0..600 {
-        house
-            .publish(&event(&format!("s{n}"), &stalled, json!({ "ttl": 3600 })))
+        env.publish(&event(&format!("s{n}"), &stalled, json!({ "ttl": 3600 })))
             .await;
     }
     for n in 0..100 {
-        house
-            .publish(&event(&format!("f{n}"), &fine, json!({})))
+        env.publish(&event(&format!("f{n}"), &fine, json!({})))
             .await;
     }
     let begun = SystemClock.now().mono;
-    house
-        .gather(100, |result| {
-            result["event_id"]
-                .as_str()
-                .is_some_and(|id| id.starts_with('f'))
-        })
-        .await;
+    env.gather(100, |result| {
+        result["event_id"]
+            .as_str()
+            .is_some_and(|id| id.starts_with('f'))
+    })
+    .await;
     assert!(
         begun.elapsed() < Duration::from_secs(10),
         "{:?}",
         begun.elapsed()
     );
-    assert!(house.daemon.metric("pushrider_retries_total", "busy").await > 0.0);
+    assert!(env.daemon.metric("pushrider_retries_total", "busy").await > 0.0);
 }
 
 #[tokio::test]
 async fn no_secret_of_the_run_is_logged() {
-    let mut house = House::open("retry.max_attempts = 2").await;
-    let fine = house.subscribe(json!({}));
-    let gone = house.subscribe(json!({ "status": 410, "body": "SecretBody" }));
-    let down = house.subscribe(json!({ "fault": "cut" }));
+    let mut env = TestEnv::open("retry.max_attempts = 2").await;
+    let fine = env.subscribe(json!({}));
+    let gone = env.subscribe(json!({ "status": 410, "body": "SecretBody" }));
+    let down = env.subscribe(json!({ "fault": "cut" }));
     let refused = json!({ "endpoint": "https://10.0.0.1/SecretPath", "keys": fine.keys });
     for (n, one) in [&fine, &gone, &down].into_iter().enumerate() {
-        house
-            .publish(&event(
-                &format!("e{n}"),
-                one,
-                json!({ "payload": "SecretPayload" }),
-            ))
-            .await;
-    }
-    house
-        .publish(&json!({ "id": "e3", "subscription": refused }))
+        env.publish(&event(
+            &format!("e{n}"),
+            one,
+            json!({ "payload": "SecretPayload" }),
+        ))
         .await;
-    house.publish_bytes(b"{\"SecretMember\":").await;
-    house.gather(5, is_delivery).await;
-    house.settled().await;
-    house.daemon.stop().await;
+    }
+    env.publish(&json!({ "id": "e3", "subscription": refused }))
+        .await;
+    env.publish_bytes(b"{\"SecretMember\":").await;
+    env.gather(5, is_delivery).await;
+    env.settled().await;
+    env.daemon.stop().await;
 
-    let log = house.daemon.log();
+    let log = env.daemon.log();
     assert!(
         log.matches("\"settled\"").count() >= 5,
         "settled lines are logged:\n{log}"
     );
-    let key = house.daemon.private_key();
+    let key = env.daemon.private_key();
     let mut secrets: Vec<String> = key
         .lines()
         .filter(|line| !line.starts_with('-'))
@@ -417,11 +404,11 @@ async fn no_secret_of_the_run_is_logged() {
 
 #[tokio::test]
 async fn what_happens_is_seen_from_outside() {
-    let mut house = House::open("").await;
-    let fine = house.subscribe(json!({}));
-    house.publish(&event("e1", &fine, json!({}))).await;
-    house.results_of("e1", 1).await;
-    house.settled().await;
+    let mut env = TestEnv::open("").await;
+    let fine = env.subscribe(json!({}));
+    env.publish(&event("e1", &fine, json!({}))).await;
+    env.results_of("e1", 1).await;
+    env.settled().await;
     for (name, labels, value) in [
         ("pushrider_deliveries_total", "", 1.0),
         ("pushrider_messages_total", r#"outcome="accepted""#, 1.0),
@@ -431,18 +418,18 @@ async fn what_happens_is_seen_from_outside() {
         ("pushrider_requests_in_flight", "", 0.0),
     ] {
         assert_eq!(
-            house.daemon.metric(name, labels).await,
+            env.daemon.metric(name, labels).await,
             value,
             "{name}{{{labels}}}"
         );
     }
-    assert_eq!(house.daemon.get("/livez").await.unwrap().0, 200);
-    let (status, key) = house
+    assert_eq!(env.daemon.get("/livez").await.unwrap().0, 200);
+    let (status, key) = env
         .daemon
         .get("/apps/shop/application-server-key")
         .await
         .unwrap();
     assert_eq!(status, 200);
     assert!(key.contains("\"main\""), "{key}");
-    wanted(house.outcomes(), |outcomes| outcomes.len() == 1).unwrap();
+    wanted(env.outcomes(), |outcomes| outcomes.len() == 1).unwrap();
 }

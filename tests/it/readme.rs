@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::support::house::House;
+use crate::support::env::TestEnv;
 use crate::support::{eventually, wanted};
 
 const README: &str = include_str!("../../README.md");
@@ -30,9 +30,9 @@ async fn python() -> &'static str {
 
 #[tokio::test]
 async fn its_lines_of_python_publish_an_event_and_take_a_dead_subscription() {
-    let house = House::open("").await;
-    let dead = house.subscribe(json!({ "status": 410 }));
-    let lines = block("python").replace("amqp://localhost", &house.vhost.url());
+    let env = TestEnv::open("").await;
+    let dead = env.subscribe(json!({ "status": 410 }));
+    let lines = block("python").replace("amqp://localhost", &env.vhost.url());
     // The loop goes on for ever; one round of it is enough here.
     let script = format!(
         "import json, sys\nsubscription = json.loads(sys.argv[1])\n{lines}    \
@@ -50,7 +50,7 @@ async fn its_lines_of_python_publish_an_event_and_take_a_dead_subscription() {
     let endpoint = String::from_utf8_lossy(&output.stdout);
     assert_eq!(endpoint.trim(), dead.endpoint);
     eventually(Duration::from_secs(10), async || {
-        let left = house.vhost.depth("webpush.dead-subscriptions").await;
+        let left = env.vhost.depth("webpush.dead-subscriptions").await;
         wanted(left, |&left| left == 0)
     })
     .await;

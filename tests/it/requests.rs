@@ -6,14 +6,14 @@ use std::sync::Arc;
 use pushrider::sandbox::Message;
 use serde_json::{Value, json};
 
-use crate::support::house::{House, event};
+use crate::support::env::{TestEnv, event};
 
 /// Publishes an event for a new subscription; returns its one result and what arrived.
-async fn pushed(house: &mut House, id: &str, more: Value) -> (Value, Vec<Arc<Message>>) {
-    let subscription = house.subscribe(json!({}));
-    house.publish(&event(id, &subscription, more)).await;
-    let result = house.results_of(id, 1).await.remove(0);
-    (result, house.sandbox.messages(Some(&subscription.id)))
+async fn pushed(env: &mut TestEnv, id: &str, more: Value) -> (Value, Vec<Arc<Message>>) {
+    let subscription = env.subscribe(json!({}));
+    env.publish(&event(id, &subscription, more)).await;
+    let result = env.results_of(id, 1).await.remove(0);
+    (result, env.sandbox.messages(Some(&subscription.id)))
 }
 
 fn warnings(result: &Value) -> Vec<&str> {
@@ -24,7 +24,7 @@ fn warnings(result: &Value) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_legacy_push_arrives_where_the_application_allows_it() {
-    let mut house = House::open("apps.shop.aesgcm = true\napps.shop.padding = \"256B\"").await;
+    let mut env = TestEnv::open("apps.shop.aesgcm = true\napps.shop.padding = \"256B\"").await;
     for (id, asked, sent) in [
         ("old", json!({ "content_encoding": "aesgcm" }), "aesgcm"),
         (
@@ -34,7 +34,7 @@ async fn a_legacy_push_arrives_where_the_application_allows_it() {
         ),
         ("silent", json!({}), "aes128gcm"),
     ] {
-        let (result, messages) = pushed(&mut house, id, asked).await;
+        let (result, messages) = pushed(&mut env, id, asked).await;
         assert_eq!(result["outcome"], "accepted", "{result:#}");
         assert_eq!(result["warnings"], json!([]));
         let message = &messages[0];
@@ -42,52 +42,52 @@ async fn a_legacy_push_arrives_where_the_application_allows_it() {
         assert_eq!(message.content_encoding.as_deref(), Some(sent), "{id}");
         assert_eq!(message.text.as_deref(), Some("hello"), "{id}");
         let vapid = message.vapid.as_ref().unwrap();
-        assert_eq!(vapid.aud, house.sandbox.origins()[0]);
+        assert_eq!(vapid.aud, env.sandbox.origins()[0]);
         let overhead = if sent == "aesgcm" { 18 } else { 103 };
         assert_eq!(message.body_length, Some(256 + overhead), "{id}");
     }
     // One token serves both forms of VAPID.
-    assert_eq!(house.sandbox.stats().vapid_tokens, 1);
-    house.daemon.stop().await;
+    assert_eq!(env.sandbox.stats().vapid_tokens, 1);
+    env.daemon.stop().await;
 }
 
 #[tokio::test]
 async fn rows_that_say_aesgcm_are_sent_what_every_browser_reads() {
-    let mut house = House::open("").await;
+    let mut env = TestEnv::open("").await;
     let asked = json!({ "content_encoding": "aesgcm" });
-    let (result, messages) = pushed(&mut house, "old", asked).await;
+    let (result, messages) = pushed(&mut env, "old", asked).await;
     assert_eq!(result["outcome"], "accepted", "{result:#}");
     assert_eq!(warnings(&result), ["aes128gcm_used"]);
     let message = &messages[0];
     assert_eq!(message.content_encoding.as_deref(), Some("aes128gcm"));
     assert_eq!(message.text.as_deref(), Some("hello"));
-    house.daemon.stop().await;
+    env.daemon.stop().await;
 }
 
 #[tokio::test]
 async fn a_payload_that_some_devices_refuse_is_not_sent_and_none_is_padded_beyond_it() {
     let limits =
         "apps.shop.payload_limits = { other = \"2744B\" }\napps.shop.padding = \"ceiling\"";
-    let mut house = House::open(limits).await;
+    let mut env = TestEnv::open(limits).await;
     let sized = |length| json!({ "payload": "x".repeat(length) });
     for length in [0, 2744] {
         let id = format!("fits-{length}");
-        let (result, messages) = pushed(&mut house, &id, sized(length)).await;
+        let (result, messages) = pushed(&mut env, &id, sized(length)).await;
         assert_eq!(result["outcome"], "accepted", "{result:#}");
         assert_eq!(messages[0].body_length, Some(2744 + 103));
         assert_eq!(messages[0].plaintext.as_ref().unwrap().len(), length);
     }
-    let (result, messages) = pushed(&mut house, "long", sized(2745)).await;
+    let (result, messages) = pushed(&mut env, "long", sized(2745)).await;
     assert_eq!(result["reason"], "payload_too_large");
     let detail = result["detail"].as_str().unwrap();
     assert!(detail.contains("allows 2744 at most for other"), "{detail}");
     assert!(messages.is_empty() && result["requests"] == 0);
-    house.daemon.stop().await;
+    env.daemon.stop().await;
 }
 
 #[tokio::test]
 async fn a_declarative_message_that_browsers_would_not_take_is_told() {
-    let mut house = House::open("").await;
+    let mut env = TestEnv::open("").await;
     let message = |notification: Value| json!({ "payload": { "web_push": 8030, "notification": notification } });
     for (id, notification, expected) in [
         (
@@ -102,11 +102,11 @@ async fn a_declarative_message_that_browsers_would_not_take_is_told() {
             Some("declarative_ignored"),
         ),
     ] {
-        let (result, messages) = pushed(&mut house, id, message(notification)).await;
+        let (result, messages) = pushed(&mut env, id, message(notification)).await;
         assert_eq!(result["outcome"], "accepted", "{result:#}");
         assert_eq!(warnings(&result), Vec::from_iter(expected));
         let text = messages[0].text.as_deref().unwrap();
         assert!(text.starts_with("{\"notification\":"), "{text}");
     }
-    house.daemon.stop().await;
+    env.daemon.stop().await;
 }

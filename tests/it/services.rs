@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use pushrider::message::Name;
 use pushrider::origin::Service;
 use pushrider::sandbox;
-use pushrider::sandbox::{Script, SubscriptionJson, Wish};
+use pushrider::sandbox::{Script, SubscribeRequest, SubscriptionJson};
 use pushrider::vapid::VapidKey;
 use serde_json::{Value, json};
 
-use crate::support::house::{House, event, is_delivery};
+use crate::support::env::{TestEnv, event, is_delivery};
 
 mod table;
 
@@ -63,16 +63,16 @@ async fn every_answer_of_every_service_is_understood() {
         services: TABLE.iter().map(|row| row.0).collect(),
         ..sandbox::Settings::default()
     };
-    let mut house = House::open_with(settings, "retry.max_attempts = 1").await;
-    let mut expected = prove_key(&house).await;
-    house.gather(expected.len(), is_delivery).await;
-    expected.extend(publish_rows(&house).await);
-    expected.extend(publish_without_request(&house).await);
-    house.gather(expected.len(), is_delivery).await;
-    house.settled().await;
+    let mut env = TestEnv::open_with(settings, "retry.max_attempts = 1").await;
+    let mut expected = prove_key(&env).await;
+    env.gather(expected.len(), is_delivery).await;
+    expected.extend(publish_rows(&env).await);
+    expected.extend(publish_without_request(&env).await);
+    env.gather(expected.len(), is_delivery).await;
+    env.settled().await;
     // What is settled is in the queue.
-    house.gather(0, is_change).await;
-    let told = told(&house);
+    env.gather(0, is_change).await;
+    let told = told(&env);
     let wrong: Vec<_> = expected
         .iter()
         .map(|(id, ends)| (named(id), ends, told.get(id)))
@@ -80,7 +80,7 @@ async fn every_answer_of_every_service_is_understood() {
         .collect();
     assert!(wrong.is_empty(), "expected, got: {wrong:#?}");
     let changes = changes(&expected);
-    let heard: BTreeSet<_> = house
+    let heard: BTreeSet<_> = env
         .results
         .iter()
         .filter(|it| is_change(it))
@@ -91,13 +91,13 @@ async fn every_answer_of_every_service_is_understood() {
 
 /// Has a push accepted wherever the key will be refused: that is believed of a key that was proved
 /// there, for else the operator may have loaded a wrong one.
-async fn prove_key(house: &House) -> BTreeMap<String, String> {
+async fn prove_key(env: &TestEnv) -> BTreeMap<String, String> {
     let mut expected = BTreeMap::new();
     for (number, (service, _, ends, _)) in TABLE.iter().enumerate() {
         if [MISMATCH, VAPID].contains(ends) {
             let id = format!("proof-{number}");
-            let subscription = house.subscribe_at(number, json!({}));
-            house.publish(&event(&id, &subscription, json!({}))).await;
+            let subscription = env.subscribe_at(number, json!({}));
+            env.publish(&event(&id, &subscription, json!({}))).await;
             expected.insert(id, format!("accepted accepted 1 {}", service.name()));
         }
     }
@@ -105,30 +105,30 @@ async fn prove_key(house: &House) -> BTreeMap<String, String> {
 }
 
 /// Publishes an event for each row, and returns what must become of it.
-async fn publish_rows(house: &House) -> BTreeMap<String, String> {
+async fn publish_rows(env: &TestEnv) -> BTreeMap<String, String> {
     let mut expected = BTreeMap::new();
     for (number, (service, meets, ends, requests)) in TABLE.iter().enumerate() {
         let id = format!("{}-{number}", service.name());
         let told = format!("{ends} {requests} {}", service.name());
         expected.insert(id.clone(), told);
-        let subscription = subscribe(house, number, *meets);
+        let subscription = subscribe(env, number, *meets);
         let options = json!({ "topic": "orders", "ttl": 600 });
-        house.publish(&event(&id, &subscription, options)).await;
+        env.publish(&event(&id, &subscription, options)).await;
     }
     expected
 }
 
 /// Publishes events for endpoints that are never pushed to.
-async fn publish_without_request(house: &House) -> BTreeMap<String, String> {
+async fn publish_without_request(env: &TestEnv) -> BTreeMap<String, String> {
     let mut expected = BTreeMap::new();
-    let any = house.subscribe(json!({}));
+    let any = env.subscribe(json!({}));
     for (number, (endpoint, ends)) in NO_REQUEST.iter().enumerate() {
         let subscription = SubscriptionJson {
             endpoint: (*endpoint).to_owned(),
             ..any.clone()
         };
         let id = format!("none-{number}");
-        house.publish(&event(&id, &subscription, json!({}))).await;
+        env.publish(&event(&id, &subscription, json!({}))).await;
         let service = if endpoint.contains("googleapis") {
             "fcm"
         } else {
@@ -147,7 +147,7 @@ async fn trouble_of_mozillas_bridge_to_android_leaves_desktop_browsers_alone() {
         services: vec![Service::Mozilla],
         ..sandbox::Settings::default()
     };
-    let mut house = House::open_with(settings, "retry.max_attempts = 1").await;
+    let mut env = TestEnv::open_with(settings, "retry.max_attempts = 1").await;
     for (answer, reason) in [
         ("android_quota", "throttled"),
         ("android_unavailable", "service_unavailable"),
@@ -155,21 +155,21 @@ async fn trouble_of_mozillas_bridge_to_android_leaves_desktop_browsers_alone() {
         // More than the failures that open a breaker.
         let events = (0..12).map(|n| format!("{answer}-{n}"));
         for id in events.clone() {
-            let android = house.subscribe(json!({ "answer": answer }));
-            house.publish(&event(&id, &android, json!({}))).await;
+            let android = env.subscribe(json!({ "answer": answer }));
+            env.publish(&event(&id, &android, json!({}))).await;
         }
         for id in events {
-            let result = house.results_of(&id, 1).await.remove(0);
+            let result = env.results_of(&id, 1).await.remove(0);
             let told = (&result["outcome"], &result["reason"], &result["requests"]);
             assert_eq!(told, (&json!("failed"), &json!(reason), &json!(1)), "{id}");
         }
         let id = format!("desktop-{answer}");
-        let desktop = house.subscribe(json!({}));
-        house.publish(&event(&id, &desktop, json!({}))).await;
-        let result = house.results_of(&id, 1).await.remove(0);
+        let desktop = env.subscribe(json!({}));
+        env.publish(&event(&id, &desktop, json!({}))).await;
+        let result = env.results_of(&id, 1).await.remove(0);
         assert_eq!(result["outcome"], "accepted");
     }
-    let paused = house.daemon.metric("pushrider_deferrals_total", "").await;
+    let paused = env.daemon.metric("pushrider_deferrals_total", "").await;
     assert!(paused.abs() < f64::EPSILON, "{paused} deferrals");
 }
 
@@ -181,29 +181,29 @@ async fn one_subscription_that_refuses_the_key_holds_up_no_other() {
         services: vec![Service::Fcm],
         ..sandbox::Settings::default()
     };
-    let mut house = House::open_with(settings, "").await;
+    let mut env = TestEnv::open_with(settings, "").await;
     let no_push_endpoint = json!([{ "answer": "vapid_missing", "times": 1 }, {}]);
-    let refused = house.subscribe(no_push_endpoint);
-    let of_another_sender = house.subscribe(json!({ "answer": "sender_page" }));
+    let refused = env.subscribe(no_push_endpoint);
+    let of_another_sender = env.subscribe(json!({ "answer": "sender_page" }));
     let login = json!({ "ttl": 300 });
     for (id, subscription) in [("refused", &refused), ("another", &of_another_sender)] {
-        house.publish(&event(id, subscription, login.clone())).await;
-        house.arrived(&subscription.id, 1).await;
+        env.publish(&event(id, subscription, login.clone())).await;
+        env.arrived(&subscription.id, 1).await;
     }
-    let fine = house.subscribe(json!({}));
-    house.publish(&event("fine", &fine, login)).await;
-    let result = house.results_of("fine", 1).await.remove(0);
+    let fine = env.subscribe(json!({}));
+    env.publish(&event("fine", &fine, login)).await;
+    let result = env.results_of("fine", 1).await.remove(0);
     let told = (&result["outcome"], &result["requests"]);
     assert_eq!(told, (&json!("accepted"), &json!(1)));
 
-    let result = house.results_of("refused", 1).await.remove(0);
+    let result = env.results_of("refused", 1).await.remove(0);
     let told = (&result["outcome"], &result["requests"]);
     assert_eq!(told, (&json!("accepted"), &json!(2)), "{result:#}");
-    let result = house.results_of("another", 1).await.remove(0);
+    let result = env.results_of("another", 1).await.remove(0);
     let told = (&result["outcome"], &result["reason"]);
     assert_eq!(told, (&json!("rejected"), &json!("key_mismatch")));
     let is_told = |result: &Value| change(result) == ("another".into(), "key_mismatch".into());
-    house.gather(1, is_told).await;
+    env.gather(1, is_told).await;
 }
 
 #[tokio::test]
@@ -213,14 +213,14 @@ async fn a_deployment_may_push_to_the_services_it_knows_alone() {
         services: vec![Service::Ntfy, Service::Other],
         ..sandbox::Settings::default()
     };
-    let mut house = House::open_with(settings, "guard.hosts = 'known'").await;
+    let mut env = TestEnv::open_with(settings, "guard.hosts = 'known'").await;
     for (id, origin) in [("named", 0), ("stranger", 1)] {
-        let subscription = house.subscribe_at(origin, json!({}));
-        house.publish(&event(id, &subscription, json!({}))).await;
+        let subscription = env.subscribe_at(origin, json!({}));
+        env.publish(&event(id, &subscription, json!({}))).await;
     }
-    let named = house.results_of("named", 1).await.remove(0);
+    let named = env.results_of("named", 1).await.remove(0);
     assert_eq!(named["outcome"], "accepted");
-    let stranger = house.results_of("stranger", 1).await.remove(0);
+    let stranger = env.results_of("stranger", 1).await.remove(0);
     assert_eq!(
         (&stranger["reason"], &stranger["requests"]),
         (&json!("endpoint_forbidden"), &json!(0))
@@ -230,8 +230,8 @@ async fn a_deployment_may_push_to_the_services_it_knows_alone() {
         detail.contains("guard.hosts") && detail.contains("[services]"),
         "{detail}"
     );
-    house.settled().await;
-    assert!(!house.results.iter().any(is_change));
+    env.settled().await;
+    assert!(!env.results.iter().any(is_change));
 }
 
 /// autopush stores messages for a browser that is offline under the subscription and the
@@ -243,21 +243,20 @@ async fn a_burst_to_few_subscriptions_of_mozilla_arrives_whole() {
         services: vec![Service::Mozilla],
         ..sandbox::Settings::default()
     };
-    let mut house = House::open_with(settings, "").await;
-    let subscriptions = [(); 3].map(|()| house.subscribe(json!({})));
+    let mut env = TestEnv::open_with(settings, "").await;
+    let subscriptions = [(); 3].map(|()| env.subscribe(json!({})));
     let payloads: BTreeSet<_> = (0..BURST).map(|n| format!("message {n}")).collect();
     let bodies: Vec<_> = payloads
         .iter()
         .zip(subscriptions.iter().cycle())
         .map(|(payload, one)| event(payload, one, json!({ "payload": payload })).to_string())
         .collect();
-    house
-        .vhost
+    env.vhost
         .publish_all("webpush.events", "shop.default", &bodies)
         .await;
-    let results = house.gather(BURST, is_delivery).await;
+    let results = env.gather(BURST, is_delivery).await;
     assert!(results.iter().all(|it| it["outcome"] == "accepted"));
-    let messages = house.sandbox.messages(None);
+    let messages = env.sandbox.messages(None);
     let arrived: BTreeSet<_> = messages.iter().filter_map(|it| it.text.clone()).collect();
     let lost: Vec<_> = payloads.difference(&arrived).collect();
     assert!(lost.is_empty(), "{} are lost: {lost:?}", lost.len());
@@ -276,23 +275,23 @@ fn named(id: &str) -> String {
 }
 
 /// Makes the subscription of a row at its own origin.
-fn subscribe(house: &House, origin: usize, meets: Meets) -> SubscriptionJson {
-    let mut wish = Wish {
+fn subscribe(env: &TestEnv, origin: usize, meets: Meets) -> SubscriptionJson {
+    let mut request = SubscribeRequest {
         origin,
-        ..Wish::default()
+        ..SubscribeRequest::default()
     };
     match meets {
-        Meets::Answer(name) => wish.answer = script(json!({ "answer": name })),
+        Meets::Answer(name) => request.answer = script(json!({ "answer": name })),
         Meets::Says(status, body) => {
-            wish.answer = script(json!({ "status": status, "body": body }));
+            request.answer = script(json!({ "status": status, "body": body }));
         }
         Meets::AnotherKey => {
             let other = VapidKey::generate(Name::parse("other").unwrap()).unwrap();
-            wish.application_server_key = Some(other.public_key_base64url().to_owned());
+            request.application_server_key = Some(other.public_key_base64url().to_owned());
         }
         Meets::Nobody => {}
     }
-    let mut subscription = house.sandbox.subscribe(wish).unwrap();
+    let mut subscription = env.sandbox.subscribe(request).unwrap();
     if let Meets::Nobody = meets {
         let endpoint = &mut subscription.endpoint;
         let end = endpoint.rfind(['%', '?']).unwrap_or(endpoint.len());
@@ -306,8 +305,8 @@ fn script(json: Value) -> Script {
 }
 
 /// What has become of each event: outcome, reason, requests, push service.
-fn told(house: &House) -> BTreeMap<String, String> {
-    let results = house.results.iter().filter(|result| is_delivery(result));
+fn told(env: &TestEnv) -> BTreeMap<String, String> {
+    let results = env.results.iter().filter(|result| is_delivery(result));
     results
         .map(|result| {
             let word = |name: &str| result[name].as_str().unwrap_or_default().to_owned();

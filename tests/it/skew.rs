@@ -10,7 +10,7 @@ use pushrider::origin::Service;
 use pushrider::sandbox;
 use serde_json::{Value, json};
 
-use crate::support::house::{House, event};
+use crate::support::env::{TestEnv, event};
 use crate::support::{eventually, wanted};
 
 const HOUR: i64 = 3600;
@@ -43,7 +43,7 @@ type Fate = (
 
 #[tokio::test]
 async fn a_producer_whose_clock_is_wrong_by_hours_is_served() {
-    let mut house = House::open("").await;
+    let mut env = TestEnv::open("").await;
     let sent = |ttl: u64| Some(ttl - 30..=ttl);
     let ahead = "created_at_in_future";
     let rows: [(&str, Value, Option<u64>, Fate); 12] = [
@@ -121,14 +121,13 @@ async fn a_producer_whose_clock_is_wrong_by_hours_is_served() {
         ),
     ];
     for (id, more, timestamp, (reason, ttl, warning)) in rows {
-        let one = house.subscribe(json!({}));
+        let one = env.subscribe(json!({}));
         let mut properties = BasicProperties::default();
         if let Some(timestamp) = timestamp {
             properties = properties.with_timestamp(timestamp);
         }
         let body = event(id, &one, more).to_string();
-        house
-            .vhost
+        env.vhost
             .publish_with(
                 "webpush.events",
                 "shop.default",
@@ -136,12 +135,12 @@ async fn a_producer_whose_clock_is_wrong_by_hours_is_served() {
                 properties,
             )
             .await;
-        let result = house.results_of(id, 1).await.remove(0);
+        let result = env.results_of(id, 1).await.remove(0);
         assert_eq!(result["reason"], reason, "{id}: {result:#}");
         let warnings = result["warnings"].to_string();
         assert!(warnings.contains(warning), "{id}: {warnings}");
         assert_eq!(warnings == "[]", warning.is_empty(), "{id}: {warnings}");
-        let messages = house.sandbox.messages(Some(&one.id));
+        let messages = env.sandbox.messages(Some(&one.id));
         let told = messages.first().map(|it| it.ttl.clone().unwrap());
         let told: Option<u64> = told.map(|ttl| ttl.parse().unwrap());
         let as_expected = match (told, &ttl) {
@@ -159,7 +158,7 @@ const APART: i64 = 480;
 /// How many hours a push service's clock is ahead of this machine's.
 const HOURS: [i64; 10] = [-48, -20, -14, -13, -11, 11, 13, 14, 20, 48];
 
-/// Tells whether a push service refuses a token that has expired there or ends more than a day
+/// Returns whether a push service refuses a token that has expired there or ends more than a day
 /// ahead.
 fn checks_tokens(service: Service) -> bool {
     !matches!(service, Service::Ntfy | Service::NextPush)
@@ -182,21 +181,19 @@ async fn a_machine_whose_clock_is_wrong_by_hours_signs_by_the_push_services_cloc
             .collect(),
         ..sandbox::Settings::default()
     };
-    let mut house = House::open_with(settings, "").await;
+    let mut env = TestEnv::open_with(settings, "").await;
     for round in ["first", "second"] {
         for (origin, (_, service, hours)) in clocks.iter().enumerate() {
             let id = format!("{round} {} {hours}", service.name());
-            let one = house.subscribe_at(origin, json!({}));
-            house
-                .publish(&event(&id, &one, json!({ "ttl": 600 })))
-                .await;
+            let one = env.subscribe_at(origin, json!({}));
+            env.publish(&event(&id, &one, json!({ "ttl": 600 }))).await;
         }
         let of_round = |it: &Value| {
             it["event_id"]
                 .as_str()
                 .is_some_and(|id| id.starts_with(round))
         };
-        let results = house.gather(clocks.len(), of_round).await;
+        let results = env.gather(clocks.len(), of_round).await;
         let mut wrong = Vec::new();
         for result in &results {
             let id = result["event_id"].as_str().unwrap();
@@ -225,7 +222,7 @@ async fn a_clock_that_two_push_services_contradict_ends_no_message() {
             clocks: vec![ahead; 2],
             ..sandbox::Settings::default()
         };
-        let mut house = House::open_with(settings, "").await;
+        let mut env = TestEnv::open_with(settings, "").await;
         let there = |seconds: i64| at(ahead + seconds);
         let first = [(json!({}), "accepted"), (json!({}), "accepted")];
         let (judged, scheduled) = if ahead < 0 {
@@ -247,18 +244,18 @@ async fn a_clock_that_two_push_services_contradict_ends_no_message() {
             (vec![(too_far, "invalid_schedule")], there(29 * DAY))
         };
         for (n, (more, reason)) in first.into_iter().chain(judged).enumerate() {
-            let (id, one) = (format!("e{n}"), house.subscribe_at(n % 2, json!({})));
-            house.publish(&event(&id, &one, more)).await;
-            let result = house.results_of(&id, 1).await.remove(0);
+            let (id, one) = (format!("e{n}"), env.subscribe_at(n % 2, json!({})));
+            env.publish(&event(&id, &one, more)).await;
+            let result = env.results_of(&id, 1).await.remove(0);
             assert_eq!(result["reason"], reason, "{ahead} {id}: {result:#}");
         }
         // This machine's clock calls it due, or too far ahead.
-        let one = house.subscribe(json!({}));
+        let one = env.subscribe(json!({}));
         let scheduled = json!({ "deliver_at": scheduled });
-        house.publish(&event("scheduled", &one, scheduled)).await;
+        env.publish(&event("scheduled", &one, scheduled)).await;
         let reason = "reason=\"scheduled\"";
         eventually(Duration::from_secs(20), async || {
-            let waits = house.daemon.metric("pushrider_retries_total", reason);
+            let waits = env.daemon.metric("pushrider_retries_total", reason);
             wanted(waits.await, |waits| *waits >= 1.0)
         })
         .await;

@@ -15,7 +15,7 @@ use pushrider::sandbox;
 use pushrider::sandbox::{Message, Script, SubscriptionJson};
 use serde_json::{Value, json};
 
-use crate::support::house::{House, event, is_delivery};
+use crate::support::env::{TestEnv, event, is_delivery};
 use crate::support::{eventually, wanted};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,20 +36,20 @@ const TIGHT: &str = "push.in_flight = 40
 
 #[tokio::test]
 async fn a_service_that_stalls_keeps_nobody_else_waiting() {
-    let mut street = Street::open(json!({ "fault": "hang" })).await;
-    street.suffers().await;
-    assert!(street.turns("open").await > 0.0);
-    street.recovers().await;
+    let mut origins = TwoOrigins::open(json!({ "fault": "hang" })).await;
+    origins.suffers().await;
+    assert!(origins.turns("open").await > 0.0);
+    origins.recovers().await;
 }
 
 #[tokio::test]
 async fn a_service_that_is_down_keeps_nobody_else_waiting() {
-    let mut street = Street::open(json!({ "status": 503 })).await;
-    street.suffers().await;
-    assert!(street.turns("open").await > 0.0);
-    street.recovers().await;
-    let log = street.house.daemon.log();
-    let origin = &street.house.sandbox.origins()[0];
+    let mut origins = TwoOrigins::open(json!({ "status": 503 })).await;
+    origins.suffers().await;
+    assert!(origins.turns("open").await > 0.0);
+    origins.recovers().await;
+    let log = origins.env.daemon.log();
+    let origin = &origins.env.sandbox.origins()[0];
     for what in ["breaker opened", "breaker half-open", "breaker closed"] {
         let told = |line: &str| line.contains(what) && line.contains(origin);
         assert!(log.lines().any(told), "{what}: {log}");
@@ -59,11 +59,11 @@ async fn a_service_that_is_down_keeps_nobody_else_waiting() {
 #[tokio::test]
 async fn a_service_that_throttles_is_left_alone_for_as_long_as_it_asks() {
     let throttled = json!({ "status": 429, "headers": { "Retry-After": "3" } });
-    let mut street = Street::open(throttled).await;
-    street.suffers().await;
-    street.recovers().await;
-    assert_eq!(street.turns("open").await, 0.0, "a throttle is no trouble");
-    let log = street.house.daemon.log();
+    let mut origins = TwoOrigins::open(throttled).await;
+    origins.suffers().await;
+    origins.recovers().await;
+    assert_eq!(origins.turns("open").await, 0.0, "a throttle is no trouble");
+    let log = origins.env.daemon.log();
     assert!(log.contains("\"paused\""), "{log}");
 }
 
@@ -76,12 +76,12 @@ async fn what_waits_for_a_service_that_is_down_waits_in_the_broker() {
         gate.open_cap = '10m'
         retry.base = '10m'
         log.filter = 'info'";
-    let mut house = House::open_with(sandbox::Settings::default(), LONG).await;
-    let down = house.subscribe(json!({ "status": 503 }));
+    let mut env = TestEnv::open_with(sandbox::Settings::default(), LONG).await;
+    let down = env.subscribe(json!({ "status": 503 }));
     let payload = json!({ "payload": "x".repeat(3500) });
     let body = |n| event(&format!("e{n:05}"), &down, payload.clone()).to_string();
     let wait = async |count: u32, sum: u32| {
-        let (vhost, bodies) = (&house.vhost, (sum - count..sum).map(body));
+        let (vhost, bodies) = (&env.vhost, (sum - count..sum).map(body));
         vhost
             .publish_all("webpush.events", "shop.default", bodies)
             .await;
@@ -96,21 +96,21 @@ async fn what_waits_for_a_service_that_is_down_waits_in_the_broker() {
         .await;
     };
     wait(3000, 3000).await;
-    let before = house.daemon.peak_kib();
+    let before = env.daemon.peak_kib();
     wait(8000, 11_000).await;
-    let grown = house.daemon.peak_growth_kib(before);
+    let grown = env.daemon.peak_growth_kib(before);
     let size = 8000 * body(0).len() as u64 / 1024;
     println!("{size} KiB more wait: {before} KiB before, {grown} KiB more at the peak");
     assert!(grown < size / 8, "{grown} KiB more while {size} KiB wait");
-    house.daemon.stop().await;
+    env.daemon.stop().await;
 }
 
-struct Street {
-    house: House,
-    sick: Vec<SubscriptionJson>,
-    well: SubscriptionJson,
+struct TwoOrigins {
+    env: TestEnv,
+    failing: Vec<SubscriptionJson>,
+    healthy: SubscriptionJson,
     /// The same without anything sick.
-    twin: House,
+    control: TestEnv,
     well_twin: SubscriptionJson,
 }
 
@@ -120,22 +120,22 @@ struct Flow {
     beside: Vec<Duration>,
 }
 
-impl Street {
+impl TwoOrigins {
     async fn open(sickness: Value) -> Self {
         let settings = sandbox::Settings {
             listen: vec!["127.0.0.1:0".parse().unwrap(); 2],
             keep: 10_000,
             ..Default::default()
         };
-        let twin = House::open_with(settings.clone(), TIGHT).await;
-        let house = House::open_with(settings, TIGHT).await;
-        let sick = (0..BACKLOG).map(|_| house.subscribe_at(0, sickness.clone()));
+        let control = TestEnv::open_with(settings.clone(), TIGHT).await;
+        let env = TestEnv::open_with(settings, TIGHT).await;
+        let failing = (0..BACKLOG).map(|_| env.subscribe_at(0, sickness.clone()));
         Self {
-            sick: sick.collect(),
-            well: house.subscribe_at(1, json!({})),
-            house,
-            well_twin: twin.subscribe_at(1, json!({})),
-            twin,
+            failing: failing.collect(),
+            healthy: env.subscribe_at(1, json!({})),
+            env,
+            well_twin: control.subscribe_at(1, json!({})),
+            control,
         }
     }
 
@@ -155,8 +155,8 @@ impl Street {
             "{failed} were sent in vain"
         );
         let fine = Script::from_json(json!({})).unwrap();
-        for one in &self.sick {
-            assert!(self.house.sandbox.play(&one.id, fine.clone()));
+        for one in &self.failing {
+            assert!(self.env.sandbox.play(&one.id, fine.clone()));
         }
         let results = self.all_arrive().await;
         let attempts: u64 = results
@@ -165,15 +165,11 @@ impl Street {
             .sum();
         let sent = BACKLOG + self.refused();
         assert_eq!(attempts, sent as u64, "waiting uses up no attempt");
-        for one in &self.sick {
+        for one in &self.failing {
             assert_eq!(self.taken(one), 1, "{}", one.id);
         }
         self.assert_no_storm();
-        let open = self
-            .house
-            .daemon
-            .metric("pushrider_breakers_open", "")
-            .await;
+        let open = self.env.daemon.metric("pushrider_breakers_open", "").await;
         assert_eq!(open, 0.0);
     }
 
@@ -185,14 +181,14 @@ impl Street {
             let mut at = [SystemTime::UNIX_EPOCH; 2];
             for turn in [n % 2, 1 - n % 2] {
                 at[turn] = SystemClock.now().wall;
-                let (house, well) = self.streams()[turn];
-                let event = event(&id, well, json!({ "payload": id }));
-                house.publish(&event).await;
+                let (env, healthy) = self.streams()[turn];
+                let event = event(&id, healthy, json!({ "payload": id }));
+                env.publish(&event).await;
             }
             published.insert(id, at);
         }
-        for house in [&mut self.twin, &mut self.house] {
-            house.gather(STREAM, |result| is_of(result, prefix)).await;
+        for env in [&mut self.control, &mut self.env] {
+            env.gather(STREAM, |result| is_of(result, prefix)).await;
         }
         let [alone, beside] = [0, 1].map(|turn| {
             let at = |id: &str| Some(published.get(id)?[turn]);
@@ -202,14 +198,14 @@ impl Street {
     }
 
     /// Returns the two streams: the one that is alone, and the one beside the sick service.
-    fn streams(&self) -> [(&House, &SubscriptionJson); 2] {
-        [(&self.twin, &self.well_twin), (&self.house, &self.well)]
+    fn streams(&self) -> [(&TestEnv, &SubscriptionJson); 2] {
+        [(&self.control, &self.well_twin), (&self.env, &self.healthy)]
     }
 
     /// Returns how long each event took that was published at a known time, sorted.
     fn took(&self, turn: usize, published: impl Fn(&str) -> Option<SystemTime>) -> Vec<Duration> {
-        let (house, well) = self.streams()[turn];
-        let messages = house.sandbox.messages(Some(&well.id));
+        let (env, healthy) = self.streams()[turn];
+        let messages = env.sandbox.messages(Some(&healthy.id));
         let since = |it: &Arc<Message>| {
             let at = published(it.text.as_deref()?)?;
             Some(it.received_at.duration_since(at).unwrap_or_default())
@@ -225,8 +221,8 @@ impl Street {
     /// Few bands make lumps of what is spread; how few requests are under way at first is tested in
     /// virtual time.
     fn assert_no_storm(&self) {
-        let messages = self.house.sandbox.messages(None);
-        let of_sick = |it: &&Arc<Message>| *it.subscription != *self.well.id;
+        let messages = self.env.sandbox.messages(None);
+        let of_sick = |it: &&Arc<Message>| *it.subscription != *self.healthy.id;
         let taken = messages
             .iter()
             .filter(of_sick)
@@ -242,12 +238,12 @@ impl Street {
 
     /// Publishes the events of the sick service and waits until the daemon has met them.
     async fn fill(&mut self) {
-        for (n, one) in self.sick.iter().enumerate() {
-            let event = event(&format!("sick{n}"), one, json!({ "ttl": 3600 }));
-            self.house.publish(&event).await;
+        for (n, one) in self.failing.iter().enumerate() {
+            let event = event(&format!("failing{n}"), one, json!({ "ttl": 3600 }));
+            self.env.publish(&event).await;
         }
         eventually(Duration::from_secs(20), async || {
-            let waits = self.house.daemon.metric("pushrider_retries_total", "");
+            let waits = self.env.daemon.metric("pushrider_retries_total", "");
             wanted(waits.await, |waits| *waits >= BACKLOG as f64)
         })
         .await;
@@ -255,9 +251,9 @@ impl Street {
 
     /// Waits for every result of the sick service's events, and checks that each has one.
     async fn all_arrive(&mut self) -> Vec<Value> {
-        let results = self.house.gather(BACKLOG, |it| is_of(it, "sick")).await;
-        self.house.settled().await;
-        let outcomes = self.house.outcomes();
+        let results = self.env.gather(BACKLOG, |it| is_of(it, "failing")).await;
+        self.env.settled().await;
+        let outcomes = self.env.outcomes();
         assert_eq!(outcomes.len(), BACKLOG + 2 * STREAM);
         assert!(outcomes.values().all(|&count| count == 1), "{outcomes:?}");
         for result in &results {
@@ -268,22 +264,23 @@ impl Street {
 
     /// Counts the requests that the sick service has not taken.
     fn refused(&self) -> usize {
-        let requests = |one: &SubscriptionJson| self.house.sandbox.messages(Some(&one.id)).len();
-        let all: usize = self.sick.iter().map(requests).sum();
-        all - self.sick.iter().map(|one| self.taken(one)).sum::<usize>()
+        let requests = |one: &SubscriptionJson| self.env.sandbox.messages(Some(&one.id)).len();
+        let all: usize = self.failing.iter().map(requests).sum();
+        all - self
+            .failing
+            .iter()
+            .map(|one| self.taken(one))
+            .sum::<usize>()
     }
 
     fn taken(&self, one: &SubscriptionJson) -> usize {
-        let messages = self.house.sandbox.messages(Some(&one.id));
+        let messages = self.env.sandbox.messages(Some(&one.id));
         messages.iter().filter(|it| it.status == Some(201)).count()
     }
 
     async fn turns(&self, to: &str) -> f64 {
         let name = "pushrider_breaker_transitions_total";
-        self.house
-            .daemon
-            .metric(name, &format!("to=\"{to}\""))
-            .await
+        self.env.daemon.metric(name, &format!("to=\"{to}\"")).await
     }
 }
 
@@ -303,7 +300,7 @@ impl Flow {
         let at = |took: &[Duration], percent: usize| took[(took.len() - 1) * percent / 100];
         for (percent, more, besides) in [(50, 1.1, 1), (90, 1.5, 10), (99, 2.0, 100)] {
             let [alone, beside] = [&self.alone, &self.beside].map(|took| at(took, percent));
-            println!("p{percent}: {alone:?} alone, {beside:?} beside a sick one");
+            println!("p{percent}: {alone:?} alone, {beside:?} beside a failing one");
             let bound = alone.mul_f64(more) + Duration::from_millis(besides);
             assert!(beside <= bound, "p{percent}: {beside:?}, {alone:?} alone");
         }

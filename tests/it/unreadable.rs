@@ -5,7 +5,7 @@ use std::time::Duration;
 use pushrider::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
-use crate::support::house::{House, event, is_delivery};
+use crate::support::env::{TestEnv, event, is_delivery};
 use crate::support::producer::{HEADERS, PROPERTIES, Producer, long, short};
 use crate::support::{eventually, wanted};
 
@@ -23,15 +23,15 @@ fn nested(kind: u8, levels: usize) -> Vec<u8> {
 }
 
 /// Takes the reason, the detail and the message id of every quarantined original.
-async fn quarantined(house: &House, count: u32) -> Vec<[String; 2]> {
+async fn quarantined(env: &TestEnv, count: u32) -> Vec<[String; 2]> {
     eventually(Duration::from_secs(60), async || {
-        wanted(house.vhost.depth("webpush.quarantine").await, |&it| {
+        wanted(env.vhost.depth("webpush.quarantine").await, |&it| {
             it == count
         })
     })
     .await;
     let mut originals = Vec::new();
-    while let Some(message) = house.vhost.take("webpush.quarantine").await {
+    while let Some(message) = env.vhost.take("webpush.quarantine").await {
         let headers = message.delivery.properties.headers().clone().unwrap();
         let text = |name: &str| {
             let value = headers.inner().get(name).and_then(|it| it.as_long_string());
@@ -43,8 +43,8 @@ async fn quarantined(house: &House, count: u32) -> Vec<[String; 2]> {
 }
 
 /// Waits for the result of an event, and for nothing else of it.
-async fn refusal(house: &mut House, id: &str) -> Value {
-    let result = house.results_of(id, 1).await.remove(0);
+async fn refusal(env: &mut TestEnv, id: &str) -> Value {
+    let result = env.results_of(id, 1).await.remove(0);
     assert_eq!(result["outcome"], "rejected", "{result}");
     assert_eq!(result["reason"], "malformed_event", "{result}");
     result
@@ -52,9 +52,9 @@ async fn refusal(house: &mut House, id: &str) -> Value {
 
 #[tokio::test]
 async fn each_place_that_is_not_utf_8_costs_its_message_alone_and_is_named() {
-    let mut house = House::open("").await;
-    let subscription = house.subscribe(json!({}));
-    let mut producer = Producer::connect(&house.vhost).await;
+    let mut env = TestEnv::open("").await;
+    let subscription = env.subscribe(json!({}));
+    let mut producer = Producer::connect(&env.vhost).await;
     // RabbitMQ itself refuses an expiration that is no number and a user_id that is not the user's.
     let mut cases: Vec<(&str, u16, Vec<u8>)> = PROPERTIES
         .into_iter()
@@ -79,14 +79,14 @@ async fn each_place_that_is_not_utf_8_costs_its_message_alone_and_is_named() {
         .publish(b"shop.\xfc", 0, b"", body.as_bytes())
         .await;
     for (n, (name, ..)) in cases.iter().enumerate() {
-        let result = refusal(&mut house, &format!("e{n}")).await;
+        let result = refusal(&mut env, &format!("e{n}")).await;
         let detail = result["detail"].as_str().unwrap();
         assert!(
             detail.starts_with(&format!("AMQP {name}: expected UTF-8")),
             "{detail}"
         );
     }
-    let result = refusal(&mut house, "key").await;
+    let result = refusal(&mut env, "key").await;
     assert!(
         result["detail"]
             .as_str()
@@ -94,22 +94,22 @@ async fn each_place_that_is_not_utf_8_costs_its_message_alone_and_is_named() {
             .starts_with("AMQP routing_key: ")
     );
     let count = cases.len() + 1;
-    let originals = quarantined(&house, count.try_into().unwrap()).await;
+    let originals = quarantined(&env, count.try_into().unwrap()).await;
     for [reason, detail] in &originals {
         assert_eq!(reason, "malformed_event");
         assert!(detail.contains("expected UTF-8"), "{detail}");
     }
-    assert_eq!(house.daemon.metric(RECONNECTS, "").await, 0.0);
-    house.settled().await;
-    assert_eq!(house.results.len(), count, "one result each");
-    assert!(house.sandbox.messages(None).is_empty());
+    assert_eq!(env.daemon.metric(RECONNECTS, "").await, 0.0);
+    env.settled().await;
+    assert_eq!(env.results.len(), count, "one result each");
+    assert!(env.sandbox.messages(None).is_empty());
 }
 
 #[tokio::test]
 async fn headers_as_deep_as_a_frame_can_be_do_not_end_the_process() {
-    let mut house = House::open("").await;
-    let subscription = house.subscribe(json!({}));
-    let mut producer = Producer::connect(&house.vhost).await;
+    let mut env = TestEnv::open("").await;
+    let subscription = env.subscribe(json!({}));
+    let mut producer = Producer::connect(&env.vhost).await;
     let deep = [(b'F', 33), (b'F', 4000), (b'F', 18_000), (b'A', 26_000)];
     for (n, (kind, levels)) in deep.into_iter().enumerate() {
         let body = event(&format!("deep{n}"), &subscription, json!({})).to_string();
@@ -126,7 +126,7 @@ async fn headers_as_deep_as_a_frame_can_be_do_not_end_the_process() {
             .await;
     }
     for n in 0..deep.len() {
-        let result = refusal(&mut house, &format!("deep{n}")).await;
+        let result = refusal(&mut env, &format!("deep{n}")).await;
         let detail = result["detail"].as_str().unwrap();
         assert_eq!(
             detail,
@@ -134,30 +134,29 @@ async fn headers_as_deep_as_a_frame_can_be_do_not_end_the_process() {
         );
     }
     for kind in [b'F', b'A'] {
-        let result = house.results_of(&format!("fine{kind}"), 1).await.remove(0);
+        let result = env.results_of(&format!("fine{kind}"), 1).await.remove(0);
         assert_eq!(result["outcome"], "accepted", "{result}");
     }
-    let originals = quarantined(&house, deep.len().try_into().unwrap()).await;
+    let originals = quarantined(&env, deep.len().try_into().unwrap()).await;
     assert!(
         originals
             .iter()
             .all(|[reason, _]| reason == "malformed_event")
     );
-    assert_eq!(house.daemon.metric(RECONNECTS, "").await, 0.0);
-    house.daemon.stop().await;
+    assert_eq!(env.daemon.metric(RECONNECTS, "").await, 0.0);
+    env.daemon.stop().await;
 }
 
 #[tokio::test]
 async fn twenty_that_cannot_be_read_delay_none_of_six_hundred() {
-    let mut house = House::open("").await;
-    let subscription = house.subscribe(json!({}));
-    let mut producer = Producer::connect(&house.vhost).await;
+    let mut env = TestEnv::open("").await;
+    let subscription = env.subscribe(json!({}));
+    let mut producer = Producer::connect(&env.vhost).await;
     let begun = SystemClock.now().mono;
     for part in 0..20 {
         let good = (part * 30..part * 30 + 30)
             .map(|n| event(&format!("good{n}"), &subscription, json!({})).to_string());
-        house
-            .vhost
+        env.vhost
             .publish_all("webpush.events", "shop.default", good)
             .await;
         let body = event(&format!("bad{part}"), &subscription, json!({})).to_string();
@@ -172,26 +171,26 @@ async fn twenty_that_cannot_be_read_delay_none_of_six_hundred() {
     }
     let published = begun.elapsed();
     let outcome = |it: &Value, outcome| is_delivery(it) && it["outcome"] == outcome;
-    house.gather(600, |it| outcome(it, "accepted")).await;
+    env.gather(600, |it| outcome(it, "accepted")).await;
     let after = begun.elapsed() - published;
-    house.gather(20, |it| outcome(it, "rejected")).await;
+    env.gather(20, |it| outcome(it, "rejected")).await;
     // Without the twenty it takes a second or two, by how busy the machine is.
     assert!(
         after < Duration::from_secs(10),
         "the last result came {after:?} after the last event"
     );
-    house.settled().await;
-    assert_eq!(house.results.len(), 620, "one result each");
-    assert_eq!(quarantined(&house, 20).await.len(), 20);
-    assert_eq!(house.daemon.metric(RECONNECTS, "").await, 0.0);
+    env.settled().await;
+    assert_eq!(env.results.len(), 620, "one result each");
+    assert_eq!(quarantined(&env, 20).await.len(), 20);
+    assert_eq!(env.daemon.metric(RECONNECTS, "").await, 0.0);
 }
 
 #[tokio::test]
 async fn headers_that_fill_a_frame_and_grow_in_the_broker_do_not_stop_the_daemon() {
-    let mut house = House::open("").await;
-    let subscription = house.subscribe(json!({}));
-    house.daemon.stop().await;
-    let mut producer = Producer::connect(&house.vhost).await;
+    let mut env = TestEnv::open("").await;
+    let subscription = env.subscribe(json!({}));
+    env.daemon.stop().await;
+    let mut producer = Producer::connect(&env.vhost).await;
     // All of a frame but what else a content header has; RabbitMQ adds `x-death` when it expires.
     let size = 128 * 1024 - 60;
     let entry = [b"\x01xS", &long(&vec![b'x'; size])[..]].concat();
@@ -207,17 +206,17 @@ async fn headers_that_fill_a_frame_and_grow_in_the_broker_do_not_stop_the_daemon
         )
         .await;
     eventually(Duration::from_secs(60), async || {
-        wanted(house.vhost.depth("webpush.undeliverable").await, |&it| {
+        wanted(env.vhost.depth("webpush.undeliverable").await, |&it| {
             it == 1
         })
     })
     .await;
-    house.daemon.start().await;
-    let result = refusal(&mut house, "large").await;
+    env.daemon.start().await;
+    let result = refusal(&mut env, "large").await;
     let detail = result["detail"].as_str().unwrap();
     assert!(
         detail.starts_with("AMQP headers: expected headers that fit a frame"),
         "{detail}"
     );
-    assert_eq!(house.daemon.metric(RECONNECTS, "").await, 0.0);
+    assert_eq!(env.daemon.metric(RECONNECTS, "").await, 0.0);
 }

@@ -9,7 +9,7 @@ use pushrider::sandbox;
 use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
-use crate::support::house::{House, event, is_delivery};
+use crate::support::env::{TestEnv, event, is_delivery};
 use crate::support::{eventually, wanted};
 
 /// How many deliveries a daemon of these tests has in hand at most, from both queues of its lane.
@@ -42,34 +42,33 @@ fn written(moment: SystemTime) -> String {
 }
 
 /// Publishes events without waiting for the confirm of one before the next.
-pub(crate) async fn publish_all(house: &House, events: impl Iterator<Item = Value>) {
+pub(crate) async fn publish_all(env: &TestEnv, events: impl Iterator<Item = Value>) {
     let bodies = events.map(|event| event.to_string());
-    house
-        .vhost
+    env.vhost
         .publish_all("webpush.events", "shop.default", bodies)
         .await;
 }
 
-async fn depth(house: &House, queues: &[&str]) -> usize {
+async fn depth(env: &TestEnv, queues: &[&str]) -> usize {
     let mut depth = 0;
     for queue in queues {
-        depth += house.vhost.depth(queue).await;
+        depth += env.vhost.depth(queue).await;
     }
     usize::try_from(depth).unwrap()
 }
 
 /// Waits until as many messages are in some queues as wanted.
-pub(crate) async fn until_depth(house: &House, queues: &[&str], is_wanted: impl Fn(usize) -> bool) {
+pub(crate) async fn until_depth(env: &TestEnv, queues: &[&str], is_wanted: impl Fn(usize) -> bool) {
     eventually(Duration::from_secs(30), async || {
-        wanted(depth(house, queues).await, |depth| is_wanted(*depth))
+        wanted(depth(env, queues).await, |depth| is_wanted(*depth))
     })
     .await;
 }
 
 /// The outcomes that the results so far tell of each event.
-fn outcomes(house: &House) -> BTreeMap<String, BTreeSet<String>> {
+fn outcomes(env: &TestEnv) -> BTreeMap<String, BTreeSet<String>> {
     let mut outcomes: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-    for result in house.results.iter().filter(|result| is_delivery(result)) {
+    for result in env.results.iter().filter(|result| is_delivery(result)) {
         let word = |member: &str| result[member].as_str().unwrap().to_owned();
         outcomes
             .entry(word("event_id"))
@@ -81,19 +80,19 @@ fn outcomes(house: &House) -> BTreeMap<String, BTreeSet<String>> {
 
 /// Waits until every event has its outcome, the same each time it is told, and no other event has
 /// one; returns how many results came twice.
-pub(crate) async fn repeats_of(house: &mut House, events: usize) -> usize {
+pub(crate) async fn repeats_of(env: &mut TestEnv, events: usize) -> usize {
     let expected: BTreeSet<_> = (0..events).map(|n| format!("e{n}")).collect();
     eventually(Duration::from_secs(60), async || {
-        house.gather(0, |_| false).await;
-        let found: BTreeSet<_> = outcomes(house).into_keys().collect();
+        env.gather(0, |_| false).await;
+        let found: BTreeSet<_> = outcomes(env).into_keys().collect();
         let missing = expected.difference(&found).count();
         wanted(missing, |missing| *missing == 0).map_err(|missing| format!("{missing} missing"))
     })
     .await;
-    until_depth(house, &WAITING, |depth| depth == 0).await;
-    house.settled().await;
-    house.gather(0, |_| false).await;
-    let outcomes = outcomes(house);
+    until_depth(env, &WAITING, |depth| depth == 0).await;
+    env.settled().await;
+    env.gather(0, |_| false).await;
+    let outcomes = outcomes(env);
     assert!(
         outcomes.keys().eq(&expected),
         "results of events nobody published"
@@ -102,7 +101,7 @@ pub(crate) async fn repeats_of(house: &mut House, events: usize) -> usize {
     for (event, told) in &outcomes {
         assert_eq!(*told, accepted, "{event}");
     }
-    house.results.len() - events
+    env.results.len() - events
 }
 
 #[tokio::test]
@@ -113,36 +112,36 @@ async fn a_daemon_killed_in_a_loop_while_thousands_wait_loses_none() {
         keep: 0,
         ..Default::default()
     };
-    let mut house = House::open_with(settings, MORE).await;
+    let mut env = TestEnv::open_with(settings, MORE).await;
     let down = json!([{ "status": 503, "times": EVENTS / 2 }, { "status": 201 }]);
-    let (shaky, fine) = (house.subscribe(down), house.subscribe(json!({})));
-    house.daemon.kill().await;
+    let (shaky, fine) = (env.subscribe(down), env.subscribe(json!({})));
+    env.daemon.kill().await;
     let deliver_at = written(ahead(Duration::from_secs(10)));
     let events = (0..EVENTS).map(|n| match n % 2 {
         0 => event(&format!("e{n}"), &shaky, json!({})),
         _ => event(&format!("e{n}"), &fine, json!({ "deliver_at": deliver_at })),
     });
-    publish_all(&house, events).await;
+    publish_all(&env, events).await;
 
     let mut kills = 0;
     for left in [1500, 1000, 500, 0] {
-        house.daemon.start().await;
-        until_depth(&house, &["webpush.lane.default"], |depth| depth <= left).await;
-        house.daemon.kill().await;
+        env.daemon.start().await;
+        until_depth(&env, &["webpush.lane.default"], |depth| depth <= left).await;
+        env.daemon.kill().await;
         kills += 1;
     }
-    let waiting = depth(&house, &WAITING).await;
+    let waiting = depth(&env, &WAITING).await;
     assert!(waiting >= EVENTS / 2, "only {waiting} wait");
     for done in [100, 700, 1300] {
-        house.daemon.start().await;
-        until_depth(&house, &["test.results"], |depth| depth >= done).await;
-        house.daemon.kill().await;
+        env.daemon.start().await;
+        until_depth(&env, &["test.results"], |depth| depth >= done).await;
+        env.daemon.kill().await;
         kills += 1;
     }
-    house.daemon.start().await;
-    let repeats = repeats_of(&mut house, EVENTS).await;
+    env.daemon.start().await;
+    let repeats = repeats_of(&mut env, EVENTS).await;
 
-    let accepted = usize::try_from(house.sandbox.stats().statuses[&201]).unwrap();
+    let accepted = usize::try_from(env.sandbox.stats().statuses[&201]).unwrap();
     println!("{waiting} waited, {kills} kills: {accepted} accepted, {repeats} results twice");
     let bound = kills * IN_HAND;
     assert!(repeats <= bound, "{repeats} results came twice");
@@ -161,19 +160,19 @@ async fn a_broker_killed_while_events_wait_returns_them_all() {
         keep: 0,
         ..Default::default()
     };
-    let mut house = House::open_at(vhost, &url, settings, MORE).await;
+    let mut env = TestEnv::open_at(vhost, &url, settings, MORE).await;
     broker.remembers(&name, "webpush.delay.4s").await;
-    let fine = house.subscribe(json!({}));
+    let fine = env.subscribe(json!({}));
     let deliver_at = written(ahead(Duration::from_secs(12)));
     let events =
         (0..EVENTS).map(|n| event(&format!("e{n}"), &fine, json!({ "deliver_at": deliver_at })));
-    publish_all(&house, events).await;
-    until_depth(&house, &WAITING, |waiting| waiting >= EVENTS).await;
-    assert_eq!(house.sandbox.stats().requests, 0, "none was due");
+    publish_all(&env, events).await;
+    until_depth(&env, &WAITING, |waiting| waiting >= EVENTS).await;
+    assert_eq!(env.sandbox.stats().requests, 0, "none was due");
     broker.kill();
     broker.restart();
-    house.vhost = house.vhost.again();
-    let repeats = repeats_of(&mut house, EVENTS).await;
+    env.vhost = env.vhost.again();
+    let repeats = repeats_of(&mut env, EVENTS).await;
     println!("{repeats} results twice");
     assert!(repeats <= IN_HAND, "{repeats} results came twice");
 }
@@ -182,19 +181,19 @@ async fn a_broker_killed_while_events_wait_returns_them_all() {
 async fn what_is_scheduled_is_never_early_and_hardly_late() {
     const EVENTS: u32 = 400;
     let bands = "delay.bands = ['1s', '2s', '4s', '8s']";
-    let house = House::open(bands).await;
-    let fine = house.subscribe(json!({}));
+    let env = TestEnv::open(bands).await;
+    let fine = env.subscribe(json!({}));
     let (first, spread) = (ahead(Duration::from_secs(3)), Duration::from_secs(4));
     let events = (0..EVENTS).map(|n| {
         let deliver_at = written(first + spread * n / EVENTS);
         let more = json!({ "deliver_at": deliver_at, "payload": deliver_at });
         event(&format!("e{n}"), &fine, more)
     });
-    publish_all(&house, events).await;
-    house.arrived(&fine.id, 400).await;
+    publish_all(&env, events).await;
+    env.arrived(&fine.id, 400).await;
 
     let mut lateness = Vec::new();
-    for message in house.sandbox.messages(Some(&fine.id)) {
+    for message in env.sandbox.messages(Some(&fine.id)) {
         let due: Timestamp = message.text.as_deref().unwrap().parse().unwrap();
         let late = message.received_at.duration_since(due.into());
         lateness.push(late.unwrap_or_else(|early| panic!("{:?} early", early.duration())));
@@ -219,15 +218,15 @@ async fn what_is_scheduled_at_once_is_hardly_later_than_the_service_takes() {
         ..Default::default()
     };
     let narrow = "push.per_origin = 10\nlog.filter = 'info'";
-    let mut house = House::open_with(settings, narrow).await;
-    let fine = house.subscribe(json!({}));
+    let mut env = TestEnv::open_with(settings, narrow).await;
+    let fine = env.subscribe(json!({}));
     let due = ahead(Duration::from_secs(20));
     let times = json!({ "deliver_at": written(due) });
     let events = (0..EVENTS).map(|n| event(&format!("e{n}"), &fine, times.clone()));
-    publish_all(&house, events).await;
-    house.gather(EVENTS, is_delivery).await;
+    publish_all(&env, events).await;
+    env.gather(EVENTS, is_delivery).await;
 
-    let received = house.sandbox.messages(Some(&fine.id));
+    let received = env.sandbox.messages(Some(&fine.id));
     let late = |at: SystemTime| at.duration_since(due).unwrap_or_default();
     let mut lateness: Vec<_> = received.iter().map(|it| late(it.received_at)).collect();
     lateness.sort();
@@ -235,8 +234,8 @@ async fn what_is_scheduled_at_once_is_hardly_later_than_the_service_takes() {
     let percentile = |p: usize| lateness[(lateness.len() - 1) * p / 100];
     let [p50, p99, max] = [50, 99, 100].map(percentile);
     let scheduled = r#"reason="scheduled""#;
-    let hops = house.daemon.metric("pushrider_retries_total", scheduled);
-    let busy = house
+    let hops = env.daemon.metric("pushrider_retries_total", scheduled);
+    let busy = env
         .daemon
         .metric("pushrider_retries_total", r#"reason="busy""#);
     let (hops, busy) = (hops.await, busy.await);
@@ -251,22 +250,22 @@ async fn what_is_scheduled_at_once_is_hardly_later_than_the_service_takes() {
 
 #[tokio::test]
 async fn what_is_scheduled_for_a_subscription_that_ends_meanwhile_is_not_sent() {
-    let mut house = House::open("").await;
-    let ended = house.subscribe(json!({ "status": 410 }));
+    let mut env = TestEnv::open("").await;
+    let ended = env.subscribe(json!({ "status": 410 }));
     let created_at = written(ahead(Duration::ZERO) - Duration::from_secs(60));
     let deliver_at = written(ahead(Duration::from_secs(3)));
     let scheduled = (1..20).map(|n| {
         let times = json!({ "created_at": created_at, "deliver_at": deliver_at });
         event(&format!("e{n}"), &ended, times)
     });
-    publish_all(&house, scheduled).await;
-    house.publish(&event("e0", &ended, json!({}))).await;
-    let results = house.gather(20, is_delivery).await;
-    house.settled().await;
-    let all = house.gather(21, |_| true).await;
+    publish_all(&env, scheduled).await;
+    env.publish(&event("e0", &ended, json!({}))).await;
+    let results = env.gather(20, is_delivery).await;
+    env.settled().await;
+    let all = env.gather(21, |_| true).await;
     assert_eq!(all.len(), 21, "20 results and one subscription event");
-    assert_eq!(house.sandbox.stats().requests, 1);
-    let spared = house.daemon.metric("pushrider_tombstone_hits_total", "");
+    assert_eq!(env.sandbox.stats().requests, 1);
+    let spared = env.daemon.metric("pushrider_tombstone_hits_total", "");
     assert_eq!(spared.await, 19.0);
     for result in results {
         assert_eq!(result["reason"], "unsubscribed", "{result:#}");
@@ -278,26 +277,25 @@ async fn what_is_scheduled_for_a_subscription_that_ends_meanwhile_is_not_sent() 
 #[tokio::test]
 async fn who_waits_for_room_uses_up_no_attempt_and_says_what_it_waited_for() {
     let narrow = "push.in_flight = 1\npush.per_origin = 1\npush.max_wait = '50ms'";
-    let mut house = House::open(narrow).await;
-    let slow = house.subscribe(json!({ "status": 201, "delay": "4s" }));
-    let fine = house.subscribe(json!({}));
-    house.publish(&event("slow", &slow, json!({}))).await;
-    house.arrived(&slow.id, 1).await;
+    let mut env = TestEnv::open(narrow).await;
+    let slow = env.subscribe(json!({ "status": 201, "delay": "4s" }));
+    let fine = env.subscribe(json!({}));
+    env.publish(&event("slow", &slow, json!({}))).await;
+    env.arrived(&slow.id, 1).await;
     let expires_at = written(ahead(Duration::from_secs(2)));
-    house.publish(&event("patient", &fine, json!({}))).await;
-    house
-        .publish(&event("late", &fine, json!({ "expires_at": expires_at })))
+    env.publish(&event("patient", &fine, json!({}))).await;
+    env.publish(&event("late", &fine, json!({ "expires_at": expires_at })))
         .await;
 
-    let late = house.results_of("late", 1).await.remove(0);
+    let late = env.results_of("late", 1).await.remove(0);
     assert_eq!(late["reason"], "expires_at_passed", "{late:#}");
     assert_eq!([&late["attempts"], &late["requests"]], [&json!(0); 2]);
     let detail = late["detail"].as_str().unwrap();
     assert!(detail.contains("waited for room to send"), "{detail}");
-    let patient = house.results_of("patient", 1).await.remove(0);
+    let patient = env.results_of("patient", 1).await.remove(0);
     assert_eq!(patient["outcome"], "accepted", "{patient:#}");
     assert_eq!([&patient["attempts"], &patient["requests"]], [&json!(1); 2]);
-    let deferred = house
+    let deferred = env
         .daemon
         .metric("pushrider_retries_total", r#"reason="busy""#)
         .await;
@@ -306,12 +304,10 @@ async fn who_waits_for_room_uses_up_no_attempt_and_says_what_it_waited_for() {
 
 #[tokio::test]
 async fn who_expires_between_two_attempts_says_why_the_last_one_failed() {
-    let mut house = House::open("retry.base = '500ms'").await;
-    let down = house.subscribe(json!({ "status": 503 }));
-    house
-        .publish(&event("e0", &down, json!({ "ttl": 2 })))
-        .await;
-    let result = house.results_of("e0", 1).await.remove(0);
+    let mut env = TestEnv::open("retry.base = '500ms'").await;
+    let down = env.subscribe(json!({ "status": 503 }));
+    env.publish(&event("e0", &down, json!({ "ttl": 2 }))).await;
+    let result = env.results_of("e0", 1).await.remove(0);
     assert_eq!(result["reason"], "ttl_elapsed", "{result:#}");
     assert_eq!(result["status"], 503);
     assert!(result["attempts"].as_u64() >= Some(1), "{result:#}");

@@ -20,7 +20,7 @@ const ORDER: [&str; 29] = [
     "app",
     "wire",
     "plan",
-    "per_key",
+    "keyed_semaphore",
     "gate",
     "redelivery",
     "metrics",

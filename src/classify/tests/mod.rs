@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod again;
-mod strangers;
+mod unlisted;
 
 // Sun, 06 Nov 1994 08:49:37 GMT, the date of RFC 9110's examples.
 const NOW: Duration = Duration::from_secs(784_111_777);
@@ -24,7 +24,7 @@ pub(super) fn context(service: Service) -> Context {
         listing: Listing::Listed,
         attempt: 1,
         last_status: None,
-        first_word: None,
+        earlier_answers: None,
         tried: None,
         token_age: Duration::from_secs(7200),
         token_untimely: false,
@@ -33,7 +33,7 @@ pub(super) fn context(service: Service) -> Context {
     }
 }
 
-fn stranger(service: Service) -> Context {
+fn unlisted(service: Service) -> Context {
     Context {
         listing: Listing::Unlisted,
         ..context(service)
@@ -63,7 +63,7 @@ fn silent(status: u16, context: Context) -> Verdict {
 }
 
 /// Tells a verdict in one line.
-pub(super) fn told(verdict: &Verdict) -> String {
+pub(super) fn actual(verdict: &Verdict) -> String {
     let mut line = format!("{} {}", verdict.meaning.name(), verdict.reason.name());
     if let Some(after) = verdict.after {
         line += &format!(" after {}s", after.as_secs());
@@ -91,7 +91,7 @@ pub(super) fn check(context: Context, rows: &[Row<'_>]) {
     for (status, headers, body, expected) in rows {
         let answer = answer(*status, headers, body.to_string());
         let verdict = classified(answer, context);
-        assert_eq!(told(&verdict), *expected, "{status} {headers:?} {body}");
+        assert_eq!(actual(&verdict), *expected, "{status} {headers:?} {body}");
     }
 }
 
@@ -137,37 +137,37 @@ fn a_404_in_a_services_own_words_is_believed_at_once_and_any_other_must_be_said_
         (Service::NextPush, &[], page, waits),
         (Service::Other, &[], page, waits),
     ] {
-        let told = |context| {
+        let actual = |context| {
             let mut verdict = classified(answer(404, headers, body), context);
             assert_eq!(verdict.unconfirmed, verdict.meaning != Meaning::Gone);
             verdict.detail = None;
-            told(&verdict)
+            actual(&verdict)
         };
-        assert_eq!(told(context(service)), expected, "{service:?} {body}");
+        assert_eq!(actual(context(service)), expected, "{service:?} {body}");
         let said_before = Context {
             last_status: Some(404),
             ..context(service)
         };
-        assert_eq!(told(said_before), gone, "{service:?} {body}");
-        assert_eq!(told(stranger(service)), waits, "{service:?} {body}");
+        assert_eq!(actual(said_before), gone, "{service:?} {body}");
+        assert_eq!(actual(unlisted(service)), waits, "{service:?} {body}");
     }
 }
 
 #[test]
 fn what_was_said_of_an_earlier_message_counts() {
     let words = |seconds, times| Context {
-        first_word: Some(FirstWord {
+        earlier_answers: Some(EarlierAnswers {
             age: Duration::from_secs(seconds),
             times,
         }),
-        ..stranger(Service::Other)
+        ..unlisted(Service::Other)
     };
     for (seconds, expected) in [
         (0, "retryable service_unavailable after 600s"),
         (599, "retryable service_unavailable after 1s"),
         (600, "gone not_found"),
     ] {
-        assert_eq!(told(&silent(404, words(seconds, 1))), expected);
+        assert_eq!(actual(&silent(404, words(seconds, 1))), expected);
     }
     for (seconds, times, gone) in [(3600, 3, true), (3599, 9, false), (3600, 2, false)] {
         let context = Context {
@@ -219,7 +219,7 @@ fn what_no_room_recognises_is_judged_by_its_status() {
         (600, "rejected bad_request unfamiliar"),
     ] {
         let verdict = silent(status, context(Service::Fcm));
-        assert_eq!(told(&verdict), expected, "{status}");
+        assert_eq!(actual(&verdict), expected, "{status}");
     }
 }
 
@@ -282,7 +282,7 @@ fn a_throttle_pauses_whom_it_speaks_of() {
 fn only_trouble_of_the_service_counts_towards_its_breaker() {
     for service in Service::ALL {
         for status in 100..=999 {
-            let verdict = silent(status, stranger(service));
+            let verdict = silent(status, unlisted(service));
             let throttled = verdict.reason == Reason::Throttled;
             let down = (500..=599).contains(&status) && !throttled;
             assert_eq!(verdict.down, down, "{service:?} {status}");
@@ -307,8 +307,8 @@ fn what_was_not_answered_is_tried_again() {
     ] {
         let judged = |context| {
             let verdict = classify(&Attempt::Failed(failure), context, SystemTime::UNIX_EPOCH);
-            let told = told(&verdict);
-            told.split_once(": ").unwrap().0.to_owned()
+            let actual = actual(&verdict);
+            actual.split_once(": ").unwrap().0.to_owned()
         };
         assert_eq!(judged(context(Service::Fcm)), expected);
         let second = Context {
@@ -318,7 +318,7 @@ fn what_was_not_answered_is_tried_again() {
         };
         let patient = expected.replace("60s", "3600s");
         assert_eq!(judged(second), patient.replace(" again as_it_was", ""));
-        let unlisted = judged(stranger(Service::Fcm));
+        let unlisted = judged(unlisted(Service::Fcm));
         let forbidden = failure == Failure::ForbiddenAddress;
         assert_eq!(unlisted == "rejected endpoint_forbidden", forbidden);
     }

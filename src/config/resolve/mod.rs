@@ -62,12 +62,12 @@ impl Scope<'_> {
         });
     }
 
-    /// Tells whether none of the keys is known to be wrong.
+    /// Returns whether none of the keys is known to be wrong.
     fn sound(&self, keys: &[&str]) -> bool {
         !keys.iter().any(|key| self.problems.concern(key))
     }
 
-    /// Tells whether an operator set the key.
+    /// Returns whether an operator set the key.
     fn is_set(&self, key: &str) -> bool {
         self.sources.of(key).rank() > 0
     }

@@ -6,8 +6,8 @@ use super::*;
 use crate::clock::{Clock, SystemClock};
 use crate::outcome::{Meaning, Reason, Verdict};
 
+mod fairness;
 mod leaving_alone;
-mod places;
 mod queueing;
 mod rates;
 mod remembering;
@@ -122,9 +122,9 @@ async fn tripped() -> (Gates, Instant) {
     (gates, at)
 }
 
-fn assert_at_rest(gates: &Gates, host: &str, places: usize) {
+fn assert_at_rest(gates: &Gates, host: &str, semaphore: usize) {
     assert_eq!(gates.all.free(), SETTINGS.in_flight);
     assert_eq!(gates.unlisted.free(), 2);
     let gate = gates.gate(&origin(host), Listing::Listed, now());
-    assert_eq!(gate.places.free(), places);
+    assert_eq!(gate.semaphore.free(), semaphore);
 }

@@ -83,7 +83,7 @@ impl World {
         let (mut trips, mut deferrals, mut attempts, mut tried_at) = (0, 0, 0, None);
         loop {
             let window = &self.windows[usize::from(came_back)];
-            let place = window.acquire().await.unwrap();
+            let permit = window.acquire().await.unwrap();
             let request = Request {
                 origin: &origin,
                 listing: Listing::Listed,
@@ -114,7 +114,7 @@ impl World {
                     deferral.delay(deferrals - 1, SECOND * 86_400, jitter)
                 }
             };
-            drop(place);
+            drop(permit);
             sleep(delay).await;
             came_back = true;
         }

@@ -61,7 +61,7 @@ struct World {
 }
 
 impl World {
-    async fn work(self: Arc<Self>, job: Job, place: OwnedSemaphorePermit) {
+    async fn work(self: Arc<Self>, job: Job, permit: OwnedSemaphorePermit) {
         let is_tarpit = job.of_sick && self.sickness == Sickness::Tarpits;
         let host = match (job.of_sick, is_tarpit) {
             (false, _) => "well".to_owned(),
@@ -83,7 +83,7 @@ impl World {
                 Some(deferral.delay(job.deferrals, FOR * 10, jitter(job)))
             }
         };
-        drop(place);
+        drop(permit);
         if let Some(delay) = delay {
             sleep(delay).await;
             let passes = job.passes + 1;
@@ -168,8 +168,8 @@ fn events() -> u32 {
 async fn hand_out(world: Arc<World>, mut jobs: UnboundedReceiver<Job>, window: usize) {
     let window = Arc::new(Semaphore::new(window));
     while let Some(job) = jobs.recv().await {
-        let place = Arc::clone(&window).acquire_owned().await.unwrap();
-        tokio::spawn(Arc::clone(&world).work(job, place));
+        let permit = Arc::clone(&window).acquire_owned().await.unwrap();
+        tokio::spawn(Arc::clone(&world).work(job, permit));
     }
 }
 

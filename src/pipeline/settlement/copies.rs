@@ -11,7 +11,7 @@ use crate::plan::Split;
 use crate::sender::Wait;
 use crate::wire::Kind;
 use crate::wire::event::Event;
-use crate::wire::headers::{Chunk, Places, RetryHistory, Unsplit, put_copy_id};
+use crate::wire::headers::{Chunk, Positions, RetryHistory, Unsplit, put_copy_id};
 
 use super::Settlement;
 
@@ -31,7 +31,7 @@ impl<'a> Settlement<'a> {
                 requests: wait.requests,
                 last_status: wait.last_status,
                 vapid_key: wait.vapid_key,
-                places: self.places_of(event, &indices),
+                positions: self.positions_of(event, &indices),
                 ..self.next_pass(wait.waiting, self.now + wait.after)
             };
             let within = wait.within;
@@ -56,7 +56,7 @@ impl<'a> Settlement<'a> {
         };
         let every: Vec<usize> = (0..event.recipient_count()).collect();
         let history = RetryHistory {
-            places: self.places_of(event, &every),
+            positions: self.positions_of(event, &every),
             ..self.next_pass(waiting, until)
         };
         self.publish_to_delay(event.body().clone(), after, rounding, &history);
@@ -74,7 +74,7 @@ impl<'a> Settlement<'a> {
             let history = RetryHistory {
                 chunk: Some(chunk),
                 unsplit: None,
-                places: part.places,
+                positions: part.positions,
                 refusal: part.refusal,
                 ..self.next_pass_at_once()
             };
@@ -89,7 +89,7 @@ impl<'a> Settlement<'a> {
                 // Every chunk of an event is of the same pass.
                 pass: self.history.pass,
                 unsplit: Some(unsplit),
-                places: part.places,
+                positions: part.positions,
                 refusal: part.refusal,
                 ..self.next_pass_at_once()
             };
@@ -98,9 +98,11 @@ impl<'a> Settlement<'a> {
     }
 
     /// Returns the positions of some recipients in the event as it was published, if it has many.
-    fn places_of(&self, event: &Event<'a>, indices: &[usize]) -> Option<Places> {
-        let places = event.is_fan_out().then(|| self.history.places_of(indices));
-        places.flatten()
+    fn positions_of(&self, event: &Event<'a>, indices: &[usize]) -> Option<Positions> {
+        let positions = event
+            .is_fan_out()
+            .then(|| self.history.positions_of(indices));
+        positions.flatten()
     }
 
     fn next_pass_at_once(&self) -> RetryHistory {

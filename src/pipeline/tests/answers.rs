@@ -55,8 +55,8 @@ async fn every_answer_has_its_publications() {
             vec!["quarantine", "delivery.shop.rejected._ internal_error"],
         ),
     ] {
-        let house = house([says]);
-        assert_eq!(comes_to(&house, event(json!({}))).await, owed);
+        let env = env([says]);
+        assert_eq!(comes_to(&env, event(json!({}))).await, owed);
     }
 }
 
@@ -68,26 +68,26 @@ async fn a_private_address_ends_messages_of_unlisted_hosts_alone() {
         (apple, "wait 5s dns 1"),
         (unlisted, "delivery.shop.rejected._ endpoint_forbidden"),
     ] {
-        let house = house([Says::Fails(Failure::ForbiddenAddress)]);
-        assert_eq!(comes_to(&house, event(more)).await, [owed]);
+        let env = env([Says::Fails(Failure::ForbiddenAddress)]);
+        assert_eq!(comes_to(&env, event(more)).await, [owed]);
     }
 }
 
 #[tokio::test]
 async fn a_misdirected_request_is_made_again_at_once_and_then_waits() {
-    let house = house_of(app(Mode::Send), [Says::Status(421)], 100);
-    let (requests, _) = keys::sent(&house, event(json!({}))).await;
+    let env = env_of(app(Mode::Send), [Says::Status(421)], 100);
+    let (requests, _) = keys::sent(&env, event(json!({}))).await;
     assert_eq!(requests, json!(2));
     let misdirected = [Says::Status(421), Says::Status(421)];
-    let house = house_of(app(Mode::Send), misdirected, 100);
-    let waits = comes_to(&house, event(json!({}))).await;
+    let env = env_of(app(Mode::Send), misdirected, 100);
+    let waits = comes_to(&env, event(json!({}))).await;
     assert_eq!(waits, ["wait 5s service_unavailable 1"]);
 }
 
 #[tokio::test]
 async fn a_result_says_what_happened() {
-    let house = house([]);
-    let owed = house
+    let env = env([]);
+    let owed = env
         .pipeline
         .process(&inbound(event(json!({ "metadata": { "order": 7 } }))))
         .await;
@@ -110,10 +110,10 @@ async fn a_result_says_what_happened() {
 
 #[tokio::test]
 async fn the_request_carries_what_is_left_of_the_lifetime() {
-    let house = house([]);
+    let env = env([]);
     let created = json!({ "created_at": "2026-11-21T11:59:00Z", "ttl": 100, "urgency": "high" });
-    comes_to(&house, event(created)).await;
-    let requests = house.service.requests.lock().unwrap();
+    comes_to(&env, event(created)).await;
+    let requests = env.service.requests.lock().unwrap();
     assert_eq!(requests[0].headers["ttl"], "40");
     assert_eq!(requests[0].headers["urgency"], "high");
     assert_eq!(requests[0].headers["content-encoding"], "aes128gcm");
@@ -127,10 +127,10 @@ async fn the_request_carries_what_is_left_of_the_lifetime() {
 
 #[tokio::test]
 async fn two_pushes_of_one_text_have_nothing_in_common() {
-    let house = house([]);
-    comes_to(&house, event(json!({ "id": "e1" }))).await;
-    comes_to(&house, event(json!({ "id": "e2" }))).await;
-    let requests = house.service.requests.lock().unwrap();
+    let env = env([]);
+    comes_to(&env, event(json!({ "id": "e1" }))).await;
+    comes_to(&env, event(json!({ "id": "e2" }))).await;
+    let requests = env.service.requests.lock().unwrap();
     assert_ne!(requests[0].body[..16], requests[1].body[..16], "the salt");
     assert_ne!(
         requests[0].body[21..86],
@@ -157,8 +157,8 @@ async fn bad_input_costs_one_message_and_is_explained() {
             "delivery._unknown.rejected.l malformed_event",
         ),
     ] {
-        let house = house([]);
-        let owed = house.pipeline.process(&inbound(body)).await;
+        let env = env([]);
+        let owed = env.pipeline.process(&inbound(body)).await;
         assert_eq!(outline(&owed), ["quarantine", result], "{body}");
         assert_eq!(owed[0].body, body);
         let detail = parsed(&owed[1])["detail"].to_string();
@@ -166,10 +166,10 @@ async fn bad_input_costs_one_message_and_is_explained() {
             detail.len() > 20 && !detail.contains("serde"),
             "{body}: {detail}"
         );
-        assert!(house.service.requests.lock().unwrap().is_empty());
+        assert!(env.service.requests.lock().unwrap().is_empty());
     }
-    let house = house([]);
-    let large = comes_to(&house, " ".repeat((4 << 20) + 1)).await;
+    let env = env([]);
+    let large = comes_to(&env, " ".repeat((4 << 20) + 1)).await;
     assert_eq!(
         large,
         ["quarantine", "delivery.shop.rejected._ event_too_large"]
@@ -189,16 +189,12 @@ async fn a_message_of_another_type_is_not_taken_for_an_event() {
             vec!["quarantine", "delivery.shop.rejected._ unsupported_version"],
         ),
     ] {
-        let house = house([]);
+        let env = env([]);
         let typed = Inbound {
             properties: BasicProperties::default().with_type(kind.into()),
             ..inbound(event(json!({})))
         };
-        assert_eq!(
-            outline(&house.pipeline.process(&typed).await),
-            told,
-            "{kind}"
-        );
+        assert_eq!(outline(&env.pipeline.process(&typed).await), told, "{kind}");
     }
 }
 
@@ -241,8 +237,8 @@ async fn what_cannot_be_sent_is_rejected_without_a_request() {
             vec!["delivery.shop.expired._ ttl_elapsed"],
         ),
     ] {
-        let house = house([]);
-        assert_eq!(comes_to(&house, event(more)).await, owed);
-        assert!(house.service.requests.lock().unwrap().is_empty());
+        let env = env([]);
+        assert_eq!(comes_to(&env, event(more)).await, owed);
+        assert!(env.service.requests.lock().unwrap().is_empty());
     }
 }

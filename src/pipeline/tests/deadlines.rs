@@ -18,11 +18,11 @@ async fn ends(
     seconds: u64,
     more: Value,
 ) -> (String, Value, Vec<String>) {
-    let house = house_of(ring(&["new", "old"]), script, 100);
+    let env = env_of(ring(&["new", "old"]), script, 100);
     let step = Duration::from_secs(seconds);
-    *house.service.slow.lock().unwrap() = Some((Arc::clone(&house.clock), step));
-    let owed = house.pipeline.process(&inbound(to("a", more))).await;
-    let requests = house.service.requests.lock().unwrap();
+    *env.service.slow.lock().unwrap() = Some((Arc::clone(&env.clock), step));
+    let owed = env.pipeline.process(&inbound(to("a", more))).await;
+    let requests = env.service.requests.lock().unwrap();
     let ttl = |it: &PushRequest| it.headers["ttl"].to_str().unwrap().to_owned();
     let end = outline(&owed).remove(0);
     (
@@ -58,18 +58,18 @@ async fn a_second_request_has_the_ttl_that_is_left_then() {
 #[tokio::test]
 async fn a_deadline_that_comes_during_the_wait_for_a_permit_is_kept() {
     let told = Arc::new(Notify::new());
-    let house = house_of(app(Mode::Send), [Says::Holds(Arc::clone(&told))], 1);
+    let env = env_of(app(Mode::Send), [Says::Holds(Arc::clone(&told))], 1);
     let [first, second] = ["a", "b"].map(|token| inbound(to(token, json!({ "ttl": 10 }))));
-    let mut holding = std::pin::pin!(house.pipeline.process(&first));
-    let mut waiting = std::pin::pin!(house.pipeline.process(&second));
+    let mut holding = std::pin::pin!(env.pipeline.process(&first));
+    let mut waiting = std::pin::pin!(env.pipeline.process(&second));
     assert!(poll!(&mut holding).is_pending());
     assert!(poll!(&mut waiting).is_pending());
-    house.clock.advance(Duration::from_secs(10));
+    env.clock.advance(Duration::from_secs(10));
     told.notify_one();
     holding.await;
     assert_eq!(
         outline(&waiting.await),
         ["delivery.shop.expired._ ttl_elapsed"]
     );
-    assert_eq!(house.service.requests.lock().unwrap().len(), 1);
+    assert_eq!(env.service.requests.lock().unwrap().len(), 1);
 }

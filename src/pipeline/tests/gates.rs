@@ -5,14 +5,14 @@ use crate::clock::{Clock as _, SystemClock};
 
 #[tokio::test(start_paused = true)]
 async fn without_room_a_recipient_waits_in_the_broker_and_uses_up_no_attempt() {
-    let house = house_of(app(Mode::Send), [], 0);
-    assert_eq!(comes_to(&house, event(json!({}))).await, ["wait 1s busy 0"]);
+    let env = env_of(app(Mode::Send), [], 0);
+    assert_eq!(comes_to(&env, event(json!({}))).await, ["wait 1s busy 0"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn while_there_is_no_room_a_recipient_never_waits_for_more_than_half_of_its_life() {
-    let house = house_of(app(Mode::Send), [], 0);
-    let mut copy = house
+    let env = env_of(app(Mode::Send), [], 0);
+    let mut copy = env
         .pipeline
         .process(&inbound(event(json!({ "ttl": 40 }))))
         .await;
@@ -26,8 +26,8 @@ async fn while_there_is_no_room_a_recipient_never_waits_for_more_than_half_of_it
         assert_eq!(rounding, Rounding::Up { within: left });
         waits.push(after);
         left -= after;
-        house.clock.advance(after);
-        copy = house.pipeline.process(&returned(&copy[0])).await;
+        env.clock.advance(after);
+        copy = env.pipeline.process(&returned(&copy[0])).await;
     }
     assert_eq!(outline(&copy), ["delivery.shop.expired._ ttl_elapsed"]);
     assert!(left < Duration::from_millis(200), "{left:?} left");
@@ -36,7 +36,7 @@ async fn while_there_is_no_room_a_recipient_never_waits_for_more_than_half_of_it
 
 #[tokio::test(start_paused = true)]
 async fn schedules_and_retries_do_not_count_as_deferrals() {
-    let house = house_of(app(Mode::Send), [], 0);
+    let env = env_of(app(Mode::Send), [], 0);
     for (deferrals, told) in [(0, "wait 1s busy 0"), (1, "wait 3s busy 0")] {
         let history = RetryHistory {
             pass: 9,
@@ -48,7 +48,7 @@ async fn schedules_and_retries_do_not_count_as_deferrals() {
             properties: BasicProperties::default().with_headers(history.write()),
             ..inbound(event(json!({})))
         };
-        let owed = house.pipeline.process(&again).await;
+        let owed = env.pipeline.process(&again).await;
         assert_eq!(outline(&owed), [told]);
         assert_eq!(
             RetryHistory::read(&owed[0].headers).deferrals,
@@ -59,7 +59,7 @@ async fn schedules_and_retries_do_not_count_as_deferrals() {
 
 #[tokio::test]
 async fn an_attempt_ends_the_row_of_deferrals() {
-    let house = house([Says::Status(503)]);
+    let env = env([Says::Status(503)]);
     let history = RetryHistory {
         deferrals: 4,
         ..RetryHistory::default()
@@ -69,7 +69,7 @@ async fn an_attempt_ends_the_row_of_deferrals() {
         properties: BasicProperties::default().with_headers(history.write()),
         ..inbound(event(json!({})))
     };
-    let owed = house.pipeline.process(&again).await;
+    let owed = env.pipeline.process(&again).await;
     assert_eq!(outline(&owed), ["wait 5s service_unavailable 1"]);
     assert_eq!(RetryHistory::read(&owed[0].headers).deferrals, 0);
 }
@@ -80,29 +80,29 @@ fn numbered(n: usize) -> String {
 }
 
 /// A house whose push service has failed ten times in a row.
-async fn house_of_trouble(then: impl IntoIterator<Item = Says>) -> House {
+async fn house_of_trouble(then: impl IntoIterator<Item = Says>) -> TestEnv {
     let failures = (0..10).map(|_| Says::Status(503));
-    let house = house(failures.chain(then));
+    let env = env(failures.chain(then));
     for n in 0..10 {
-        let owed = comes_to(&house, numbered(n)).await;
+        let owed = comes_to(&env, numbered(n)).await;
         assert_eq!(owed, ["wait 5s service_unavailable 1"]);
     }
-    house
+    env
 }
 
 #[tokio::test]
 async fn who_meets_an_open_breaker_waits_and_uses_up_no_attempt() {
-    let house = house_of_trouble([]).await;
-    let first = house.pipeline.process(&inbound(numbered(10))).await;
+    let env = house_of_trouble([]).await;
+    let first = env.pipeline.process(&inbound(numbered(10))).await;
     assert_eq!(outline(&first), ["wait 5s busy 0"], "the first in line");
-    assert_eq!(house.service.requests.lock().unwrap().len(), 10);
+    assert_eq!(env.service.requests.lock().unwrap().len(), 10);
     let elsewhere = subscription("https://updates.push.services.mozilla.com/wpush/v2/a");
     assert_eq!(
-        comes_to(&house, event(json!({ "subscription": elsewhere }))).await,
+        comes_to(&env, event(json!({ "subscription": elsewhere }))).await,
         ["delivery.shop.accepted._ accepted"]
     );
-    house.clock.advance(Duration::from_secs(10));
-    let second = house.pipeline.process(&returned(&first[0])).await;
+    env.clock.advance(Duration::from_secs(10));
+    let second = env.pipeline.process(&returned(&first[0])).await;
     assert_eq!(outline(&second), ["delivery.shop.accepted._ accepted"]);
     let result = parsed(&second[0]);
     assert_eq!(
@@ -113,17 +113,17 @@ async fn who_meets_an_open_breaker_waits_and_uses_up_no_attempt() {
 
 #[tokio::test]
 async fn a_probe_that_panics_leaves_the_place_to_the_next() {
-    let house = house_of_trouble([Says::Panics]).await;
-    house.clock.advance(Duration::from_secs(5));
+    let env = house_of_trouble([Says::Panics]).await;
+    env.clock.advance(Duration::from_secs(5));
     assert_eq!(
-        comes_to(&house, numbered(10)).await,
+        comes_to(&env, numbered(10)).await,
         ["quarantine", "delivery.shop.rejected._ internal_error"]
     );
     assert_eq!(
-        comes_to(&house, numbered(11)).await,
+        comes_to(&env, numbered(11)).await,
         ["delivery.shop.accepted._ accepted"]
     );
-    let metrics = house.pipeline.metrics.render().unwrap();
+    let metrics = env.pipeline.metrics.render().unwrap();
     for (to, count) in [("open", 1), ("half_open", 2), ("closed", 1)] {
         let labels = format!("push_service=\"fcm\",to=\"{to}\"");
         let line = format!("pushrider_breaker_transitions_total{{{labels}}} {count}");
@@ -134,13 +134,10 @@ async fn a_probe_that_panics_leaves_the_place_to_the_next() {
 
 #[tokio::test]
 async fn who_has_no_time_for_a_pause_is_told_what_for() {
-    let house = house([Says::RetryAfter(429, "120")]);
-    assert_eq!(
-        comes_to(&house, numbered(0)).await,
-        ["wait 120s throttled 1"]
-    );
+    let env = env([Says::RetryAfter(429, "120")]);
+    assert_eq!(comes_to(&env, numbered(0)).await, ["wait 120s throttled 1"]);
     let short = event(json!({ "id": "e2", "ttl": 60 }));
-    let owed = house.pipeline.process(&inbound(short)).await;
+    let owed = env.pipeline.process(&inbound(short)).await;
     assert_eq!(outline(&owed), ["delivery.shop.expired._ ttl_elapsed"]);
     let detail = parsed(&owed[0])["detail"].to_string();
     assert!(
@@ -148,7 +145,7 @@ async fn who_has_no_time_for_a_pause_is_told_what_for() {
         "{detail}"
     );
     assert_eq!(
-        comes_to(&house, numbered(1)).await,
+        comes_to(&env, numbered(1)).await,
         ["wait 120s busy 0"],
         "the first in line"
     );
@@ -157,7 +154,7 @@ async fn who_has_no_time_for_a_pause_is_told_what_for() {
 #[tokio::test(start_paused = true)]
 async fn a_subscription_of_mozilla_whose_request_hangs_holds_up_no_other() {
     let told = Arc::new(Notify::new());
-    let house = house_of(app(Mode::Send), [Says::Holds(Arc::clone(&told))], 2);
+    let env = env_of(app(Mode::Send), [Says::Holds(Arc::clone(&told))], 2);
     let mozilla = |id: usize, token: &str| {
         let endpoint = format!("https://updates.push.services.mozilla.com/wpush/v2/{token}");
         let id = format!("{token}{id}");
@@ -166,7 +163,7 @@ async fn a_subscription_of_mozilla_whose_request_hangs_holds_up_no_other() {
         ))
     };
     let hung: Vec<_> = (0..100).map(|n| mozilla(n, "hangs")).collect();
-    let pushed = async |inbound: &Inbound| outline(&house.pipeline.process(inbound).await);
+    let pushed = async |inbound: &Inbound| outline(&env.pipeline.process(inbound).await);
     let (other, late) = (mozilla(0, "answers"), async {
         tokio::time::sleep(Duration::from_secs(5)).await;
         told.notify_one();
@@ -179,5 +176,5 @@ async fn a_subscription_of_mozilla_whose_request_hangs_holds_up_no_other() {
     assert!(after < Duration::from_millis(100), "{after:?}");
     let waits = hung.iter().filter(|it| *it[0] == *"wait 1s busy 0").count();
     assert_eq!(waits, 99, "{hung:?}");
-    assert_eq!(house.service.requests.lock().unwrap().len(), 2);
+    assert_eq!(env.service.requests.lock().unwrap().len(), 2);
 }

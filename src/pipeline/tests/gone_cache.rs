@@ -15,18 +15,18 @@ fn queued(id: &str, more: Value) -> String {
 #[tokio::test]
 async fn what_was_queued_for_a_subscription_just_found_gone_is_not_sent() {
     for (status, reason) in [(410, "unsubscribed"), (404, "not_found")] {
-        let house = house([Says::Text(status, NOT_FOUND)]);
+        let env = env([Says::Text(status, NOT_FOUND)]);
         let told = format!("delivery.shop.gone._ {reason}");
         assert_eq!(
-            comes_to(&house, queued("e1", json!({}))).await,
+            comes_to(&env, queued("e1", json!({}))).await,
             [told.as_str(), "subscription.shop.gone"]
         );
-        let owed = house
+        let owed = env
             .pipeline
             .process(&inbound(queued("e2", json!({}))))
             .await;
         assert_eq!(outline(&owed), [told], "and no second subscription event");
-        assert_eq!(house.service.requests.lock().unwrap().len(), 1);
+        assert_eq!(env.service.requests.lock().unwrap().len(), 1);
         let result = parsed(&owed[0]);
         for (member, value) in [
             ("event_id", json!("e2")),
@@ -41,7 +41,7 @@ async fn what_was_queued_for_a_subscription_just_found_gone_is_not_sent() {
         assert!(detail.contains("no request was made"), "{detail}");
         let other = queued("e3", json!({ "subscription": fcm("b") }));
         assert_eq!(
-            comes_to(&house, other).await,
+            comes_to(&env, other).await,
             ["delivery.shop.accepted._ accepted"]
         );
     }
@@ -49,26 +49,26 @@ async fn what_was_queued_for_a_subscription_just_found_gone_is_not_sent() {
 
 #[tokio::test]
 async fn an_event_newer_than_the_end_of_its_subscription_is_sent_and_may_revive_it() {
-    let house = house([Says::Status(410)]);
-    comes_to(&house, queued("e1", json!({}))).await;
-    house.clock.advance(Duration::from_secs(60));
+    let env = env([Says::Status(410)]);
+    comes_to(&env, queued("e1", json!({}))).await;
+    env.clock.advance(Duration::from_secs(60));
     let renewed = event(json!({ "id": "e2", "created_at": "2026-11-21T12:00:30Z" }));
     let accepted = ["delivery.shop.accepted._ accepted"];
-    assert_eq!(comes_to(&house, renewed).await, accepted);
-    assert_eq!(comes_to(&house, queued("e3", json!({}))).await, accepted);
-    assert_eq!(house.service.requests.lock().unwrap().len(), 3);
+    assert_eq!(comes_to(&env, renewed).await, accepted);
+    assert_eq!(comes_to(&env, queued("e3", json!({}))).await, accepted);
+    assert_eq!(env.service.requests.lock().unwrap().len(), 3);
 }
 
 #[tokio::test]
 async fn a_redelivery_may_be_the_one_that_told_of_the_end_and_is_sent() {
-    let house = house([Says::Status(410), Says::Status(410)]);
-    comes_to(&house, queued("e1", json!({}))).await;
+    let env = env([Says::Status(410), Says::Status(410)]);
+    comes_to(&env, queued("e1", json!({}))).await;
     let redelivered = Inbound {
         redelivered: true,
         ..inbound(queued("e2", json!({})))
     };
     assert_eq!(
-        outline(&house.pipeline.process(&redelivered).await),
+        outline(&env.pipeline.process(&redelivered).await),
         [
             "delivery.shop.gone._ unsubscribed",
             "subscription.shop.gone"
@@ -78,13 +78,13 @@ async fn a_redelivery_may_be_the_one_that_told_of_the_end_and_is_sent() {
 
 #[tokio::test]
 async fn what_comes_back_from_waiting_finds_its_subscription_gone() {
-    let house = house([Says::Status(503), Says::Status(410)]);
-    let first = house.pipeline.process(&inbound(event(json!({})))).await;
+    let env = env([Says::Status(503), Says::Status(410)]);
+    let first = env.pipeline.process(&inbound(event(json!({})))).await;
     assert_eq!(outline(&first), ["wait 5s service_unavailable 1"]);
-    house.clock.advance(Duration::from_secs(3));
-    comes_to(&house, queued("e2", json!({}))).await;
-    house.clock.advance(Duration::from_secs(2));
-    let back = house.pipeline.process(&returned(&first[0])).await;
+    env.clock.advance(Duration::from_secs(3));
+    comes_to(&env, queued("e2", json!({}))).await;
+    env.clock.advance(Duration::from_secs(2));
+    let back = env.pipeline.process(&returned(&first[0])).await;
     assert_eq!(outline(&back), ["delivery.shop.gone._ unsubscribed"]);
     let result = parsed(&back[0]);
     assert_eq!(
@@ -95,11 +95,11 @@ async fn what_comes_back_from_waiting_finds_its_subscription_gone() {
 
 #[tokio::test]
 async fn the_dead_of_a_campaign_are_counted_though_nothing_is_sent_to_them() {
-    let house = house([Says::Status(410)]);
-    comes_to(&house, queued("e1", json!({ "subscription": fcm("0") }))).await;
+    let env = env([Says::Status(410)]);
+    comes_to(&env, queued("e1", json!({ "subscription": fcm("0") }))).await;
     let mut campaign: Value = serde_json::from_str(&campaign(3)).unwrap();
     campaign["created_at"] = json!("2026-11-21T11:00:00Z");
-    let owed = house.pipeline.process(&inbound(campaign.to_string())).await;
+    let owed = env.pipeline.process(&inbound(campaign.to_string())).await;
     assert_eq!(
         outline(&owed),
         [
@@ -110,5 +110,5 @@ async fn the_dead_of_a_campaign_are_counted_though_nothing_is_sent_to_them() {
         ]
     );
     assert_eq!(parsed(&owed[3])["outcomes"]["gone"], 1);
-    assert_eq!(house.service.requests.lock().unwrap().len(), 3);
+    assert_eq!(env.service.requests.lock().unwrap().len(), 3);
 }

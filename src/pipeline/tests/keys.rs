@@ -25,36 +25,36 @@ pub(super) fn to(token: &str, more: Value) -> String {
 }
 
 /// Returns how many requests a result counts, and the key it names.
-pub(super) async fn sent(house: &House, body: String) -> (Value, Value) {
-    let owed = house.pipeline.process(&inbound(body)).await;
+pub(super) async fn sent(env: &TestEnv, body: String) -> (Value, Value) {
+    let owed = env.pipeline.process(&inbound(body)).await;
     let result = parsed(&owed[0]);
     assert_eq!(result["outcome"], "accepted", "{result:#}");
     (result["requests"].clone(), result["vapid_key"].clone())
 }
 
-pub(super) fn requests(house: &House) -> usize {
-    house.service.requests.lock().unwrap().len()
+pub(super) fn requests(env: &TestEnv) -> usize {
+    env.service.requests.lock().unwrap().len()
 }
 
 #[tokio::test]
 async fn the_key_that_fits_is_found_at_once_and_remembered() {
-    let house = house_of(ring(&["new", "old"]), [MISMATCH], 100);
+    let env = env_of(ring(&["new", "old"]), [MISMATCH], 100);
     assert_eq!(
-        sent(&house, to("a", json!({}))).await,
+        sent(&env, to("a", json!({}))).await,
         (json!(2), json!("old"))
     );
     assert_eq!(
-        sent(&house, to("a", json!({}))).await,
+        sent(&env, to("a", json!({}))).await,
         (json!(1), json!("old"))
     );
     assert_eq!(
-        sent(&house, to("b", json!({}))).await,
+        sent(&env, to("b", json!({}))).await,
         (json!(1), json!("new"))
     );
     let asked = to("a", json!({ "vapid_key": "new" }));
-    assert_eq!(sent(&house, asked).await, (json!(1), json!("new")));
+    assert_eq!(sent(&env, asked).await, (json!(1), json!("new")));
     assert_eq!(
-        sent(&house, to("a", json!({}))).await,
+        sent(&env, to("a", json!({}))).await,
         (json!(1), json!("new")),
         "what fits is remembered anew"
     );
@@ -62,18 +62,18 @@ async fn the_key_that_fits_is_found_at_once_and_remembered() {
 
 #[tokio::test]
 async fn the_keys_of_a_ring_are_tried_from_new_to_old_after_the_one_that_was_asked_for() {
-    let house = house_of(ring(&["c", "b", "a"]), [MISMATCH, MISMATCH], 100);
+    let env = env_of(ring(&["c", "b", "a"]), [MISMATCH, MISMATCH], 100);
     let asked = to("x", json!({ "vapid_key": "b" }));
-    assert_eq!(sent(&house, asked).await, (json!(3), json!("a")));
+    assert_eq!(sent(&env, asked).await, (json!(3), json!("a")));
 }
 
 #[tokio::test]
 async fn a_copy_that_waits_begins_with_the_key_it_had_come_to() {
     let app = ring(&["new", "old"]);
-    let house = house_of(app.clone(), [MISMATCH, Says::Status(503)], 100);
-    let owed = house.pipeline.process(&inbound(to("a", json!({})))).await;
+    let env = env_of(app.clone(), [MISMATCH, Says::Status(503)], 100);
+    let owed = env.pipeline.process(&inbound(to("a", json!({})))).await;
     assert_eq!(outline(&owed), ["wait 5s service_unavailable 1"]);
-    let restarted = house_of(app, [], 100);
+    let restarted = env_of(app, [], 100);
     restarted.clock.advance(Duration::from_secs(5));
     let later = restarted.pipeline.process(&returned(&owed[0])).await;
     let result = parsed(&later[0]);
@@ -86,91 +86,91 @@ async fn a_copy_that_waits_begins_with_the_key_it_had_come_to() {
 #[tokio::test]
 async fn nobody_is_called_a_mismatch_before_the_key_is_proved() {
     let script = (0..5).map(|_| MISMATCH);
-    let house = house_of(ring(&["main"]), script, 100);
+    let env = env_of(ring(&["main"]), script, 100);
     for n in 0..4 {
-        let waits = comes_to(&house, to(&n.to_string(), json!({}))).await;
+        let waits = comes_to(&env, to(&n.to_string(), json!({}))).await;
         assert_eq!(waits, ["wait 10s key_mismatch 0"], "{n}");
     }
-    let fifth = comes_to(&house, to("4", json!({}))).await;
+    let fifth = comes_to(&env, to("4", json!({}))).await;
     assert_eq!(fifth, ["wait 20s key_mismatch 0"], "suspended for 10 s");
-    let sixth = house.pipeline.process(&inbound(to("5", json!({})))).await;
+    let sixth = env.pipeline.process(&inbound(to("5", json!({})))).await;
     assert_eq!(outline(&sixth), ["wait 20s key_mismatch 0"]);
-    assert_eq!(requests(&house), 5, "no request with a suspended key");
+    assert_eq!(requests(&env), 5, "no request with a suspended key");
 
-    house.clock.advance(Duration::from_secs(20));
-    let taken = house.pipeline.process(&returned(&sixth[0])).await;
+    env.clock.advance(Duration::from_secs(20));
+    let taken = env.pipeline.process(&returned(&sixth[0])).await;
     assert_eq!(outline(&taken), ["delivery.shop.accepted._ accepted"]);
-    house.service.script.lock().unwrap().push_back(MISMATCH);
+    env.service.script.lock().unwrap().push_back(MISMATCH);
     assert_eq!(
-        comes_to(&house, to("0", json!({}))).await,
+        comes_to(&env, to("0", json!({}))).await,
         [
             "delivery.shop.rejected._ key_mismatch",
             "subscription.shop.key_mismatch"
         ]
     );
-    let metrics = house.pipeline.metrics.render().unwrap();
+    let metrics = env.pipeline.metrics.render().unwrap();
     let alarms = r#"pushrider_key_alarms_total{cause="mismatch",push_service="fcm"} 1"#;
     assert!(metrics.contains(alarms));
 }
 
 #[tokio::test]
 async fn what_is_queued_for_a_mismatch_costs_no_request_and_is_told_once() {
-    let house = house_of(ring(&["main"]), [Says::Status(201), MISMATCH], 100);
-    sent(&house, to("fine", json!({}))).await;
+    let env = env_of(ring(&["main"]), [Says::Status(201), MISMATCH], 100);
+    sent(&env, to("fine", json!({}))).await;
     let older = json!({ "created_at": "2026-11-21T11:59:00Z" });
-    assert_eq!(comes_to(&house, to("a", older.clone())).await.len(), 2);
-    let buried = comes_to(&house, to("a", older)).await;
+    assert_eq!(comes_to(&env, to("a", older.clone())).await.len(), 2);
+    let buried = comes_to(&env, to("a", older)).await;
     assert_eq!(buried, ["delivery.shop.rejected._ key_mismatch"]);
-    assert_eq!(requests(&house), 2);
-    sent(&house, to("a", json!({}))).await;
+    assert_eq!(requests(&env), 2);
+    sent(&env, to("a", json!({}))).await;
 }
 
 #[tokio::test]
 async fn a_suspended_key_is_passed_over_while_another_may_fit() {
     let script = (0..10).map(|_| MISMATCH);
-    let house = house_of(ring(&["wrong", "old"]), script, 100);
+    let env = env_of(ring(&["wrong", "old"]), script, 100);
     for n in 0..5 {
-        let waits = comes_to(&house, to(&n.to_string(), json!({}))).await;
+        let waits = comes_to(&env, to(&n.to_string(), json!({}))).await;
         assert_eq!(waits.len(), 1);
     }
-    assert_eq!(requests(&house), 10, "each with both keys");
-    house.clock.advance(Duration::from_secs(10));
+    assert_eq!(requests(&env), 10, "each with both keys");
+    env.clock.advance(Duration::from_secs(10));
     assert_eq!(
-        sent(&house, to("x", json!({}))).await,
+        sent(&env, to("x", json!({}))).await,
         (json!(1), json!("wrong"))
     );
 
     let script = [MISMATCH, Says::Status(201)]
         .into_iter()
         .chain((0..10).map(|_| MISMATCH));
-    let house = house_of(ring(&["wrong", "old"]), script, 100);
+    let env = env_of(ring(&["wrong", "old"]), script, 100);
     assert_eq!(
-        sent(&house, to("x", json!({}))).await,
+        sent(&env, to("x", json!({}))).await,
         (json!(2), json!("old"))
     );
     for n in 0..5 {
-        comes_to(&house, to(&n.to_string(), json!({}))).await;
+        comes_to(&env, to(&n.to_string(), json!({}))).await;
     }
-    let before = requests(&house);
+    let before = requests(&env);
     assert_eq!(
-        sent(&house, to("y", json!({}))).await,
+        sent(&env, to("y", json!({}))).await,
         (json!(1), json!("old")),
         "the wrong key does not hold up the right one"
     );
-    house.service.script.lock().unwrap().push_back(MISMATCH);
-    let waits = comes_to(&house, to("z", json!({}))).await;
+    env.service.script.lock().unwrap().push_back(MISMATCH);
+    let waits = comes_to(&env, to("z", json!({}))).await;
     assert_eq!(waits, ["wait 20s key_mismatch 0"]);
-    assert_eq!(requests(&house), before + 2);
+    assert_eq!(requests(&env), before + 2);
 }
 
 #[tokio::test]
 async fn a_short_life_is_not_ended_at_the_first_word_against_a_key() {
-    let house = house_of(ring(&["main"]), [MISMATCH, MISMATCH], 100);
+    let env = env_of(ring(&["main"]), [MISMATCH, MISMATCH], 100);
     let short = to("a", json!({ "ttl": 6 }));
-    let owed = house.pipeline.process(&inbound(short)).await;
+    let owed = env.pipeline.process(&inbound(short)).await;
     assert_eq!(outline(&owed), ["wait 4s key_mismatch 0"]);
-    house.clock.advance(Duration::from_millis(5200));
-    let owed = house.pipeline.process(&returned(&owed[0])).await;
+    env.clock.advance(Duration::from_millis(5200));
+    let owed = env.pipeline.process(&returned(&owed[0])).await;
     assert_eq!(outline(&owed), ["delivery.shop.expired._ ttl_elapsed"]);
     let result = parsed(&owed[0]);
     assert_eq!(
@@ -184,15 +184,15 @@ async fn a_short_life_is_not_ended_at_the_first_word_against_a_key() {
 async fn a_stranger_who_refuses_a_key_raises_no_alarm() {
     let refused = r#"{"code":401,"errno":109,"error":"Unauthorized","message":"InvalidSignature","more_info":"x"}"#;
     let script = (0..5).map(|_| Says::Text(401, refused));
-    let house = house_of(ring(&["main"]), script, 100);
+    let env = env_of(ring(&["main"]), script, 100);
     let mut owed = Vec::new();
     for n in 0..6 {
         let stranger = subscription(&format!("https://push.example.net/wpush/v2/{n}"));
-        owed = comes_to(&house, event(json!({ "subscription": stranger }))).await;
+        owed = comes_to(&env, event(json!({ "subscription": stranger }))).await;
     }
     assert_eq!(owed, ["wait 20s vapid_rejected 0"]);
-    assert_eq!(requests(&house), 5, "the key is suspended there");
-    let metrics = house.pipeline.metrics.render().unwrap();
+    assert_eq!(requests(&env), 5, "the key is suspended there");
+    let metrics = env.pipeline.metrics.render().unwrap();
     let mut alarms = metrics
         .lines()
         .filter(|line| line.starts_with("pushrider_key_alarms_total"));
@@ -202,8 +202,8 @@ async fn a_stranger_who_refuses_a_key_raises_no_alarm() {
 /// FCM's words for a token that it refuses.
 const REFUSED: Says = Says::Text(403, "permission denied: invalid JWT provided");
 
-fn alarms(house: &House) -> u32 {
-    let metrics = house.pipeline.metrics.render().unwrap();
+fn alarms(env: &TestEnv) -> u32 {
+    let metrics = env.pipeline.metrics.render().unwrap();
     let series = r#"pushrider_key_alarms_total{cause="vapid_rejected",push_service="fcm"} "#;
     let line = metrics.lines().find_map(|line| line.strip_prefix(series));
     line.unwrap().parse().unwrap()
@@ -211,50 +211,43 @@ fn alarms(house: &House) -> u32 {
 
 #[tokio::test]
 async fn one_refused_token_holds_up_one_recipient_for_seconds_and_nobody_else() {
-    let house = house_of(ring(&["main"]), [REFUSED, REFUSED], 100);
+    let env = env_of(ring(&["main"]), [REFUSED, REFUSED], 100);
     let login = json!({ "ttl": 300 });
-    let refused = house
-        .pipeline
-        .process(&inbound(to("a", login.clone())))
-        .await;
+    let refused = env.pipeline.process(&inbound(to("a", login.clone()))).await;
     assert_eq!(outline(&refused), ["wait 10s vapid_rejected 0"]);
-    house.clock.advance(Duration::from_secs(10));
-    let again = house.pipeline.process(&returned(&refused[0])).await;
+    env.clock.advance(Duration::from_secs(10));
+    let again = env.pipeline.process(&returned(&refused[0])).await;
     assert_eq!(outline(&again), ["wait 20s vapid_rejected 0"]);
-    assert_eq!(sent(&house, to("b", login)).await.0, json!(1), "at once");
-    house.clock.advance(Duration::from_secs(20));
-    let taken = house.pipeline.process(&returned(&again[0])).await;
+    assert_eq!(sent(&env, to("b", login)).await.0, json!(1), "at once");
+    env.clock.advance(Duration::from_secs(20));
+    let taken = env.pipeline.process(&returned(&again[0])).await;
     assert_eq!(outline(&taken), ["delivery.shop.accepted._ accepted"]);
     let result = parsed(&taken[0]);
     let counted = (&result["requests"], &result["attempts"]);
     assert_eq!(counted, (&json!(3), &json!(1)));
-    assert_eq!(alarms(&house), 0);
+    assert_eq!(alarms(&env), 0);
 }
 
 #[tokio::test]
 async fn the_fifth_refused_subscription_suspends_the_key_until_a_message_is_taken() {
     let script = (0..5).map(|_| REFUSED);
-    let house = house_of(ring(&["main"]), script, 100);
+    let env = env_of(ring(&["main"]), script, 100);
     for n in 0..5 {
-        let waits = comes_to(&house, to(&n.to_string(), json!({}))).await;
+        let waits = comes_to(&env, to(&n.to_string(), json!({}))).await;
         let seconds = if n < 4 { 10 } else { 20 };
         assert_eq!(waits, [format!("wait {seconds}s vapid_rejected 0")], "{n}");
     }
-    assert_eq!(alarms(&house), 1);
-    let held = house.pipeline.process(&inbound(to("x", json!({})))).await;
+    assert_eq!(alarms(&env), 1);
+    let held = env.pipeline.process(&inbound(to("x", json!({})))).await;
     assert_eq!(outline(&held), ["wait 20s vapid_rejected 0"]);
-    assert_eq!(requests(&house), 5, "no request with a suspended key");
-    house.clock.advance(Duration::from_secs(20));
-    house.service.script.lock().unwrap().push_back(REFUSED);
-    let same = comes_to(&house, to("0", json!({}))).await;
+    assert_eq!(requests(&env), 5, "no request with a suspended key");
+    env.clock.advance(Duration::from_secs(20));
+    env.service.script.lock().unwrap().push_back(REFUSED);
+    let same = comes_to(&env, to("0", json!({}))).await;
     assert_eq!(same, ["wait 10s vapid_rejected 0"]);
-    let taken = house.pipeline.process(&returned(&held[0])).await;
+    let taken = env.pipeline.process(&returned(&held[0])).await;
     assert_eq!(outline(&taken), ["delivery.shop.accepted._ accepted"]);
-    assert_eq!(
-        alarms(&house),
-        1,
-        "one of the five does not suspend it again"
-    );
+    assert_eq!(alarms(&env), 1, "one of the five does not suspend it again");
 }
 
 #[tokio::test]
@@ -263,15 +256,15 @@ async fn a_made_up_name_of_a_service_that_takes_the_key_raises_no_alarm() {
     for (is_taken_elsewhere, alarms) in [(false, 1), (true, 0)] {
         let taken = is_taken_elsewhere.then_some(Says::Status(201));
         let script = taken.into_iter().chain((0..5).map(|_| Says::Status(401)));
-        let house = house_of(ring(&["main"]), script, 100);
+        let env = env_of(ring(&["main"]), script, 100);
         let at = |host: &str, n: u8| json!({ "subscription": subscription(&format!("https://{host}.{WNS}{n}")) });
         if is_taken_elsewhere {
-            sent(&house, to("fine", at("wns2-par02p", 0))).await;
+            sent(&env, to("fine", at("wns2-par02p", 0))).await;
         }
         for n in 0..5 {
-            comes_to(&house, to(&n.to_string(), at("made-up", n))).await;
+            comes_to(&env, to(&n.to_string(), at("made-up", n))).await;
         }
-        let metrics = house.pipeline.metrics.render().unwrap();
+        let metrics = env.pipeline.metrics.render().unwrap();
         let line = format!(
             r#"pushrider_key_alarms_total{{cause="vapid_rejected",push_service="wns"}} {alarms}"#
         );
@@ -282,17 +275,17 @@ async fn a_made_up_name_of_a_service_that_takes_the_key_raises_no_alarm() {
 #[tokio::test]
 async fn what_an_endpoint_refuses_that_takes_it_from_others_uses_up_attempts() {
     let script = [Says::Status(201), REFUSED, REFUSED, REFUSED];
-    let house = house_of(ring(&["main"]), script, 100);
-    sent(&house, to("fine", json!({}))).await;
-    let first = house.pipeline.process(&inbound(to("a", json!({})))).await;
+    let env = env_of(ring(&["main"]), script, 100);
+    sent(&env, to("fine", json!({}))).await;
+    let first = env.pipeline.process(&inbound(to("a", json!({})))).await;
     assert_eq!(outline(&first), ["wait 5s vapid_rejected 1"]);
-    house.clock.advance(Duration::from_secs(5));
-    let second = house.pipeline.process(&returned(&first[0])).await;
+    env.clock.advance(Duration::from_secs(5));
+    let second = env.pipeline.process(&returned(&first[0])).await;
     assert_eq!(outline(&second), ["wait 10s vapid_rejected 2"]);
-    house.clock.advance(Duration::from_secs(10));
-    let last = house.pipeline.process(&returned(&second[0])).await;
+    env.clock.advance(Duration::from_secs(10));
+    let last = env.pipeline.process(&returned(&second[0])).await;
     assert_eq!(outline(&last), ["delivery.shop.failed._ vapid_rejected"]);
-    assert_eq!(alarms(&house), 0);
+    assert_eq!(alarms(&env), 0);
 }
 
 #[tokio::test]
@@ -308,10 +301,10 @@ async fn a_message_that_any_key_could_have_signed_proves_none() {
         (UNLISTED, "/x", true),
     ] {
         let script = [Says::Status(201), Says::Text(401, MISMATCH)];
-        let house = house_of(ring(&["wrong"]), script, 100);
+        let env = env_of(ring(&["wrong"]), script, 100);
         let at = |path| json!({ "subscription": subscription(&format!("{host}{path}")) });
-        sent(&house, to("any", at(path))).await;
-        let owed = comes_to(&house, to("bound", at("/wpush/v2/bound"))).await;
+        sent(&env, to("any", at(path))).await;
+        let owed = comes_to(&env, to("bound", at("/wpush/v2/bound"))).await;
         let waits = owed == ["wait 10s key_mismatch 0"];
         assert_eq!(waits, doubted, "{host}{path}: {owed:?}");
     }
@@ -320,14 +313,14 @@ async fn a_message_that_any_key_could_have_signed_proves_none() {
 #[tokio::test]
 async fn an_unusual_share_of_gone_is_told() {
     let script = (0..100).map(|_| Says::Status(410));
-    let house = house_of(ring(&["main"]), script, 100);
+    let env = env_of(ring(&["main"]), script, 100);
     let shows = |value: u8| {
         let line = format!(r#"pushrider_gone_unusual{{push_service="fcm"}} {value}"#);
-        assert!(house.pipeline.metrics.render().unwrap().contains(&line));
+        assert!(env.pipeline.metrics.render().unwrap().contains(&line));
     };
     shows(0);
     for n in 0..100 {
-        comes_to(&house, to(&n.to_string(), json!({}))).await;
+        comes_to(&env, to(&n.to_string(), json!({}))).await;
     }
     shows(1);
 }

@@ -122,7 +122,7 @@ impl Transport for Arc<Scripted> {
     }
 }
 
-struct House {
+struct TestEnv {
     pipeline: Pipeline<Arc<Scripted>>,
     service: Arc<Scripted>,
     clock: Arc<FixedClock>,
@@ -138,16 +138,16 @@ pub(super) fn app(mode: Mode) -> App {
     App { mode, ..app }
 }
 
-fn house_of(app: App, script: impl IntoIterator<Item = Says>, in_flight: usize) -> House {
-    house_with(app, script, in_flight, false)
+fn env_of(app: App, script: impl IntoIterator<Item = Says>, in_flight: usize) -> TestEnv {
+    env_with(app, script, in_flight, false)
 }
 
-fn house_with(
+fn env_with(
     app: App,
     script: impl IntoIterator<Item = Says>,
     in_flight: usize,
     replace_duplicates: bool,
-) -> House {
+) -> TestEnv {
     let service = Arc::new(Scripted {
         script: Mutex::new(script.into_iter().collect()),
         ..Scripted::default()
@@ -196,15 +196,15 @@ fn house_with(
         Arc::new(FixedJitter(1.0)),
     );
     let pipeline = Pipeline::new(settings, sender, metrics);
-    House {
+    TestEnv {
         pipeline,
         service,
         clock,
     }
 }
 
-fn house(script: impl IntoIterator<Item = Says>) -> House {
-    house_of(app(Mode::Send), script, 100)
+fn env(script: impl IntoIterator<Item = Says>) -> TestEnv {
+    env_of(app(Mode::Send), script, 100)
 }
 
 fn inbound(body: impl Into<Bytes>) -> Inbound {
@@ -278,8 +278,8 @@ fn parsed(publication: &Publication) -> Value {
     serde_json::from_slice(&publication.body).unwrap()
 }
 
-async fn comes_to(house: &House, body: String) -> Vec<String> {
-    outline(&house.pipeline.process(&inbound(body)).await)
+async fn comes_to(env: &TestEnv, body: String) -> Vec<String> {
+    outline(&env.pipeline.process(&inbound(body)).await)
 }
 
 /// What a copy that waited brings back.

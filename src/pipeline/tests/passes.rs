@@ -4,14 +4,14 @@ use super::*;
 
 #[tokio::test]
 async fn a_retry_remembers_what_was_tried_and_ends() {
-    let house = house([Says::Status(503), Says::Status(503), Says::Status(503)]);
-    let first = house.pipeline.process(&inbound(event(json!({})))).await;
+    let env = env([Says::Status(503), Says::Status(503), Says::Status(503)]);
+    let first = env.pipeline.process(&inbound(event(json!({})))).await;
     assert_eq!(outline(&first), ["wait 5s service_unavailable 1"]);
-    house.clock.advance(Duration::from_secs(5));
-    let second = house.pipeline.process(&returned(&first[0])).await;
+    env.clock.advance(Duration::from_secs(5));
+    let second = env.pipeline.process(&returned(&first[0])).await;
     assert_eq!(outline(&second), ["wait 10s service_unavailable 2"]);
-    house.clock.advance(Duration::from_secs(10));
-    let third = house.pipeline.process(&returned(&second[0])).await;
+    env.clock.advance(Duration::from_secs(10));
+    let third = env.pipeline.process(&returned(&second[0])).await;
     assert_eq!(
         outline(&third),
         ["delivery.shop.failed._ service_unavailable"]
@@ -22,7 +22,7 @@ async fn a_retry_remembers_what_was_tried_and_ends() {
         (&json!(3), &json!(3))
     );
     assert_eq!(result["created_at"], "2026-11-21T12:00:00.000Z");
-    let requests = house.service.requests.lock().unwrap();
+    let requests = env.service.requests.lock().unwrap();
     let ttls: Vec<_> = requests
         .iter()
         .map(|request| request.headers["ttl"].clone())
@@ -32,14 +32,14 @@ async fn a_retry_remembers_what_was_tried_and_ends() {
 
 #[tokio::test]
 async fn what_expires_while_it_waits_tells_what_was_tried() {
-    let house = house([Says::RetryAfter(503, "50")]);
-    let first = house
+    let env = env([Says::RetryAfter(503, "50")]);
+    let first = env
         .pipeline
         .process(&inbound(event(json!({ "ttl": 60 }))))
         .await;
     assert_eq!(outline(&first), ["wait 50s service_unavailable 1"]);
-    house.clock.advance(Duration::from_secs(61));
-    let late = house.pipeline.process(&returned(&first[0])).await;
+    env.clock.advance(Duration::from_secs(61));
+    let late = env.pipeline.process(&returned(&first[0])).await;
     assert_eq!(outline(&late), ["delivery.shop.expired._ ttl_elapsed"]);
     let result = parsed(&late[0]);
     assert_eq!(
@@ -52,7 +52,7 @@ async fn what_expires_while_it_waits_tells_what_was_tried() {
 
 #[tokio::test]
 async fn a_producer_cannot_forge_what_was_tried() {
-    let house = house([Says::Status(503)]);
+    let env = env([Says::Status(503)]);
     let history = RetryHistory {
         attempts: 2,
         pass: 2,
@@ -62,14 +62,14 @@ async fn a_producer_cannot_forge_what_was_tried() {
         properties: BasicProperties::default().with_headers(history.write()),
         ..inbound(event(json!({})))
     };
-    let owed = house.pipeline.process(&forged).await;
+    let owed = env.pipeline.process(&forged).await;
     assert_eq!(outline(&owed), ["wait 5s service_unavailable 1"]);
 }
 
 #[tokio::test]
 async fn what_the_service_did_not_process_is_sent_again_at_once() {
-    let house = house([Says::Fails(Failure::NotProcessed), Says::Status(201)]);
-    let owed = house.pipeline.process(&inbound(event(json!({})))).await;
+    let env = env([Says::Fails(Failure::NotProcessed), Says::Status(201)]);
+    let owed = env.pipeline.process(&inbound(event(json!({})))).await;
     assert_eq!(outline(&owed), ["delivery.shop.accepted._ accepted"]);
     let result = parsed(&owed[0]);
     assert_eq!(
@@ -80,28 +80,25 @@ async fn what_the_service_did_not_process_is_sent_again_at_once() {
 
 #[tokio::test]
 async fn a_schedule_waits_in_the_broker_and_ttl_counts_from_then() {
-    let house = house([]);
+    let env = env([]);
     let later = json!({ "deliver_at": "2026-11-21T13:00:00Z", "ttl": 60 });
-    let first = house.pipeline.process(&inbound(event(later))).await;
+    let first = env.pipeline.process(&inbound(event(later))).await;
     assert_eq!(outline(&first), ["wait 3600s scheduled 0 towards"]);
-    house.clock.advance(Duration::from_secs(1800));
-    let early = house.pipeline.process(&returned(&first[0])).await;
+    env.clock.advance(Duration::from_secs(1800));
+    let early = env.pipeline.process(&returned(&first[0])).await;
     assert_eq!(outline(&early), ["wait 1800s scheduled 0 towards"]);
-    house.clock.advance(Duration::from_secs(1800));
-    let due = house.pipeline.process(&returned(&early[0])).await;
+    env.clock.advance(Duration::from_secs(1800));
+    let due = env.pipeline.process(&returned(&early[0])).await;
     assert_eq!(outline(&due), ["delivery.shop.accepted._ accepted"]);
-    assert_eq!(
-        house.service.requests.lock().unwrap()[0].headers["ttl"],
-        "60"
-    );
+    assert_eq!(env.service.requests.lock().unwrap()[0].headers["ttl"], "60");
 }
 
 #[tokio::test]
 async fn a_campaign_is_split_and_each_recipient_fares_by_itself() {
-    let house = house([Says::Status(410), Says::Status(503), Says::Panics]);
-    let whole = house.pipeline.process(&inbound(campaign(120))).await;
+    let env = env([Says::Status(410), Says::Status(503), Says::Panics]);
+    let whole = env.pipeline.process(&inbound(campaign(120))).await;
     assert_eq!(outline(&whole), vec!["chunk to default"; 3]);
-    let chunk = house.pipeline.process(&returned(&whole[0])).await;
+    let chunk = env.pipeline.process(&returned(&whole[0])).await;
     let told = outline(&chunk);
     let count = |what: &str| told.iter().filter(|one| one.contains(what)).count();
     assert_eq!(count("accepted"), 47);
@@ -114,8 +111,8 @@ async fn a_campaign_is_split_and_each_recipient_fares_by_itself() {
     assert_eq!(summary["waiting"], 1, "{summary}");
     let copy = chunk.iter().find(|one| one.kind == Kind::Retry).unwrap();
     assert_eq!(parsed(copy)["recipients"].as_array().unwrap().len(), 1);
-    house.clock.advance(Duration::from_secs(5));
-    let again = house.pipeline.process(&returned(copy)).await;
+    env.clock.advance(Duration::from_secs(5));
+    let again = env.pipeline.process(&returned(copy)).await;
     assert_eq!(
         outline(&again),
         ["delivery.shop.accepted._ accepted", "summary.shop._"]
@@ -124,19 +121,19 @@ async fn a_campaign_is_split_and_each_recipient_fares_by_itself() {
 
 #[tokio::test]
 async fn one_endpoint_twice_in_an_event_is_sent_once() {
-    let house = house([]);
+    let env = env([]);
     let twice = json!({ "id": "e1", "payload": "x", "recipients": [
         { "subscription": fcm("a") }, { "subscription": fcm("a") },
     ] });
     assert_eq!(
-        comes_to(&house, twice.to_string()).await,
+        comes_to(&env, twice.to_string()).await,
         [
             "delivery.shop.accepted._ accepted",
             "delivery.shop.rejected._ duplicate_recipient",
             "summary.shop._"
         ]
     );
-    assert_eq!(house.service.requests.lock().unwrap().len(), 1);
+    assert_eq!(env.service.requests.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -151,9 +148,9 @@ async fn results_are_narrowed_as_asked_but_the_dead_are_always_told() {
         ("none", 400, vec![]),
         ("none", 410, vec!["subscription.shop.gone"]),
     ] {
-        let house = house([Says::Status(says)]);
+        let env = env([Says::Status(says)]);
         assert_eq!(
-            comes_to(&house, event(json!({ "results": results }))).await,
+            comes_to(&env, event(json!({ "results": results }))).await,
             owed
         );
     }
@@ -165,7 +162,7 @@ async fn what_the_broker_gave_up_on_ends_in_a_result_and_the_quarantine() {
         ("delivery_limit", "delivery.shop.rejected._ poison"),
         ("expired", "delivery.shop.expired._ producer_expiration"),
     ] {
-        let house = house([]);
+        let env = env([]);
         let mut headers = lapin::types::FieldTable::default();
         headers.insert(
             "x-first-death-reason".into(),
@@ -176,18 +173,18 @@ async fn what_the_broker_gave_up_on_ends_in_a_result_and_the_quarantine() {
             properties: BasicProperties::default().with_headers(headers),
             ..inbound(event(json!({})))
         };
-        let told = outline(&house.pipeline.process(&dead).await);
+        let told = outline(&env.pipeline.process(&dead).await);
         assert_eq!(told, ["quarantine", owed]);
-        assert!(house.service.requests.lock().unwrap().is_empty());
+        assert!(env.service.requests.lock().unwrap().is_empty());
     }
 }
 
 #[tokio::test]
 async fn in_dry_run_nothing_is_sent() {
-    let house = house_of(app(Mode::DryRun), [], 100);
+    let env = env_of(app(Mode::DryRun), [], 100);
     assert_eq!(
-        comes_to(&house, event(json!({}))).await,
+        comes_to(&env, event(json!({}))).await,
         ["delivery.shop.accepted._ accepted"]
     );
-    assert!(house.service.requests.lock().unwrap().is_empty());
+    assert!(env.service.requests.lock().unwrap().is_empty());
 }

@@ -9,7 +9,7 @@ use crate::pipeline::identity;
 
 /// A pipeline behind the table of what is not acknowledged.
 struct Daemon {
-    house: House,
+    env: TestEnv,
     table: Redeliveries,
     generation: u64,
     tag: u64,
@@ -18,7 +18,7 @@ struct Daemon {
 impl Daemon {
     fn answering(script: impl IntoIterator<Item = Says>) -> Self {
         Self {
-            house: house(script),
+            env: env(script),
             table: Redeliveries::default(),
             generation: 1,
             tag: 0,
@@ -33,14 +33,14 @@ impl Daemon {
             channel: 0,
             tag: self.tag,
         };
-        let now = self.house.clock.now().mono;
+        let now = self.env.clock.now().mono;
         let taken = self.table.take(receipt, identity(inbound), now);
-        let publications = self.house.pipeline.process_once(inbound, taken).await;
+        let publications = self.env.pipeline.process_once(inbound, taken).await;
         (receipt, publications)
     }
 
     fn acknowledge(&self, receipt: Receipt) {
-        let now = self.house.clock.now().mono;
+        let now = self.env.clock.now().mono;
         self.table.acknowledged(receipt, false, now);
     }
 
@@ -50,7 +50,7 @@ impl Daemon {
     }
 
     fn requests(&self) -> usize {
-        self.house.service.requests.lock().unwrap().len()
+        self.env.service.requests.lock().unwrap().len()
     }
 }
 
@@ -99,7 +99,7 @@ async fn a_copy_published_twice_is_pushed_once() {
     // The confirm is lost, and the same copy is published again.
     daemon.reconnect();
     let (_, owed_again) = daemon.take(&again(&first)).await;
-    daemon.house.clock.advance(Duration::from_secs(5));
+    daemon.env.clock.advance(Duration::from_secs(5));
     let (receipt, once) = daemon.take(&returned(&owed[0])).await;
     assert_eq!(outline(&once), ["delivery.shop.accepted._ accepted"]);
     let (_, twice) = daemon.take(&returned(&owed_again[0])).await;
@@ -180,7 +180,7 @@ async fn what_the_broker_gave_up_on_gets_the_result_of_its_last_delivery() {
     let (_, told) = daemon.take(&given_up(&first, "delivery_limit")).await;
     assert!(Arc::ptr_eq(&owed, &told), "{:?}", outline(&told));
     let copy = returned(&owed[0]);
-    daemon.house.clock.advance(Duration::from_secs(5));
+    daemon.env.clock.advance(Duration::from_secs(5));
     let (_, owed) = daemon.take(&copy).await;
     daemon.reconnect();
     let (_, told) = daemon.take(&given_up(&copy, "delivery_limit")).await;
@@ -218,7 +218,7 @@ async fn what_expired_in_a_lane_is_not_taken_for_an_equal_event() {
 async fn a_producer_cannot_name_a_copy() {
     let mut daemon = Daemon::answering([Says::Status(503)]);
     let (_, owed) = daemon.take(&inbound(event(json!({})))).await;
-    daemon.house.clock.advance(Duration::from_secs(5));
+    daemon.env.clock.advance(Duration::from_secs(5));
     let copy = returned(&owed[0]);
     let forged = Inbound {
         source: Source::Lane,

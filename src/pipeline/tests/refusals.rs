@@ -4,12 +4,12 @@ use super::*;
 
 /// Processes an event and everything that comes of it at once, and returns what the results say:
 /// each recipient's `id`, reason and detail.
-async fn ends(house: &House, first: Inbound) -> Vec<(u64, String, String)> {
+async fn ends(env: &TestEnv, first: Inbound) -> Vec<(u64, String, String)> {
     let (mut ended, mut ids) = (Vec::new(), HashSet::new());
     let mut left = VecDeque::from([first]);
     while let Some(inbound) = left.pop_front() {
         let size = inbound.body.len();
-        let owed = house.pipeline.process(&inbound).await;
+        let owed = env.pipeline.process(&inbound).await;
         let copied: usize = owed.iter().map(|it| it.body.len()).sum();
         let bound = 3 * size + (256 << 10);
         assert!(copied <= bound, "{copied} bytes came of {size}");
@@ -39,14 +39,14 @@ fn large(more: Value) -> Value {
     event
 }
 
-async fn assert_all_end(house: &House, first: Inbound, reason: &str, detail: &str) {
-    let ended = ends(house, first).await;
+async fn assert_all_end(env: &TestEnv, first: Inbound, reason: &str, detail: &str) {
+    let ended = ends(env, first).await;
     let expected: Vec<_> = (0..3000)
         .map(|n| (n, reason.to_owned(), detail.to_owned()))
         .collect();
     assert_eq!(ended.len(), expected.len());
     assert_eq!(ended, expected);
-    assert!(house.service.requests.lock().unwrap().is_empty());
+    assert!(env.service.requests.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -74,15 +74,15 @@ async fn a_large_event_that_is_refused_ends_in_chunks() {
             "topic: expected at most 1024 bytes; got 3000002",
         ),
     ] {
-        let house = house([]);
+        let env = env([]);
         let event = inbound(large(more).to_string());
-        assert_all_end(&house, event, reason, detail).await;
+        assert_all_end(&env, event, reason, detail).await;
     }
 }
 
 #[tokio::test]
 async fn a_large_event_that_the_broker_gave_up_on_ends_in_chunks_and_is_not_pushed() {
-    let house = house([]);
+    let env = env([]);
     let mut headers = lapin::types::FieldTable::default();
     headers.insert(
         "x-first-death-reason".into(),
@@ -93,17 +93,17 @@ async fn a_large_event_that_the_broker_gave_up_on_ends_in_chunks_and_is_not_push
         properties: BasicProperties::default().with_headers(headers),
         ..inbound(large(json!({ "payload": "hi" })).to_string())
     };
-    let owed = outline(&house.pipeline.process(&dead).await);
+    let owed = outline(&env.pipeline.process(&dead).await);
     let parked = owed.iter().filter(|it| *it == "quarantine").count();
     assert_eq!(parked, 1, "{owed:?}");
     let detail =
         "the broker gave up on the event: it was delivered too often without being settled";
-    assert_all_end(&house, dead, "poison", detail).await;
+    assert_all_end(&env, dead, "poison", detail).await;
 }
 
 #[tokio::test]
 async fn a_bad_recipient_is_named_by_its_place_in_the_event_whatever_chunk_it_is_in() {
-    let house = house([]);
+    let env = env([]);
     // Two push services by turns, so that no chunk is a run of the event.
     let recipient = |n: usize| {
         let host = ["fcm.googleapis.com", "web.push.apple.com"][n % 2];
@@ -123,14 +123,14 @@ async fn a_bad_recipient_is_named_by_its_place_in_the_event_whatever_chunk_it_is
             .as_object_mut()
             .unwrap()
             .extend(more.as_object().unwrap().clone());
-        let mut owed = house.pipeline.process(&inbound(event.to_string())).await;
+        let mut owed = env.pipeline.process(&inbound(event.to_string())).await;
         if owed.len() == 1 {
-            house.clock.advance(Duration::from_secs(3600));
-            owed = house.pipeline.process(&returned(&owed[0])).await;
+            env.clock.advance(Duration::from_secs(3600));
+            owed = env.pipeline.process(&returned(&owed[0])).await;
         }
         let mut details = Vec::new();
         for chunk in owed.iter() {
-            let ended = house.pipeline.process(&returned(chunk)).await;
+            let ended = env.pipeline.process(&returned(chunk)).await;
             let results = ended
                 .iter()
                 .filter(|it| it.kind == Kind::Result)

@@ -8,8 +8,8 @@ use crate::subscription::decode_base64;
 const EXPIRED: &str = "the token has expired";
 
 /// Returns the claims of the token that the `n`th request carried.
-fn claims(house: &House, n: usize) -> Value {
-    let requests = house.service.requests.lock().unwrap();
+fn claims(env: &TestEnv, n: usize) -> Value {
+    let requests = env.service.requests.lock().unwrap();
     let header = requests[n].headers["authorization"].to_str().unwrap();
     let claims = header.split('.').nth(1).unwrap();
     serde_json::from_slice(&decode_base64(claims).unwrap()).unwrap()
@@ -26,8 +26,8 @@ async fn an_expired_token_is_replaced_by_one_that_goes_by_the_services_clock() {
             Says::Dated(403, EXPIRED, there),
             Says::Dated(201, "", there),
         ];
-        let house = house_of(ring(&["main"]), script, 100);
-        let owed = house.pipeline.process(&inbound(to("a", json!({})))).await;
+        let env = env_of(ring(&["main"]), script, 100);
+        let owed = env.pipeline.process(&inbound(to("a", json!({})))).await;
         let result = parsed(&owed[0]);
         assert_eq!(
             (&result["outcome"], &result["requests"]),
@@ -35,17 +35,17 @@ async fn an_expired_token_is_replaced_by_one_that_goes_by_the_services_clock() {
         );
         let warning = result["warnings"][0].to_string();
         assert!(warning.contains("second_request") && warning.contains("fresh_token"));
-        let exp = claims(&house, 1)["exp"].as_u64().unwrap();
+        let exp = claims(&env, 1)["exp"].as_u64().unwrap();
         let there = there.duration_since(SystemTime::UNIX_EPOCH).unwrap();
         assert_eq!(exp, (there + Duration::from_hours(12)).as_secs());
-        sent(&house, to("b", json!({}))).await;
-        assert_eq!(requests(&house), 3);
+        sent(&env, to("b", json!({}))).await;
+        assert_eq!(requests(&env), 3);
         assert_eq!(
-            claims(&house, 2),
-            claims(&house, 1),
+            claims(&env, 2),
+            claims(&env, 1),
             "the fresh token serves on"
         );
-        let skew = house.pipeline.metrics.render().unwrap();
+        let skew = env.pipeline.metrics.render().unwrap();
         let ahead =
             i64::try_from(NOON.as_secs()).unwrap() - i64::try_from(there.as_secs()).unwrap();
         let line = format!(r#"pushrider_clock_drift_seconds{{push_service="fcm"}} {ahead}"#);
@@ -56,15 +56,15 @@ async fn an_expired_token_is_replaced_by_one_that_goes_by_the_services_clock() {
 #[tokio::test]
 async fn a_token_that_is_refused_twice_waits_for_the_key() {
     let script = [Says::Text(403, EXPIRED), Says::Text(403, EXPIRED)];
-    let house = house_of(ring(&["main"]), script, 100);
-    let waits = comes_to(&house, to("a", json!({}))).await;
+    let env = env_of(ring(&["main"]), script, 100);
+    let waits = comes_to(&env, to("a", json!({}))).await;
     assert_eq!(waits, ["wait 10s vapid_rejected 0"]);
-    assert_eq!(requests(&house), 2);
+    assert_eq!(requests(&env), 2);
 }
 
 #[tokio::test]
 async fn a_wall_clock_that_steps_by_hours_costs_nothing() {
-    let house = house_of(ring(&["main"]), [], 100);
+    let env = env_of(ring(&["main"]), [], 100);
     let start = SystemTime::UNIX_EPOCH + NOON;
     for (n, wall) in [
         start,
@@ -75,9 +75,9 @@ async fn a_wall_clock_that_steps_by_hours_costs_nothing() {
     .into_iter()
     .enumerate()
     {
-        house.clock.jump(wall);
-        sent(&house, to("a", json!({}))).await;
-        assert_eq!(claims(&house, n), claims(&house, 0));
+        env.clock.jump(wall);
+        sent(&env, to("a", json!({}))).await;
+        assert_eq!(claims(&env, n), claims(&env, 0));
     }
 }
 
@@ -85,16 +85,16 @@ async fn a_wall_clock_that_steps_by_hours_costs_nothing() {
 async fn a_second_request_leaves_out_what_the_first_was_refused_for() {
     let apple = subscription("https://web.push.apple.com/QGxyz");
     let script = [Says::Text(400, r#"{"reason":"BadWebPushTopic"}"#)];
-    let house = house_of(ring(&["main"]), script, 100);
+    let env = env_of(ring(&["main"]), script, 100);
     let body = to("a", json!({ "subscription": apple, "topic": "orders" }));
-    let owed = house.pipeline.process(&inbound(body)).await;
+    let owed = env.pipeline.process(&inbound(body)).await;
     let result = parsed(&owed[0]);
     assert_eq!(
         (&result["outcome"], &result["requests"]),
         (&json!("accepted"), &json!(2))
     );
     assert!(result["warnings"].to_string().contains("without_topic"));
-    let requests = house.service.requests.lock().unwrap();
+    let requests = env.service.requests.lock().unwrap();
     let topics: Vec<_> = requests
         .iter()
         .map(|it| it.headers.contains_key("topic"))
@@ -105,9 +105,9 @@ async fn a_second_request_leaves_out_what_the_first_was_refused_for() {
 #[tokio::test]
 async fn a_request_that_was_not_seen_does_not_count_as_the_first() {
     let script = [Says::Fails(Failure::NotProcessed), Says::Text(403, EXPIRED)];
-    let house = house_of(ring(&["main"]), script, 100);
+    let env = env_of(ring(&["main"]), script, 100);
     assert_eq!(
-        sent(&house, to("a", json!({}))).await,
+        sent(&env, to("a", json!({}))).await,
         (json!(3), json!("main"))
     );
 }

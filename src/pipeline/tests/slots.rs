@@ -7,20 +7,20 @@ use super::*;
 #[tokio::test]
 async fn who_gets_a_seat_too_late_is_sent_nothing() {
     let told = Arc::new(Notify::new());
-    let house = house_of(app(Mode::Send), [Says::Holds(Arc::clone(&told))], 1);
+    let env = env_of(app(Mode::Send), [Says::Holds(Arc::clone(&told))], 1);
     let recipients: Vec<_> = (0..4)
         .map(|n| json!({ "id": n, "subscription": fcm(&n.to_string()) }))
         .collect();
     let event = json!({ "id": "e1", "payload": "hello", "ttl": 10, "recipients": recipients });
     let inbound = inbound(event.to_string());
-    let mut processing = std::pin::pin!(house.pipeline.process(&inbound));
+    let mut processing = std::pin::pin!(env.pipeline.process(&inbound));
     assert!(poll!(&mut processing).is_pending());
-    assert_eq!(house.service.requests.lock().unwrap().len(), 1);
-    house.clock.advance(Duration::from_secs(20));
+    assert_eq!(env.service.requests.lock().unwrap().len(), 1);
+    env.clock.advance(Duration::from_secs(20));
     told.notify_one();
     let owed = processing.await;
     // Neither those without a slot nor the one with a slot and no permit.
-    assert_eq!(house.service.requests.lock().unwrap().len(), 1);
+    assert_eq!(env.service.requests.lock().unwrap().len(), 1);
     let late: Vec<_> = outline(&owed)
         .into_iter()
         .filter(|it| it == "delivery.shop.expired._ ttl_elapsed")

@@ -4,11 +4,11 @@ use super::*;
 
 /// Pushes events to a daemon that has just been started, and returns the topics they were sent with.
 async fn topics(replace_duplicates: bool, events: &[String]) -> Vec<Option<String>> {
-    let house = house_with(app(Mode::Send), [], 100, replace_duplicates);
+    let env = env_with(app(Mode::Send), [], 100, replace_duplicates);
     for event in events {
-        comes_to(&house, event.clone()).await;
+        comes_to(&env, event.clone()).await;
     }
-    let requests = house.service.requests.lock().unwrap();
+    let requests = env.service.requests.lock().unwrap();
     let topic = |request: &PushRequest| Some(request.headers.get("topic")?.to_str().ok()?.into());
     requests.iter().map(topic).collect()
 }
@@ -36,12 +36,12 @@ async fn a_copy_pushed_by_another_daemon_replaces_the_first_and_nothing_else() {
 
 #[tokio::test]
 async fn every_pass_of_a_message_has_the_same_topic() {
-    let house = house_with(app(Mode::Send), [Says::Status(503)], 100, true);
+    let env = env_with(app(Mode::Send), [Says::Status(503)], 100, true);
     let nameless = json!({ "subscription": fcm("a"), "payload": "hello" }).to_string();
-    let first = house.pipeline.process(&inbound(nameless)).await;
-    house.clock.advance(Duration::from_secs(5));
-    house.pipeline.process(&returned(&first[0])).await;
-    let requests = house.service.requests.lock().unwrap();
+    let first = env.pipeline.process(&inbound(nameless)).await;
+    env.clock.advance(Duration::from_secs(5));
+    env.pipeline.process(&returned(&first[0])).await;
+    let requests = env.service.requests.lock().unwrap();
     assert_eq!(requests.len(), 2);
     assert!(requests[0].headers.contains_key("topic"));
     assert_eq!(requests[0].headers["topic"], requests[1].headers["topic"]);

@@ -15,39 +15,39 @@ const ACCEPTED: [&str; 1] = ["delivery.shop.accepted._ accepted"];
 #[tokio::test]
 async fn a_404_is_confirmed_by_that_of_a_later_message() {
     for endpoint in [UNLISTED, "https://fcm.googleapis.com/fcm/send/x"] {
-        let house = house((0..3).map(|_| Says::Status(404)));
-        assert_eq!(comes_to(&house, short(endpoint, "e1")).await, EXPIRED);
-        house.clock.advance(Duration::from_secs(599));
-        let waits = comes_to(&house, short(endpoint, "e2")).await;
+        let env = env((0..3).map(|_| Says::Status(404)));
+        assert_eq!(comes_to(&env, short(endpoint, "e1")).await, EXPIRED);
+        env.clock.advance(Duration::from_secs(599));
+        let waits = comes_to(&env, short(endpoint, "e2")).await;
         assert_eq!(waits, ["wait 5s service_unavailable 1"]);
-        house.clock.advance(Duration::from_secs(1));
-        assert_eq!(comes_to(&house, short(endpoint, "e3")).await, GONE);
+        env.clock.advance(Duration::from_secs(1));
+        assert_eq!(comes_to(&env, short(endpoint, "e3")).await, GONE);
     }
 }
 
 #[tokio::test]
 async fn a_404_is_forgotten_when_a_message_is_taken_and_after_a_day_and_a_half() {
     let script = [404, 201, 404, 404].map(Says::Status);
-    let house = house(script);
-    assert_eq!(comes_to(&house, short(UNLISTED, "e1")).await, EXPIRED);
-    house.clock.advance(Duration::from_secs(900));
-    assert_eq!(comes_to(&house, short(UNLISTED, "e2")).await, ACCEPTED);
-    assert_eq!(comes_to(&house, short(UNLISTED, "e3")).await, EXPIRED);
-    house.clock.advance(Duration::from_hours(36));
-    assert_eq!(comes_to(&house, short(UNLISTED, "e4")).await, EXPIRED);
+    let env = env(script);
+    assert_eq!(comes_to(&env, short(UNLISTED, "e1")).await, EXPIRED);
+    env.clock.advance(Duration::from_secs(900));
+    assert_eq!(comes_to(&env, short(UNLISTED, "e2")).await, ACCEPTED);
+    assert_eq!(comes_to(&env, short(UNLISTED, "e3")).await, EXPIRED);
+    env.clock.advance(Duration::from_hours(36));
+    assert_eq!(comes_to(&env, short(UNLISTED, "e4")).await, EXPIRED);
 }
 
 #[tokio::test]
 async fn fcms_doubt_of_an_hour_is_confirmed_by_the_fourth_message() {
     const DOUBT: &str = "invalid push subscription endpoint.";
     let fcm = "https://fcm.googleapis.com/fcm/send/x";
-    let house = house((0..5).map(|_| Says::Text(403, DOUBT)));
+    let env = env((0..5).map(|_| Says::Text(403, DOUBT)));
     for minutes in [0, 10, 40] {
-        house.clock.advance(Duration::from_secs(minutes * 60));
-        assert_eq!(comes_to(&house, short(fcm, "e")).await, EXPIRED);
+        env.clock.advance(Duration::from_secs(minutes * 60));
+        assert_eq!(comes_to(&env, short(fcm, "e")).await, EXPIRED);
     }
-    house.clock.advance(Duration::from_secs(599));
-    assert_eq!(comes_to(&house, short(fcm, "e")).await, EXPIRED);
-    house.clock.advance(Duration::from_secs(1));
-    assert_eq!(comes_to(&house, short(fcm, "e")).await, GONE);
+    env.clock.advance(Duration::from_secs(599));
+    assert_eq!(comes_to(&env, short(fcm, "e")).await, EXPIRED);
+    env.clock.advance(Duration::from_secs(1));
+    assert_eq!(comes_to(&env, short(fcm, "e")).await, GONE);
 }

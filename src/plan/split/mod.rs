@@ -16,7 +16,7 @@ mod tests;
 
 use crate::outcome::{Reason, Refusal};
 use crate::wire::event::Event;
-use crate::wire::headers::{Places, RetryHistory};
+use crate::wire::headers::{Positions, RetryHistory};
 
 use self::cutter::{CHUNK_WEIGHT, Cut, Cutter, weight_of};
 
@@ -39,7 +39,7 @@ pub struct Part {
     /// Their places in the body, ascending.
     pub recipients: Vec<usize>,
     /// Their places in the event as it was published, if they are known.
-    pub places: Option<Places>,
+    pub positions: Option<Positions>,
     /// Why they end without a request.
     pub refusal: Option<Refusal>,
 }
@@ -125,7 +125,7 @@ impl Part {
     ) -> Self {
         Self {
             number,
-            places: history.places_of(&recipients),
+            positions: history.positions_of(&recipients),
             recipients,
             refusal,
         }

@@ -3,7 +3,7 @@
 use http::header::HeaderMap;
 use serde_json::json;
 
-use super::{Dialect, Said, Taken, named};
+use super::{Dialect, ServiceAnswer, Taken, named};
 use crate::sandbox::push::{Head, Refusal, shown};
 use crate::sandbox::vapid::VapidError;
 
@@ -16,8 +16,8 @@ pub(super) static DIALECT: Dialect = Dialect {
 };
 
 /// There is no `Location`.
-fn accept(taken: &Taken<'_>) -> Said {
-    Said::new(201).header("apns-id", apns_id(taken.id))
+fn accept(taken: &Taken<'_>) -> ServiceAnswer {
+    ServiceAnswer::new(201).header("apns-id", apns_id(taken.id))
 }
 
 /// A UUID that counts up.
@@ -47,12 +47,12 @@ const REASONS: [(&str, u16, &str); 19] = [
     ("idle_timeout", 400, "IdleTimeout"),
 ];
 
-fn answers() -> Vec<(&'static str, Said)> {
-    let said = |(name, status, reason)| {
-        let said = Said::new(status).json(&json!({ "reason": reason }));
-        (name, said.header("apns-id", apns_id(0)))
+fn answers() -> Vec<(&'static str, ServiceAnswer)> {
+    let answer = |(name, status, reason)| {
+        let answer = ServiceAnswer::new(status).json(&json!({ "reason": reason }));
+        (name, answer.header("apns-id", apns_id(0)))
     };
-    REASONS.map(said).into()
+    REASONS.map(answer).into()
 }
 
 /// Wants topics that base64url can decode, and a contact that could be reached.
@@ -73,7 +73,7 @@ fn is_contact(subject: &str) -> bool {
     scheme && !nowhere && !subject.contains([' ', '<', '>'])
 }
 
-fn refuse(refusal: &Refusal) -> Option<Said> {
+fn refuse(refusal: &Refusal) -> Option<ServiceAnswer> {
     let name = match refusal {
         Refusal::Decrypt(_) | Refusal::SharedKey | Refusal::LengthMissing => return None,
         Refusal::NotFound => "bad_token",

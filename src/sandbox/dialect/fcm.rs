@@ -1,7 +1,7 @@
 //! Firebase Cloud Messaging: sentences in plain text, and pages from older days
 //! (classify/README.md §1.2).
 
-use super::{Dialect, Said, Taken, named};
+use super::{Dialect, ServiceAnswer, Taken, named};
 use crate::sandbox::push::Refusal;
 use crate::sandbox::vapid::VapidError;
 
@@ -14,9 +14,9 @@ pub(super) static DIALECT: Dialect = Dialect {
 };
 
 /// `Location` is no URL of percent escapes, and there is no TTL.
-fn accept(taken: &Taken<'_>) -> Said {
+fn accept(taken: &Taken<'_>) -> ServiceAnswer {
     let location = format!("{}/0:{:016}%31bd5c9df9fd7ecd", taken.origin, taken.id);
-    Said::new(201).header("location", location)
+    ServiceAnswer::new(201).header("location", location)
 }
 
 const TEXTS: [(&str, u16, &str); 19] = [
@@ -116,18 +116,18 @@ const PAGES: [(&str, u16, &str); 3] = [
 const FRONT_PAGE: &str = "<!DOCTYPE html>\n<html lang=en>\n  <meta charset=utf-8>\n  <title>Error \
                           404 (Not Found)!!1</title>\n  <p><b>404.</b>\n";
 
-fn answers() -> Vec<(&'static str, Said)> {
-    let front = ("front_page", Said::new(404).html(FRONT_PAGE));
+fn answers() -> Vec<(&'static str, ServiceAnswer)> {
+    let front = ("front_page", ServiceAnswer::new(404).html(FRONT_PAGE));
     let texts = TEXTS.map(|(name, status, text)| {
-        let said = Said::new(status).text(format!("{text}\n"));
-        (name, said)
+        let answer = ServiceAnswer::new(status).text(format!("{text}\n"));
+        (name, answer)
     });
     let pages = PAGES.map(|(name, status, error)| {
         let page = format!(
             "<HTML>\n<HEAD>\n<TITLE>{error}</TITLE>\n</HEAD>\n<BODY>\n<H1>{error}</H1>\n<H2>Error \
              {status}</H2>\n</BODY>\n</HTML>\n"
         );
-        (name, Said::new(status).html(page))
+        (name, ServiceAnswer::new(status).html(page))
     });
     let bare = [
         ("throttled", 429),
@@ -135,7 +135,7 @@ fn answers() -> Vec<(&'static str, Said)> {
         ("internal_error", 500),
         ("bad_gateway", 502),
     ]
-    .map(|(name, status)| (name, Said::new(status)));
+    .map(|(name, status)| (name, ServiceAnswer::new(status)));
     texts
         .into_iter()
         .chain(pages)
@@ -144,7 +144,7 @@ fn answers() -> Vec<(&'static str, Said)> {
         .collect()
 }
 
-fn refuse(refusal: &Refusal) -> Option<Said> {
+fn refuse(refusal: &Refusal) -> Option<ServiceAnswer> {
     let name = match refusal {
         // The body is not looked into.
         Refusal::Decrypt(_) | Refusal::SharedKey => return None,

@@ -21,10 +21,10 @@ mod mozilla;
 mod nextpush;
 mod ntfy;
 mod plain;
-mod said;
+mod service_answer;
 mod wns;
 
-pub(crate) use said::Said;
+pub(crate) use service_answer::ServiceAnswer;
 
 /// The name of the answer to a right push.
 const ACCEPTED: &str = "accepted";
@@ -34,11 +34,11 @@ pub(crate) struct Dialect {
     /// Makes the path and query of a push resource from what cannot be guessed.
     pub(crate) path: fn(&str) -> String,
     /// Answers a right push.
-    accept: fn(&Taken<'_>) -> Said,
+    accept: fn(&Taken<'_>) -> ServiceAnswer,
     /// Every other documented answer by its name; of several with one status, the usual one first.
-    answers: fn() -> Vec<(&'static str, Said)>,
+    answers: fn() -> Vec<(&'static str, ServiceAnswer)>,
     /// Answers a wrong push; none where the service takes it all the same.
-    pub(crate) refuse: fn(&Refusal) -> Option<Said>,
+    pub(crate) refuse: fn(&Refusal) -> Option<ServiceAnswer>,
     /// Asks for what the RFCs do not, where the service does.
     demand: Option<Demand>,
 }
@@ -94,7 +94,7 @@ impl Dialect {
         }
     }
 
-    /// Tells whether there is an answer of a name.
+    /// Returns whether there is an answer of a name.
     fn knows(&self, name: &str) -> bool {
         name == ACCEPTED || (self.answers)().iter().any(|(known, _)| *known == name)
     }
@@ -107,41 +107,41 @@ impl Dialect {
 
     /// Puts a scripted response in the service's words: what the script leaves open is said as the
     /// service says it.
-    pub(crate) fn say(&self, scripted: &Response, taken: &Taken<'_>) -> Said {
-        let mut said = self.chosen(&scripted.choice, taken);
+    pub(crate) fn say(&self, scripted: &Response, taken: &Taken<'_>) -> ServiceAnswer {
+        let mut answer = self.chosen(&scripted.choice, taken);
         if let Some(body) = &scripted.body {
-            said.body = body.clone();
+            answer.body = body.clone();
         }
         for name in scripted.headers.keys() {
-            said.headers.remove(name);
+            answer.headers.remove(name);
         }
         for (name, value) in &scripted.headers {
-            said.headers.append(name, value.clone());
+            answer.headers.append(name, value.clone());
         }
-        said
+        answer
     }
 
-    fn chosen(&self, choice: &Choice, taken: &Taken<'_>) -> Said {
+    fn chosen(&self, choice: &Choice, taken: &Taken<'_>) -> ServiceAnswer {
         let accepted = (self.accept)(taken);
         let others = || (self.answers)().into_iter();
         match choice {
             Choice::Accepted => accepted,
             Choice::Named(name) => others()
                 .find(|(known, _)| *known == &**name)
-                .map_or(accepted, |(_, said)| said),
+                .map_or(accepted, |(_, answer)| answer),
             Choice::Status(status) if *status == accepted.status => accepted,
             Choice::Status(status) => others()
-                .find(|(_, said)| said.status == *status)
-                .map_or_else(|| Said::new(status.as_u16()), |(_, said)| said),
+                .find(|(_, answer)| answer.status == *status)
+                .map_or_else(|| ServiceAnswer::new(status.as_u16()), |(_, answer)| answer),
         }
     }
 }
 
 /// Finds an answer of a room by its name.
-fn named(answers: Vec<(&'static str, Said)>, name: &str) -> Option<Said> {
+fn named(answers: Vec<(&'static str, ServiceAnswer)>, name: &str) -> Option<ServiceAnswer> {
     answers
         .into_iter()
-        .find_map(|(known, said)| (known == name).then_some(said))
+        .find_map(|(known, answer)| (known == name).then_some(answer))
 }
 
 #[cfg(test)]

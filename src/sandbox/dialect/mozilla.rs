@@ -3,7 +3,7 @@
 use http::status::StatusCode;
 use serde_json::json;
 
-use super::{Dialect, Said, Taken, named};
+use super::{Dialect, ServiceAnswer, Taken, named};
 use crate::sandbox::decrypt::DecryptError;
 use crate::sandbox::push::Refusal;
 use crate::sandbox::vapid::VapidError;
@@ -22,8 +22,8 @@ const TTL_CAP: u64 = 2_592_000;
 /// The largest body, in bytes; more than RFC 8030 §7.2 asks for.
 const BODY_CAP: usize = 5630;
 
-fn accept(taken: &Taken<'_>) -> Said {
-    Said::new(201)
+fn accept(taken: &Taken<'_>) -> ServiceAnswer {
+    ServiceAnswer::new(201)
         .header("location", format!("{}/m/{:020}", taken.origin, taken.id))
         .header("ttl", taken.ttl.min(TTL_CAP).to_string())
 }
@@ -182,32 +182,32 @@ const ERRORS: [(&str, u16, Option<u16>, &str); 47] = [
     ("teapot", 418, Some(999), "A test of the logs"),
 ];
 
-fn answers() -> Vec<(&'static str, Said)> {
+fn answers() -> Vec<(&'static str, ServiceAnswer)> {
     let bare = [
-        ("not_found", Said::new(404)),
-        ("method", Said::new(405).header("allow", "POST")),
+        ("not_found", ServiceAnswer::new(404)),
+        ("method", ServiceAnswer::new(405).header("allow", "POST")),
     ];
-    let told = ERRORS.map(|(name, status, errno, message)| (name, error(status, errno, message)));
-    bare.into_iter().chain(told).collect()
+    let actual = ERRORS.map(|(name, status, errno, message)| (name, error(status, errno, message)));
+    bare.into_iter().chain(actual).collect()
 }
 
-fn error(status: u16, errno: Option<u16>, message: &str) -> Said {
-    let said = Said::new(status);
-    let reason = said.status.canonical_reason().unwrap_or_default();
-    let said = said.json(&json!({
+fn error(status: u16, errno: Option<u16>, message: &str) -> ServiceAnswer {
+    let answer = ServiceAnswer::new(status);
+    let reason = answer.status.canonical_reason().unwrap_or_default();
+    let answer = answer.json(&json!({
         "code": status, "errno": errno, "error": reason, "message": message,
         "more_info": "http://autopush.readthedocs.io/en/latest/http.html#error-codes",
     }));
-    match said.status {
-        StatusCode::GONE => said.header("cache-control", "max-age=86400"),
+    match answer.status {
+        StatusCode::GONE => answer.header("cache-control", "max-age=86400"),
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-            said.header("retry-after", "120")
+            answer.header("retry-after", "120")
         }
-        _ => said,
+        _ => answer,
     }
 }
 
-fn refuse(refusal: &Refusal) -> Option<Said> {
+fn refuse(refusal: &Refusal) -> Option<ServiceAnswer> {
     let name = match refusal {
         Refusal::Decrypt(DecryptError::Parameter { name: "salt", .. }) => "salt_missing",
         Refusal::Decrypt(DecryptError::Parameter { .. }) => "dh_missing",

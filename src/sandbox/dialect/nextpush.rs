@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Dialect, Said, Taken, named};
+use super::{Dialect, ServiceAnswer, Taken, named};
 use crate::sandbox::push::Refusal;
 
 pub(super) static DIALECT: Dialect = Dialect {
@@ -13,24 +13,27 @@ pub(super) static DIALECT: Dialect = Dialect {
     demand: None,
 };
 
-fn accept(_: &Taken<'_>) -> Said {
-    Said::new(200).json(&json!({ "success": true }))
+fn accept(_: &Taken<'_>) -> ServiceAnswer {
+    ServiceAnswer::new(200).json(&json!({ "success": true }))
 }
 
 /// A token that is not known is answered with 401; the rest is Nextcloud's own.
-fn answers() -> Vec<(&'static str, Said)> {
+fn answers() -> Vec<(&'static str, ServiceAnswer)> {
     vec![
-        ("gone", Said::new(401).json(&json!({ "success": false }))),
-        ("not_found", Said::new(404)),
-        ("method", Said::new(405)),
-        ("throttled", Said::new(429)),
-        ("unavailable", Said::new(503)),
-        ("internal_error", Said::new(500)),
+        (
+            "gone",
+            ServiceAnswer::new(401).json(&json!({ "success": false })),
+        ),
+        ("not_found", ServiceAnswer::new(404)),
+        ("method", ServiceAnswer::new(405)),
+        ("throttled", ServiceAnswer::new(429)),
+        ("unavailable", ServiceAnswer::new(503)),
+        ("internal_error", ServiceAnswer::new(500)),
     ]
 }
 
 /// Nothing of a push is looked at but its token.
-fn refuse(refusal: &Refusal) -> Option<Said> {
+fn refuse(refusal: &Refusal) -> Option<ServiceAnswer> {
     match refusal {
         Refusal::NotFound => named(answers(), "gone"),
         Refusal::Method => named(answers(), "method"),

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use super::{Dialect, Said, Taken, named};
+use super::{Dialect, ServiceAnswer, Taken, named};
 use crate::sandbox::push::{BODY_LIMIT, Refusal};
 
 pub(super) static DIALECT: Dialect = Dialect {
@@ -21,11 +21,11 @@ pub(super) static DIALECT: Dialect = Dialect {
 /// How long messages are kept: twelve hours, whatever `TTL` says.
 const CACHE: Duration = Duration::from_secs(12 * 60 * 60);
 
-fn accept(taken: &Taken<'_>) -> Said {
+fn accept(taken: &Taken<'_>) -> ServiceAnswer {
     let time = taken.now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let topic = taken.path.trim_start_matches('/').split('?').next();
     let kept = &taken.body[..taken.body.len().min(BODY_LIMIT)];
-    Said::new(200).json(&json!({
+    ServiceAnswer::new(200).json(&json!({
         "id": format!("{:012}", taken.id), "time": time.as_secs(),
         "expires": (time + CACHE).as_secs(), "event": "message", "topic": topic,
         "message": STANDARD.encode(kept), "encoding": "base64",
@@ -60,24 +60,24 @@ const ERRORS: [(&str, u32, &str); 9] = [
     ("internal_error", 50001, "internal server error"),
 ];
 
-fn answers() -> Vec<(&'static str, Said)> {
-    let told = ERRORS.map(|(name, code, message)| (name, error(code, message)));
+fn answers() -> Vec<(&'static str, ServiceAnswer)> {
+    let actual = ERRORS.map(|(name, code, message)| (name, error(code, message)));
     let bare = [("not_found", 404), ("unavailable", 503)];
-    let bare = bare.map(|(name, status)| (name, Said::new(status)));
-    told.into_iter().chain(bare).collect()
+    let bare = bare.map(|(name, status)| (name, ServiceAnswer::new(status)));
+    actual.into_iter().chain(bare).collect()
 }
 
 /// The first three digits of a code are the status.
-fn error(code: u32, message: &str) -> Said {
+fn error(code: u32, message: &str) -> ServiceAnswer {
     let status = u16::try_from(code / 100).unwrap_or(500);
-    Said::new(status).json(&json!({
+    ServiceAnswer::new(status).json(&json!({
         "code": code, "http": status, "error": message, "link": "https://ntfy.sh/docs/publish/",
     }))
 }
 
 /// A topic without a subscriber is the only thing that ntfy minds; what is over the limit is cut
 /// off in silence, and no browser can decrypt the rest.
-fn refuse(refusal: &Refusal) -> Option<Said> {
+fn refuse(refusal: &Refusal) -> Option<ServiceAnswer> {
     match refusal {
         Refusal::NotFound => named(answers(), "no_subscriber"),
         Refusal::Method => named(answers(), "not_found"),

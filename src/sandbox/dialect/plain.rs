@@ -1,6 +1,6 @@
 //! A service of no family: RFC 8030, and a sentence for whatever is wrong.
 
-use super::{Dialect, Said, Taken};
+use super::{Dialect, ServiceAnswer, Taken};
 use crate::sandbox::push::Refusal;
 
 pub(super) static DIALECT: Dialect = Dialect {
@@ -12,13 +12,13 @@ pub(super) static DIALECT: Dialect = Dialect {
 };
 
 /// Names the message and the TTL (RFC 8030 §5).
-fn accept(taken: &Taken<'_>) -> Said {
-    Said::new(201)
+fn accept(taken: &Taken<'_>) -> ServiceAnswer {
+    ServiceAnswer::new(201)
         .header("location", format!("{}/message/{}", taken.origin, taken.id))
         .header("ttl", taken.ttl.to_string())
 }
 
-fn answers() -> Vec<(&'static str, Said)> {
+fn answers() -> Vec<(&'static str, ServiceAnswer)> {
     [
         ("gone", 410),
         ("not_found", 404),
@@ -29,14 +29,14 @@ fn answers() -> Vec<(&'static str, Said)> {
         ("unavailable", 503),
         ("internal_error", 500),
     ]
-    .map(|(name, status)| (name, Said::new(status)))
+    .map(|(name, status)| (name, ServiceAnswer::new(status)))
     .into()
 }
 
-fn refuse(refusal: &Refusal) -> Said {
-    let said = Said::new(refusal.status().as_u16()).text(format!("{refusal}\n"));
+fn refuse(refusal: &Refusal) -> ServiceAnswer {
+    let answer = ServiceAnswer::new(refusal.status().as_u16()).text(format!("{refusal}\n"));
     if *refusal == Refusal::Method {
-        return said.header("allow", "POST");
+        return answer.header("allow", "POST");
     }
-    said
+    answer
 }

@@ -2,7 +2,7 @@
 
 use http::header::HeaderMap;
 
-use super::{Dialect, Said, Taken, named};
+use super::{Dialect, ServiceAnswer, Taken, named};
 use crate::sandbox::push::{Head, Refusal, shown};
 use crate::sandbox::vapid::VapidError;
 
@@ -15,15 +15,15 @@ pub(super) static DIALECT: Dialect = Dialect {
     demand: Some(demand),
 };
 
-fn accept(taken: &Taken<'_>) -> Said {
-    told(201, "received")
+fn accept(taken: &Taken<'_>) -> ServiceAnswer {
+    actual(201, "received")
         .header("x-wns-deviceconnectionstatus", "connected")
         .header("x-wns-msg-id", format!("{:016X}", taken.id))
 }
 
 /// Says what became of the notification.
-fn told(status: u16, what: &'static str) -> Said {
-    Said::new(status)
+fn actual(status: u16, what: &'static str) -> ServiceAnswer {
+    ServiceAnswer::new(status)
         .header("x-wns-status", what)
         .header("x-wns-notificationstatus", what)
         .header("x-wns-debug-trace", "SANDBOX00000001")
@@ -65,15 +65,15 @@ const NOT_DELIVERED: [(&str, u16, &str); 3] = [
     ("app_throttled", 200, "appthrottled"),
 ];
 
-fn answers() -> Vec<(&'static str, Said)> {
-    let bare = STATUSES.map(|(name, status)| (name, told(status, "dropped")));
+fn answers() -> Vec<(&'static str, ServiceAnswer)> {
+    let bare = STATUSES.map(|(name, status)| (name, actual(status, "dropped")));
     let described = DESCRIBED.map(|(name, status, description)| {
-        let said = told(status, "dropped").header("x-wns-error-description", description);
-        let challenged = said.clone().header("www-authenticate", CHALLENGE);
-        (name, if status == 401 { challenged } else { said })
+        let answer = actual(status, "dropped").header("x-wns-error-description", description);
+        let challenged = answer.clone().header("www-authenticate", CHALLENGE);
+        (name, if status == 401 { challenged } else { answer })
     });
-    let told = NOT_DELIVERED.map(|(name, status, what)| (name, told(status, what)));
-    bare.into_iter().chain(described).chain(told).collect()
+    let actual = NOT_DELIVERED.map(|(name, status, what)| (name, actual(status, what)));
+    bare.into_iter().chain(described).chain(actual).collect()
 }
 
 const CHALLENGE: &str = "Bearer error=\"invalid_token\"";
@@ -87,7 +87,7 @@ fn demand(headers: &HeaderMap, head: &Head) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn refuse(refusal: &Refusal) -> Option<Said> {
+fn refuse(refusal: &Refusal) -> Option<ServiceAnswer> {
     let name = match refusal {
         // Neither is documented to be looked at.
         Refusal::Decrypt(_) | Refusal::SharedKey | Refusal::Topic(_) | Refusal::Urgency(_) => {

@@ -13,11 +13,11 @@ async fn each_address_is_an_origin() {
     let origins = world.sandbox.origins().to_vec();
     assert!(origins[1].starts_with("https://[::1]:"), "{origins:?}");
     for (origin, name) in origins.iter().enumerate() {
-        let wish = Wish {
+        let request = SubscribeRequest {
             origin,
-            ..Wish::default()
+            ..SubscribeRequest::default()
         };
-        let to = world.sandbox.subscribe(wish).unwrap();
+        let to = world.sandbox.subscribe(request).unwrap();
         assert_eq!(
             world.push(&to, "hello").await.unwrap().status(),
             201,
@@ -43,11 +43,11 @@ async fn the_control_listener_does_what_a_test_in_process_does() {
     let at = |path: &str| format!("{control}{path}");
     let json = |response: Response| async { serde_json::from_str(&text(response).await).unwrap() };
     let key = world.sender.public();
-    let wish = json!({ "application_server_key": key, "answer": [{ "status": 503 }, {}] });
+    let request = json!({ "application_server_key": key, "answer": [{ "status": 503 }, {}] });
     let made = world
         .client
         .post(at("/subscriptions"))
-        .body(wish.to_string())
+        .body(request.to_string())
         .send()
         .await
         .unwrap();
@@ -135,8 +135,8 @@ async fn what_the_control_listener_refuses_it_explains() {
         };
         let response = request.body(body).send().await.unwrap();
         assert_eq!(response.status(), status);
-        let told = text(response).await;
-        assert!(told.contains(sentence), "{told}");
+        let actual = text(response).await;
+        assert!(actual.contains(sentence), "{actual}");
     }
 }
 

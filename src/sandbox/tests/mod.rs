@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Message, Running, Script, Settings, SubscriptionJson, Wish, start};
+use super::{Message, Running, Script, Settings, SubscribeRequest, SubscriptionJson, start};
 use crate::clock::{Clock as _, SystemClock};
 use crate::origin::Service;
 

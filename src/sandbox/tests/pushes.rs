@@ -10,7 +10,10 @@ async fn a_right_push_is_taken_decrypted_and_kept() {
             ..Settings::default()
         };
         let world = world_of(settings).await;
-        let to = world.sandbox.subscribe(Wish::default()).unwrap();
+        let to = world
+            .sandbox
+            .subscribe(SubscribeRequest::default())
+            .unwrap();
         let response = world.push(&to, "héllo").await.unwrap();
         let origin = &world.sandbox.origins()[0];
         assert_eq!(response.status(), 201);
@@ -30,12 +33,15 @@ async fn a_right_push_is_taken_decrypted_and_kept() {
 #[tokio::test]
 async fn a_wrong_push_is_told_why_and_kept() {
     let world = world().await;
-    let wish = Wish {
+    let request = SubscribeRequest {
         application_server_key: Some(Sender::new().public()),
-        ..Wish::default()
+        ..SubscribeRequest::default()
     };
-    let bound = world.sandbox.subscribe(wish).unwrap();
-    let other = world.sandbox.subscribe(Wish::default()).unwrap();
+    let bound = world.sandbox.subscribe(request).unwrap();
+    let other = world
+        .sandbox
+        .subscribe(SubscribeRequest::default())
+        .unwrap();
     let response = world.push(&bound, "hello").await.unwrap();
     assert_eq!(response.status(), 403);
     assert!(text(response).await.contains("public key mismatch"));
@@ -95,11 +101,11 @@ async fn each_origin_speaks_as_a_service_of_its_own() {
     };
     let world = world_of(settings).await;
     let at = |origin| {
-        let wish = Wish {
+        let request = SubscribeRequest {
             origin,
-            ..Wish::default()
+            ..SubscribeRequest::default()
         };
-        world.sandbox.subscribe(wish).unwrap()
+        world.sandbox.subscribe(request).unwrap()
     };
     let [mozilla, apple, last] = [at(0), at(1), at(2)];
     assert!(mozilla.endpoint.contains("/wpush/v2/"));
@@ -155,7 +161,10 @@ async fn what_ntfy_cuts_off_is_taken_and_told() {
         ..Settings::default()
     };
     let world = world_of(settings).await;
-    let to = world.sandbox.subscribe(Wish::default()).unwrap();
+    let to = world
+        .sandbox
+        .subscribe(SubscribeRequest::default())
+        .unwrap();
     let response = world.push(&to, &"x".repeat(3994)).await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(world.last(&to).error.unwrap().contains("longer than 4096"));

@@ -177,7 +177,7 @@ fn keep_troubles(mut state: watch::Receiver<State>) -> Arc<Mutex<Vec<String>>> {
     troubles
 }
 
-/// Tells what the rooms said, when a test fails.
+/// Returns what the rooms said, when a test fails.
 impl Drop for Echo {
     fn drop(&mut self) {
         if std::thread::panicking() {

@@ -1,12 +1,12 @@
 //! What the integration tests stand on.
 
 pub(crate) mod broker;
-pub(crate) mod cable;
 pub(crate) mod daemon;
 pub(crate) mod echo;
-pub(crate) mod house;
+pub(crate) mod env;
 pub(crate) mod node;
 pub(crate) mod producer;
+pub(crate) mod proxy;
 pub(crate) mod vhost;
 
 use std::fmt::Debug;

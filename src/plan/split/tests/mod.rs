@@ -27,7 +27,7 @@ fn split_of(body: &Bytes, size: usize) -> Split {
     split(&decode(body).unwrap(), size, &RetryHistory::default(), None).unwrap()
 }
 
-fn places(split: &Split) -> Vec<&[usize]> {
+fn positions(split: &Split) -> Vec<&[usize]> {
     split.now.iter().map(|part| &*part.recipients).collect()
 }
 
@@ -39,11 +39,15 @@ fn equal_endpoints_travel_together() {
     };
     let body = body_of([1, 2, 3, 1, 0, 0, 4].iter().map(endpoint), "");
     let split = split_of(&body, 2);
-    assert_eq!(places(&split), [&[0, 1, 3][..], &[2, 4], &[5, 6]]);
-    let places: Vec<_> = split.now.iter().map(|part| part.places.clone()).collect();
+    assert_eq!(positions(&split), [&[0, 1, 3][..], &[2, 4], &[5, 6]]);
+    let positions: Vec<_> = split
+        .now
+        .iter()
+        .map(|part| part.positions.clone())
+        .collect();
     let expected = [&[0, 1, 3][..], &[2, 4], &[5, 6]];
-    let expected = expected.map(|it| Some(Places::of(it.iter().copied())));
-    assert_eq!(places, expected);
+    let expected = expected.map(|it| Some(Positions::of(it.iter().copied())));
+    assert_eq!(positions, expected);
     let numbers: Vec<_> = split.now.iter().map(|part| part.number).collect();
     assert_eq!((numbers, split.of), (vec![1, 2, 3], 3));
     assert_eq!(split.later, []);
@@ -145,13 +149,13 @@ fn what_would_outweigh_the_event_is_split_later() {
         panic!("{:?}", first.later);
     };
     assert_eq!(rest.number, 5);
-    assert_eq!(rest.places, Some(Places::of(20..1000)));
+    assert_eq!(rest.positions, Some(Positions::of(20..1000)));
     let body = decode(&body).unwrap().subset(&rest.recipients);
     let history = history_of(rest, first.of);
     let second = split(&decode(&body).unwrap(), 50, &history, None).unwrap();
     let part = &second.now[0];
     assert_eq!((part.number, second.of), (5, 200));
-    assert_eq!(part.places, Some(Places::of(20..25)));
+    assert_eq!(part.positions, Some(Positions::of(20..25)));
 }
 
 /// Returns what the copy of a part that is split later says of itself.
@@ -161,7 +165,7 @@ fn history_of(part: &Part, of: u32) -> RetryHistory {
             next: part.number,
             of,
         }),
-        places: part.places.clone(),
+        positions: part.positions.clone(),
         refusal: part.refusal.clone(),
         ..RetryHistory::default()
     }
@@ -186,7 +190,7 @@ proptest! {
             RetryHistory::default(),
         )];
         let (mut seen, mut pushed) = (Vec::new(), HashMap::new());
-        while let Some((body, places, history)) = left.pop() {
+        while let Some((body, positions, history)) = left.pop() {
             let event = decode(&body).unwrap();
             let Some(split) = split(&event, size, &history, history.refusal.as_ref()) else {
                 prop_assert!(all.len() <= size);
@@ -198,7 +202,7 @@ proptest! {
             for part in &split.now {
                 prop_assert!(part.number <= split.of && part.recipients.is_sorted());
                 prop_assert!(part.recipients.len() <= 2 * size);
-                for place in part.recipients.iter().map(|index| places[*index]) {
+                for place in part.recipients.iter().map(|index| positions[*index]) {
                     seen.push(place);
                     if part.refusal.is_none() && !all[place].is_empty() {
                         let number = part.number;
@@ -207,9 +211,9 @@ proptest! {
                 }
             }
             for part in &split.later {
-                let places = part.recipients.iter().map(|index| places[*index]);
+                let positions = part.recipients.iter().map(|index| positions[*index]);
                 let history = history_of(part, split.of);
-                left.push((event.subset(&part.recipients), places.collect(), history));
+                left.push((event.subset(&part.recipients), positions.collect(), history));
             }
         }
         seen.sort_unstable();

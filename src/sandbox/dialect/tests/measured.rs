@@ -116,10 +116,10 @@ fn mozilla_refuses_as_it_was_measured() {
             "Missing dh value in Crypto-Key header",
         ),
     ] {
-        let (said, body) = refused(Service::Mozilla, &refusal).unwrap();
+        let (answer, body) = refused(Service::Mozilla, &refusal).unwrap();
         let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(
-            (said, &body["code"]),
+            (answer, &body["code"]),
             (status, &json!(status)),
             "{refusal:?}"
         );

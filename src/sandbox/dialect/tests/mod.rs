@@ -21,15 +21,18 @@ const TAKEN: Taken<'static> = Taken {
     body: b"sealed",
 };
 
-fn header<'a>(said: &'a Said, name: &str) -> Option<&'a str> {
-    said.headers.get(name).map(|value| value.to_str().unwrap())
+fn header<'a>(answer: &'a ServiceAnswer, name: &str) -> Option<&'a str> {
+    answer
+        .headers
+        .get(name)
+        .map(|value| value.to_str().unwrap())
 }
 
-fn body(said: &Said) -> Value {
-    serde_json::from_slice(&said.body).unwrap()
+fn body(answer: &ServiceAnswer) -> Value {
+    serde_json::from_slice(&answer.body).unwrap()
 }
 
-fn said(service: Service, scripted: &Value) -> Said {
+fn answer(service: Service, scripted: &Value) -> ServiceAnswer {
     let script: crate::sandbox::Answer = serde_json::from_value(scripted.clone()).unwrap();
     let crate::sandbox::Act::Respond(response) = script.act else {
         panic!("{scripted}");
@@ -38,9 +41,9 @@ fn said(service: Service, scripted: &Value) -> Said {
 }
 
 fn refused(service: Service, refusal: &Refusal) -> Option<(u16, String)> {
-    let said = (Dialect::of(service).refuse)(refusal)?;
-    let body = String::from_utf8(said.body.to_vec()).unwrap();
-    Some((said.status.as_u16(), body))
+    let answer = (Dialect::of(service).refuse)(refusal)?;
+    let body = String::from_utf8(answer.body.to_vec()).unwrap();
+    Some((answer.status.as_u16(), body))
 }
 
 /// A head whose token names this contact.
@@ -81,7 +84,7 @@ fn every_path_is_one_by_which_senders_know_the_family() {
 
 #[test]
 fn a_right_push_is_answered_as_by_each_service() {
-    let accepted = |service| said(service, &json!({}));
+    let accepted = |service| answer(service, &json!({}));
     let fcm = accepted(Service::Fcm);
     let location = header(&fcm, "location").unwrap();
     assert!(location.starts_with("https://push.example.net:8443/0:0000000000000007%"));
@@ -122,12 +125,18 @@ fn every_answer_has_one_name_and_a_body_that_can_be_read() {
         let names = dialect.names();
         let distinct: BTreeSet<_> = names.iter().collect();
         assert_eq!(distinct.len(), names.len(), "{service:?}");
-        for (name, said) in (dialect.answers)() {
+        for (name, answer) in (dialect.answers)() {
             assert!(dialect.knows(name));
-            let kind = header(&said, "content-type").unwrap_or_default().to_owned();
-            assert_eq!(kind.is_empty(), said.body.is_empty(), "{service:?} {name}");
+            let kind = header(&answer, "content-type")
+                .unwrap_or_default()
+                .to_owned();
+            assert_eq!(
+                kind.is_empty(),
+                answer.body.is_empty(),
+                "{service:?} {name}"
+            );
             if kind == "application/json" {
-                assert!(body(&said).is_object(), "{service:?} {name}");
+                assert!(body(&answer).is_object(), "{service:?} {name}");
             }
         }
         for name in ["accepted", "throttled", "unavailable"] {
@@ -139,22 +148,22 @@ fn every_answer_has_one_name_and_a_body_that_can_be_read() {
 
 #[test]
 fn a_script_says_only_what_differs() {
-    let gone = said(Service::Mozilla, &json!({ "status": 410 }));
+    let gone = answer(Service::Mozilla, &json!({ "status": 410 }));
     assert_eq!(body(&gone)["errno"], 106);
     assert_eq!(header(&gone, "cache-control"), Some("max-age=86400"));
-    let same = said(Service::Mozilla, &json!({ "answer": "gone" }));
+    let same = answer(Service::Mozilla, &json!({ "answer": "gone" }));
     assert_eq!(gone.body, same.body);
     let slow = json!({ "answer": "throttled", "headers": { "Retry-After": "17" } });
-    let slow = said(Service::Mozilla, &slow);
+    let slow = answer(Service::Mozilla, &slow);
     assert_eq!(
         (header(&slow, "retry-after"), body(&slow)["errno"].as_u64()),
         (Some("17"), Some(201))
     );
-    let silent = said(Service::Mozilla, &json!({ "status": 410, "body": "" }));
+    let silent = answer(Service::Mozilla, &json!({ "status": 410, "body": "" }));
     assert!(silent.body.is_empty());
-    let unheard = said(Service::Apple, &json!({ "status": 599 }));
+    let unheard = answer(Service::Apple, &json!({ "status": 599 }));
     assert_eq!((unheard.status.as_u16(), unheard.body.len()), (599, 0));
-    let bare = said(Service::Other, &json!({ "status": 200 }));
+    let bare = answer(Service::Other, &json!({ "status": 200 }));
     assert!(bare.status == StatusCode::OK && bare.headers.is_empty());
 }
 
@@ -177,8 +186,11 @@ fn a_push_by_another_key_is_refused_in_each_services_own_way() {
         (Service::Wns, 403, ""),
         (Service::Other, 403, "public key mismatch"),
     ] {
-        let (said, body) = refused(service, &mismatch).unwrap();
-        assert!(said == status && body.contains(part), "{service:?} {body}");
+        let (answer, body) = refused(service, &mismatch).unwrap();
+        assert!(
+            answer == status && body.contains(part),
+            "{service:?} {body}"
+        );
     }
     for service in [Service::Ntfy, Service::NextPush] {
         assert_eq!(refused(service, &mismatch), None, "they know no keys");
@@ -200,8 +212,11 @@ fn an_unknown_endpoint_is_refused_in_each_services_own_way() {
         (Service::NextPush, 401, r#"{"success":false}"#),
         (Service::Other, 404, "there is no such push resource"),
     ] {
-        let (said, body) = refused(service, &Refusal::NotFound).unwrap();
-        assert!(said == status && body.contains(part), "{service:?} {body}");
+        let (answer, body) = refused(service, &Refusal::NotFound).unwrap();
+        assert!(
+            answer == status && body.contains(part),
+            "{service:?} {body}"
+        );
     }
 }
 
@@ -217,8 +232,8 @@ fn what_is_too_long_is_refused_or_cut_off() {
         (Service::NextPush, None),
         (Service::Other, Some(413)),
     ] {
-        let said = refused(service, &long).map(|(status, _)| status);
-        assert_eq!(said, status, "{service:?}");
+        let answer = refused(service, &long).map(|(status, _)| status);
+        assert_eq!(answer, status, "{service:?}");
     }
 }
 
@@ -228,10 +243,13 @@ fn wns_keeps_nothing_for_no_time() {
     let mut headers = HeaderMap::new();
     assert_eq!(demand(&headers, &head(1, None)), Ok(()));
     let conflict = demand(&headers, &head(0, None)).unwrap_err();
-    let said = (Dialect::of(Service::Wns).refuse)(&conflict).unwrap();
-    assert_eq!(said.status, StatusCode::BAD_REQUEST);
+    let answer = (Dialect::of(Service::Wns).refuse)(&conflict).unwrap();
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     let description = "Ttl value conflicts with X-WNS-Cache-Policy.";
-    assert_eq!(header(&said, "x-wns-error-description"), Some(description));
+    assert_eq!(
+        header(&answer, "x-wns-error-description"),
+        Some(description)
+    );
     headers.insert("x-wns-cache-policy", "no-cache".parse().unwrap());
     assert_eq!(demand(&headers, &head(0, None)), Ok(()));
 }
@@ -277,9 +295,9 @@ fn ntfy_forgets_after_twelve_hours() {
         ..TAKEN
     };
     let response = Response::default();
-    let said = body(&Dialect::of(Service::Ntfy).say(&response, &later));
+    let answer = body(&Dialect::of(Service::Ntfy).say(&response, &later));
     assert_eq!(
-        (&said["time"], &said["expires"]),
+        (&answer["time"], &answer["expires"]),
         (&json!(100), &json!(43_300))
     );
 }

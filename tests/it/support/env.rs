@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lapin::types::FieldTable;
 use pushrider::sandbox;
-use pushrider::sandbox::{Message, Running, Script, SubscriptionJson, Wish};
+use pushrider::sandbox::{Message, Running, Script, SubscribeRequest, SubscriptionJson};
 use serde_json::{Value, json};
 
 use super::broker::Broker;
@@ -17,7 +17,7 @@ use super::{eventually, wanted};
 const RESULTS: &str = "test.results";
 
 /// A virtual host, a sandbox and a daemon between them.
-pub(crate) struct House {
+pub(crate) struct TestEnv {
     pub(crate) vhost: Vhost,
     pub(crate) sandbox: Running,
     pub(crate) daemon: Daemon,
@@ -25,7 +25,7 @@ pub(crate) struct House {
     pub(crate) results: Vec<Value>,
 }
 
-impl House {
+impl TestEnv {
     /// Opens a house on the shared broker, with a daemon that is ready.
     pub(crate) async fn open(more: &str) -> Self {
         Self::open_with(sandbox::Settings::default(), more).await
@@ -67,10 +67,10 @@ impl House {
     pub(crate) fn subscribe_at(&self, origin: usize, answers: Value) -> SubscriptionJson {
         let answer = Script::from_json(answers).unwrap();
         self.sandbox
-            .subscribe(Wish {
+            .subscribe(SubscribeRequest {
                 answer,
                 origin,
-                ..Wish::default()
+                ..SubscribeRequest::default()
             })
             .unwrap()
     }

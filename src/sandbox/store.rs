@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decrypt::ReceiverKeys;
 use super::dialect::Dialect;
-use super::subscriptions::{SubscribeError, Wish};
+use super::subscriptions::{SubscribeError, SubscribeRequest};
 use crate::subscription::{Endpoint, decode_base64, encode_base64url};
 
 /// A subscription as the state directory keeps it, one line of JSON each; its script is not kept.
@@ -30,7 +30,7 @@ pub(crate) struct Stored {
 impl Stored {
     /// Makes keys and a path for a new subscription at `origin`.
     pub(crate) fn make(
-        wish: &Wish,
+        request: &SubscribeRequest,
         origin: &str,
         dialect: &Dialect,
     ) -> Result<Self, SubscribeError> {
@@ -40,7 +40,7 @@ impl Stored {
         rand::fill(&mut token)?;
         rand::fill(&mut auth)?;
         let token = encode_base64url(&token);
-        let path = match &wish.path {
+        let path = match &request.path {
             None => (dialect.path)(&token),
             Some(path) if path.contains("{token}") => path.replace("{token}", &token),
             Some(_) => return Err(SubscribeError::Path),
@@ -52,11 +52,11 @@ impl Stored {
         }
         Ok(Self {
             id: None,
-            origin: wish.origin,
+            origin: request.origin,
             path,
             private: encode_base64url(scalar.as_ref()),
             auth: encode_base64url(&auth),
-            application_server_key: wish.application_server_key.clone(),
+            application_server_key: request.application_server_key.clone(),
         })
     }
 

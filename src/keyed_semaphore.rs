@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Permits by key.
 #[derive(Debug)]
-pub struct PerKey<K> {
+pub struct KeyedSemaphore<K> {
     at_once: usize,
     waiters: usize,
     keys: Arc<Keys<K>>,
@@ -38,7 +38,7 @@ struct Claim<K: Eq + Hash> {
     key: K,
 }
 
-impl<K: Eq + Hash + Clone> PerKey<K> {
+impl<K: Eq + Hash + Clone> KeyedSemaphore<K> {
     /// Gives each key `at_once` permits at a time, and lets `waiters` wait for them.
     #[must_use]
     pub fn new(at_once: usize, waiters: usize) -> Self {

@@ -33,7 +33,7 @@ use super::script::{Act, Answer, Choice, Response, ScriptError};
     deny_unknown_fields,
     expecting = "an answer, as in {\"status\": 503}"
 )]
-pub(crate) struct Written {
+pub(crate) struct AnswerSpec {
     times: u32,
     delay: Option<String>,
     answer: Option<Box<str>>,
@@ -46,7 +46,7 @@ pub(crate) struct Written {
     reason: Option<Value>,
 }
 
-impl Default for Written {
+impl Default for AnswerSpec {
     fn default() -> Self {
         Self {
             times: 1,
@@ -86,10 +86,10 @@ enum Fault {
     Cut,
 }
 
-impl TryFrom<Written> for Answer {
+impl TryFrom<AnswerSpec> for Answer {
     type Error = ScriptError;
 
-    fn try_from(written: Written) -> Result<Self, ScriptError> {
+    fn try_from(written: AnswerSpec) -> Result<Self, ScriptError> {
         if written.times == 0 {
             return Err(ScriptError::Times);
         }
@@ -101,7 +101,7 @@ impl TryFrom<Written> for Answer {
     }
 }
 
-impl Written {
+impl AnswerSpec {
     fn act(self) -> Result<Act, ScriptError> {
         if self.fault.is_some() && self.has_response() {
             return Err(ScriptError::FaultAndResponse);

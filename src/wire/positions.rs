@@ -10,14 +10,14 @@ use super::event::RECIPIENT_LIMIT;
 ///
 /// As text: runs of ascending places, such as `0-49,60`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Places(Vec<Range<u32>>);
+pub struct Positions(Vec<Range<u32>>);
 
-impl Places {
+impl Positions {
     /// Takes the places in the order of the message.
     #[must_use]
-    pub fn of(places: impl IntoIterator<Item = u32>) -> Self {
+    pub fn of(positions: impl IntoIterator<Item = u32>) -> Self {
         let mut runs: Vec<Range<u32>> = Vec::new();
-        for place in places {
+        for place in positions {
             match runs.last_mut() {
                 Some(run) if run.end == place => run.end += 1,
                 _ => runs.push(place..place + 1),
@@ -41,7 +41,7 @@ impl Places {
     }
 }
 
-impl fmt::Display for Places {
+impl fmt::Display for Positions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, run) in self.0.iter().enumerate() {
             let separator = if n == 0 { "" } else { "," };
@@ -58,7 +58,7 @@ impl fmt::Display for Places {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoPlaces;
 
-impl FromStr for Places {
+impl FromStr for Positions {
     type Err = NoPlaces;
 
     fn from_str(text: &str) -> Result<Self, NoPlaces> {
@@ -87,9 +87,9 @@ mod tests {
 
     #[test]
     fn runs_are_written_as_such() {
-        let places = Places::of([0, 1, 2, 5, 7, 8]);
-        assert_eq!(places.to_string(), "0-2,5,7-8");
-        let found: Vec<_> = (0..7).map(|index| places.get(index)).collect();
+        let positions = Positions::of([0, 1, 2, 5, 7, 8]);
+        assert_eq!(positions.to_string(), "0-2,5,7-8");
+        let found: Vec<_> = (0..7).map(|index| positions.get(index)).collect();
         let expected = [0, 1, 2, 5, 7, 8].map(Some);
         assert_eq!(found[..6], expected);
         assert_eq!(found[6], None);
@@ -98,16 +98,16 @@ mod tests {
     #[test]
     fn what_no_event_can_have_is_not_read() {
         for text in ["", "a", "1,", "2-1", "10000", "0-10000", "-1", "1-", "1--2"] {
-            assert_eq!(text.parse::<Places>(), Err(NoPlaces), "{text}");
+            assert_eq!(text.parse::<Positions>(), Err(NoPlaces), "{text}");
         }
     }
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_again(places in prop::collection::btree_set(0..10_000u32, 1..99)) {
-            let written = Places::of(places.iter().copied());
+        fn what_is_written_is_read_again(positions in prop::collection::btree_set(0..10_000u32, 1..99)) {
+            let written = Positions::of(positions.iter().copied());
             prop_assert_eq!(written.to_string().parse(), Ok(written.clone()));
-            for (index, place) in places.into_iter().enumerate() {
+            for (index, place) in positions.into_iter().enumerate() {
                 prop_assert_eq!(written.get(index), Some(place));
             }
         }

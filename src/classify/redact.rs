@@ -28,14 +28,14 @@ pub(super) fn plain(body: &[u8]) -> Option<Box<str>> {
 }
 
 /// Joins a service's words and a sentence of ours, in at most 512 bytes.
-pub(super) fn joined(theirs: Option<Box<str>>, ours: Option<Box<str>>) -> Option<Box<str>> {
-    match (theirs, ours) {
-        (Some(theirs), Some(ours)) => {
+pub(super) fn joined(service_text: Option<Box<str>>, ours: Option<Box<str>>) -> Option<Box<str>> {
+    match (service_text, ours) {
+        (Some(service_text), Some(ours)) => {
             let room = LIMIT.saturating_sub(ours.len() + " ()".len());
-            let theirs = &theirs[..theirs.floor_char_boundary(room)];
-            Some(format!("{theirs} ({ours})").into())
+            let service_text = &service_text[..service_text.floor_char_boundary(room)];
+            Some(format!("{service_text} ({ours})").into())
         }
-        (theirs, ours) => theirs.or(ours),
+        (service_text, ours) => service_text.or(ours),
     }
 }
 
@@ -46,16 +46,16 @@ pub(super) fn cut(text: &str) -> &str {
 
 fn redacted(text: &str) -> String {
     let mut plain = String::new();
-    let mut rest = text;
-    while !rest.is_empty() && plain.len() < LIMIT {
-        let end = rest.find(is_separator).unwrap_or(rest.len());
-        let (run, after) = rest.split_at(end);
+    let mut cooldown = text;
+    while !cooldown.is_empty() && plain.len() < LIMIT {
+        let end = cooldown.find(is_separator).unwrap_or(cooldown.len());
+        let (run, after) = cooldown.split_at(end);
         push_run(&mut plain, run);
         let mut after = after.chars();
         if let Some(separator) = after.next() {
             push_separator(&mut plain, separator);
         }
-        rest = after.as_str();
+        cooldown = after.as_str();
     }
     cut(&plain).trim_end().to_owned()
 }
@@ -77,8 +77,8 @@ fn push_separator(plain: &mut String, separator: char) {
 
 fn push_run(plain: &mut String, run: &str) {
     match run.split_once("://") {
-        Some((scheme, rest)) => {
-            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        Some((scheme, cooldown)) => {
+            let authority = cooldown.split(['/', '?', '#']).next().unwrap_or_default();
             let fits = scheme.len() <= WORD_LIMIT && authority.len() <= AUTHORITY_LIMIT;
             if !fits || authority.contains('@') {
                 plain.push_str(LEFT_OUT);
@@ -87,7 +87,7 @@ fn push_run(plain: &mut String, run: &str) {
             plain.push_str(scheme);
             plain.push_str("://");
             plain.push_str(authority);
-            if authority.len() < rest.len() {
+            if authority.len() < cooldown.len() {
                 plain.push('/');
                 plain.push_str(LEFT_OUT);
             }
@@ -126,7 +126,7 @@ mod tests {
     fn what_may_be_a_secret_is_left_out() {
         let token = "dHIoDxE7Hdg:APA91bH1Zj0kNafgFh0VRwLGpCNDJcaCkOnXm";
         let jwt = "eyJ0eXAiOiJKV1QiLCJhbGciOiJFUzI1NiJ9.eyJhdWQiOiJo.i3CYb7t4xfxCDquptFOepC9GA";
-        for (said, repeated) in [
+        for (view, repeated) in [
             (
                 format!("endpoint as such: https://fcm.googleapis.com/wp/{token}\n"),
                 "endpoint as such: https://fcm.googleapis.com/[\u{2026}]",
@@ -144,7 +144,7 @@ mod tests {
                 "crypto-key header had invalid format",
             ),
         ] {
-            assert_eq!(plain(said.as_bytes()).as_deref(), Some(repeated), "{said}");
+            assert_eq!(plain(view.as_bytes()).as_deref(), Some(repeated), "{view}");
         }
     }
 
@@ -174,10 +174,10 @@ mod tests {
 
     #[test]
     fn a_long_text_ends_between_characters() {
-        let said = "\u{fc} ".repeat(400);
-        let repeated = plain(said.as_bytes()).unwrap();
+        let view = "\u{fc} ".repeat(400);
+        let repeated = plain(view.as_bytes()).unwrap();
         assert!(repeated.len() <= LIMIT && repeated.len() > LIMIT - 4);
-        assert!(said.starts_with(&*repeated));
+        assert!(view.starts_with(&*repeated));
     }
 
     proptest! {

@@ -7,31 +7,31 @@ use std::time::Duration;
 use crate::outcome::{Again, Meaning, Reason, Scope, Verdict};
 
 use super::Context;
-use super::said::Said;
+use super::answer_view::AnswerView;
 
 /// A text that a service says with one of some statuses, and what it says by it.
 pub(super) struct Marker(
     pub(super) &'static [u16],
     pub(super) &'static str,
-    pub(super) Sign,
+    pub(super) Diagnosis,
 );
 
 impl Marker {
-    /// Tells whether `status` is one that the text is said with; none listed means any.
+    /// Returns whether `status` is one that the text is said with; none listed means any.
     pub(super) fn goes_with(&self, status: u16) -> bool {
         self.0.is_empty() || self.0.contains(&status)
     }
 
     /// Returns the sign of the first marker that the body holds.
-    pub(super) fn in_body(markers: &[Self], said: &Said<'_>) -> Option<Sign> {
-        let found = |marker: &&Self| marker.goes_with(said.status) && said.holds(marker.1);
+    pub(super) fn in_body(markers: &[Self], view: &AnswerView<'_>) -> Option<Diagnosis> {
+        let found = |marker: &&Self| marker.goes_with(view.status) && view.holds(marker.1);
         markers.iter().find(found).map(|marker| marker.2)
     }
 }
 
 /// What a push service says by an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sign {
+pub(super) enum Diagnosis {
     /// The subscription is dead.
     Gone(Reason),
     /// The subscription was made with another key.
@@ -78,12 +78,12 @@ pub(super) struct Throttle {
     /// Who must pause besides the recipient.
     pub(super) pause: Option<Scope>,
     /// How long it is left alone.
-    pub(super) rest: Rest,
+    pub(super) cooldown: Cooldown,
 }
 
 /// How long a service that throttles is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
+pub(super) enum Cooldown {
     /// As long as it asks for, else by backing off.
     AsAsked,
     /// As long as it asks for, and so long at least.
@@ -93,13 +93,13 @@ pub(super) enum Rest {
     Doubling { first: Duration, cap: Duration },
 }
 
-impl Rest {
+impl Cooldown {
     /// Returns how long, after the `attempt`th attempt was answered.
-    pub(super) fn after(self, asked: Option<Duration>, attempt: u32) -> Option<Duration> {
+    pub(super) fn after(self, retry_after: Option<Duration>, attempt: u32) -> Option<Duration> {
         match self {
-            Self::AsAsked => asked,
-            Self::AtLeast(least) => asked.max(Some(least)),
-            Self::Doubling { first, cap } => asked.or_else(|| {
+            Self::AsAsked => retry_after,
+            Self::AtLeast(least) => retry_after.max(Some(least)),
+            Self::Doubling { first, cap } => retry_after.or_else(|| {
                 let doubled = 2u32.saturating_pow(attempt.saturating_sub(1));
                 Some(first.saturating_mul(doubled).min(cap))
             }),
@@ -120,21 +120,21 @@ const DOUBT_BELIEVED: u32 = 4;
 /// How long after the first a doubt is believed that several messages met.
 const DOUBT_LASTS: Duration = Duration::from_secs(3600);
 
-impl Sign {
-    /// Tells what the sign means for the recipient, whom the service `asked` to wait.
-    pub(super) fn verdict(self, context: Context, asked: Option<Duration>) -> Verdict {
+impl Diagnosis {
+    /// Returns what the sign means for the recipient, whom the service `asked` to wait.
+    pub(super) fn verdict(self, context: Context, retry_after: Option<Duration>) -> Verdict {
         match self {
             Self::Gone(reason) => Verdict::of(Meaning::Gone, reason),
             Self::KeyMismatch => Verdict {
                 again: offered(Again::AnotherKey, context.tried),
                 ..Verdict::of(Meaning::Rejected, Reason::KeyMismatch)
             },
-            Self::TokenExpired => token_expired(context, asked),
-            Self::TokenRefused if context.token_untimely => token_expired(context, asked),
-            Self::TokenRefused if context.token_age < TOKEN_RENEWABLE => vapid_fault(asked),
-            Self::TokenRefused => token_expired(context, asked),
-            Self::KeyRefused => vapid_fault(asked),
-            Self::EndpointDoubted => doubted(context, asked),
+            Self::TokenExpired => token_expired(context, retry_after),
+            Self::TokenRefused if context.token_untimely => token_expired(context, retry_after),
+            Self::TokenRefused if context.token_age < TOKEN_RENEWABLE => vapid_fault(retry_after),
+            Self::TokenRefused => token_expired(context, retry_after),
+            Self::KeyRefused => vapid_fault(retry_after),
+            Self::EndpointDoubted => doubted(context, retry_after),
             Self::TooLarge => too_large(context),
             Self::TooLargeForDevice => too_large_for_device(context),
             Self::TopicRefused => refused(Again::WithoutTopic, context),
@@ -142,13 +142,13 @@ impl Sign {
             Self::CodingRefused => refused(Again::OtherCoding, context),
             Self::BadRequest => Verdict::of(Meaning::Rejected, Reason::BadRequest),
             Self::Guarded => guarded(context),
-            Self::Throttled(throttle) => throttled(throttle, context, asked),
-            Self::Down => unavailable(true, asked),
+            Self::Throttled(throttle) => throttled(throttle, context, retry_after),
+            Self::Down => unavailable(true, retry_after),
             Self::Misdirected => Verdict {
                 again: offered(Again::NewConnection, context.tried),
-                ..unavailable(false, asked)
+                ..unavailable(false, retry_after)
             },
-            Self::PartlyDown => unavailable(false, asked),
+            Self::PartlyDown => unavailable(false, retry_after),
             Self::NotDelivered => Verdict::of(Meaning::Accepted, Reason::NotDelivered),
             Self::PerhapsNotDelivered => Verdict {
                 unfamiliar: true,
@@ -176,35 +176,35 @@ pub(super) fn offered(change: Again, tried: Option<Again>) -> Option<Again> {
 
 /// A fresh token may do; one that was signed just now and is refused too is a fault of the key, of
 /// the subject, of our clock, or of the endpoint.
-fn token_expired(context: Context, asked: Option<Duration>) -> Verdict {
+fn token_expired(context: Context, retry_after: Option<Duration>) -> Verdict {
     if context.tried == Some(Again::FreshToken) {
-        return vapid_fault(asked);
+        return vapid_fault(retry_after);
     }
     Verdict {
-        after: asked,
+        after: retry_after,
         again: offered(Again::FreshToken, context.tried),
         ..Verdict::of(Meaning::Retryable, Reason::VapidRejected)
     }
 }
 
 /// Whether the key or the endpoint is at fault is not told by one answer (`mismatch`).
-fn vapid_fault(asked: Option<Duration>) -> Verdict {
+fn vapid_fault(retry_after: Option<Duration>) -> Verdict {
     Verdict {
-        after: asked,
+        after: retry_after,
         ..Verdict::of(Meaning::Retryable, Reason::VapidRejected)
     }
 }
 
-fn doubted(context: Context, asked: Option<Duration>) -> Verdict {
+fn doubted(context: Context, retry_after: Option<Duration>) -> Verdict {
     let in_this_message = context.last_status == Some(403) && context.attempt >= DOUBT_BELIEVED;
     let in_earlier_ones = context
-        .first_word
+        .earlier_answers
         .is_some_and(|word| word.times >= DOUBT_BELIEVED - 1 && word.age >= DOUBT_LASTS);
     if in_this_message || in_earlier_ones {
         return Verdict::of(Meaning::Gone, Reason::NotFound);
     }
     Verdict {
-        after: asked.max(Some(DOUBT_SETTLES)),
+        after: retry_after.max(Some(DOUBT_SETTLES)),
         unconfirmed: true,
         ..Verdict::of(Meaning::Retryable, Reason::ServiceUnavailable)
     }
@@ -250,9 +250,9 @@ fn guarded(context: Context) -> Verdict {
     }
 }
 
-fn throttled(throttle: Throttle, context: Context, asked: Option<Duration>) -> Verdict {
+fn throttled(throttle: Throttle, context: Context, retry_after: Option<Duration>) -> Verdict {
     Verdict {
-        after: throttle.rest.after(asked, context.attempt),
+        after: throttle.cooldown.after(retry_after, context.attempt),
         pause: throttle.pause,
         ..Verdict::of(Meaning::Retryable, Reason::Throttled)
     }

@@ -22,7 +22,7 @@ pub(crate) enum Way {
 }
 
 /// A TCP proxy on loopback; it ends with the value.
-pub(crate) struct Cable {
+pub(crate) struct TcpProxy {
     port: u16,
     state: watch::Sender<State>,
     counts: Arc<[AtomicU64; 2]>,
@@ -42,7 +42,7 @@ struct State {
     lose: Arc<Mutex<Option<[u8; 2]>>>,
 }
 
-impl Cable {
+impl TcpProxy {
     /// Lays a cable to a port on loopback.
     pub(crate) async fn to(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -104,7 +104,7 @@ impl Cable {
         *self.state.borrow().lose.lock().unwrap() = Some([class, method]);
     }
 
-    /// Tells whether the method was sent, and lost.
+    /// Returns whether the method was sent, and lost.
     pub(crate) fn has_lost(&self) -> bool {
         self.state.borrow().lose.lock().unwrap().is_none()
     }

@@ -1,4 +1,4 @@
-//! Places of which every lane gets its turn.
+//! FairSemaphore of which every lane gets its turn.
 //!
 //! A campaign keeps hundreds of recipients waiting for room; in one line with them all, a login
 //! code would stand at its end and be deferred. So each lane has a line of its own, and a place that
@@ -19,13 +19,13 @@ use crate::message::Name;
 
 /// A number of places, and the lines of those who wait for one.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct FairSemaphore {
     state: Mutex<State>,
 }
 
 /// A place, free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place(Arc<Places>);
+pub(super) struct FairPermit(Arc<FairSemaphore>);
 
 #[derive(Debug)]
 struct State {
@@ -41,13 +41,13 @@ struct State {
 #[derive(Debug)]
 struct Line {
     lane: Name,
-    waiting: BTreeMap<Turn, oneshot::Sender<Place>>,
+    waiting: BTreeMap<Turn, oneshot::Sender<FairPermit>>,
 }
 
 /// The order of waiters: those that were deferred more often first, then as they came.
 type Turn = (Reverse<u32>, u64);
 
-impl Places {
+impl FairSemaphore {
     pub(super) fn new(limit: usize) -> Arc<Self> {
         let state = State {
             limit,
@@ -61,20 +61,20 @@ impl Places {
     }
 
     /// Takes a place if there is one; then nobody waits.
-    pub(super) fn try_take(self: &Arc<Self>) -> Option<Place> {
+    pub(super) fn try_take(self: &Arc<Self>) -> Option<FairPermit> {
         let taken = self.lock().try_take();
-        taken.then(|| Place(Arc::clone(self)))
+        taken.then(|| FairPermit(Arc::clone(self)))
     }
 
     /// Waits for a place in the line of a lane, before those that were deferred less than `deferrals`
     /// times; given up, it leaves the line.
-    pub(super) async fn take(self: &Arc<Self>, lane: &Name, deferrals: u32) -> Place {
+    pub(super) async fn take(self: &Arc<Self>, lane: &Name, deferrals: u32) -> FairPermit {
         loop {
             let Some(mut waiting) = self.queue_up(lane, deferrals) else {
-                return Place(Arc::clone(self));
+                return FairPermit(Arc::clone(self));
             };
-            if let Ok(place) = (&mut waiting.place).await {
-                return place;
+            if let Ok(permit) = (&mut waiting.permit).await {
+                return permit;
             }
         }
     }
@@ -98,12 +98,12 @@ impl Places {
         if state.try_take() {
             return None;
         }
-        let (sender, place) = oneshot::channel();
+        let (sender, permit) = oneshot::channel();
         Some(Waiting {
             turn: state.queue_up(lane, deferrals, sender),
             lane: lane.clone(),
-            places: Arc::clone(self),
-            place,
+            semaphore: Arc::clone(self),
+            permit,
         })
     }
 
@@ -115,7 +115,7 @@ impl Places {
         };
         for next in served {
             // Who gave up in this very moment frees it again.
-            let _gone = next.send(Place(Arc::clone(self)));
+            let _gone = next.send(FairPermit(Arc::clone(self)));
         }
     }
 
@@ -124,7 +124,7 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for FairPermit {
     fn drop(&mut self) {
         self.0.change(|state| state.taken -= 1);
     }
@@ -137,7 +137,12 @@ impl State {
         free
     }
 
-    fn queue_up(&mut self, lane: &Name, deferrals: u32, sender: oneshot::Sender<Place>) -> Turn {
+    fn queue_up(
+        &mut self,
+        lane: &Name,
+        deferrals: u32,
+        sender: oneshot::Sender<FairPermit>,
+    ) -> Turn {
         self.arrivals += 1;
         let turn = (Reverse(deferrals), self.arrivals);
         if let Some(line) = self.lines.iter_mut().find(|line| line.lane == *lane) {
@@ -152,7 +157,7 @@ impl State {
     }
 
     /// Takes every free place for those whose turn it is.
-    fn serve(&mut self) -> Vec<oneshot::Sender<Place>> {
+    fn serve(&mut self) -> Vec<oneshot::Sender<FairPermit>> {
         let mut served = Vec::new();
         while self.taken < self.limit {
             let Some(next) = self.next() else { break };
@@ -162,7 +167,7 @@ impl State {
         served
     }
 
-    fn next(&mut self) -> Option<oneshot::Sender<Place>> {
+    fn next(&mut self) -> Option<oneshot::Sender<FairPermit>> {
         let mut line = self.lines.pop_front()?;
         let (_, next) = line.waiting.pop_first()?;
         if !line.waiting.is_empty() {
@@ -181,15 +186,15 @@ impl State {
 
 /// Somebody in a line.
 struct Waiting {
-    places: Arc<Places>,
+    semaphore: Arc<FairSemaphore>,
     lane: Name,
     turn: Turn,
-    place: oneshot::Receiver<Place>,
+    permit: oneshot::Receiver<FairPermit>,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.places.lock().leave(&self.lane, self.turn);
+        self.semaphore.lock().leave(&self.lane, self.turn);
     }
 }
 
@@ -203,32 +208,36 @@ mod tests {
     use super::*;
 
     /// Stands in the line of a lane.
-    fn wait(places: &Arc<Places>, lane: &str) -> BoxFuture<'static, Place> {
-        wait_after(places, lane, 0)
+    fn wait(semaphore: &Arc<FairSemaphore>, lane: &str) -> BoxFuture<'static, FairPermit> {
+        wait_after(semaphore, lane, 0)
     }
 
     /// The same for what was deferred before.
-    fn wait_after(places: &Arc<Places>, lane: &str, deferrals: u32) -> BoxFuture<'static, Place> {
-        let (places, lane) = (Arc::clone(places), Name::parse(lane).unwrap());
-        let mut waiting = async move { places.take(&lane, deferrals).await }.boxed();
-        assert!(taken(&mut waiting).is_none(), "there is a place");
+    fn wait_after(
+        semaphore: &Arc<FairSemaphore>,
+        lane: &str,
+        deferrals: u32,
+    ) -> BoxFuture<'static, FairPermit> {
+        let (semaphore, lane) = (Arc::clone(semaphore), Name::parse(lane).unwrap());
+        let mut waiting = async move { semaphore.take(&lane, deferrals).await }.boxed();
+        assert!(taken(&mut waiting).is_none(), "there is a permit");
         waiting
     }
 
-    fn taken(waiting: &mut BoxFuture<'static, Place>) -> Option<Place> {
+    fn taken(waiting: &mut BoxFuture<'static, FairPermit>) -> Option<FairPermit> {
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         match waiting.poll_unpin(&mut context) {
-            Poll::Ready(place) => Some(place),
+            Poll::Ready(permit) => Some(permit),
             Poll::Pending => None,
         }
     }
 
     #[test]
     fn at_most_one_of_each_other_lane_goes_first() {
-        let places = Places::new(1);
-        let mut held = places.try_take().unwrap();
+        let semaphore = FairSemaphore::new(1);
+        let mut held = semaphore.try_take().unwrap();
         let lanes = ["bulk", "bulk", "bulk", "due", "high", "bulk", "high"];
-        let mut line: Vec<_> = lanes.map(|lane| (lane, wait(&places, lane))).into();
+        let mut line: Vec<_> = lanes.map(|lane| (lane, wait(&semaphore, lane))).into();
         let mut order = Vec::new();
         while !line.is_empty() {
             drop(held);
@@ -236,10 +245,10 @@ mod tests {
                 .iter_mut()
                 .enumerate()
                 .filter_map(|(n, (lane, it))| Some((n, *lane, taken(it)?)));
-            let (n, lane, place) = served.next().unwrap();
-            assert!(served.next().is_none(), "one place, one is served");
+            let (n, lane, permit) = served.next().unwrap();
+            assert!(served.next().is_none(), "one permit, one is served");
             drop(served);
-            (held, _) = (place, line.remove(n));
+            (held, _) = (permit, line.remove(n));
             order.push(lane);
         }
         assert_eq!(
@@ -250,10 +259,10 @@ mod tests {
 
     #[test]
     fn what_was_deferred_more_often_comes_first() {
-        let places = Places::new(1);
-        let mut held = places.try_take().unwrap();
+        let semaphore = FairSemaphore::new(1);
+        let mut held = semaphore.try_take().unwrap();
         let mut line: Vec<_> = [0, 2, 1, 2]
-            .map(|deferrals| wait_after(&places, "bulk", deferrals))
+            .map(|deferrals| wait_after(&semaphore, "bulk", deferrals))
             .into();
         let mut order = Vec::new();
         while order.len() < line.len() {
@@ -262,11 +271,11 @@ mod tests {
                 .iter_mut()
                 .enumerate()
                 .filter(|(n, _)| !order.contains(n));
-            let (n, place) = served
+            let (n, permit) = served
                 .filter_map(|(n, it)| Some((n, taken(it)?)))
                 .next()
                 .unwrap();
-            held = place;
+            held = permit;
             order.push(n);
         }
         assert_eq!(order, [1, 3, 2, 0]);
@@ -274,31 +283,31 @@ mod tests {
 
     #[test]
     fn who_gives_up_leaves_the_line_and_what_he_was_given() {
-        let places = Places::new(1);
-        let held = places.try_take().unwrap();
-        let (first, second) = (wait(&places, "bulk"), wait(&places, "bulk"));
-        let mut third = wait(&places, "bulk");
+        let semaphore = FairSemaphore::new(1);
+        let held = semaphore.try_take().unwrap();
+        let (first, second) = (wait(&semaphore, "bulk"), wait(&semaphore, "bulk"));
+        let mut third = wait(&semaphore, "bulk");
         drop(first);
         drop(held);
         // The place is the second one's, who has not looked yet.
-        assert!(places.try_take().is_none());
+        assert!(semaphore.try_take().is_none());
         drop(second);
         assert!(taken(&mut third).is_some());
-        assert_eq!(places.free(), 1);
-        assert!(places.lock().lines.is_empty());
+        assert_eq!(semaphore.free(), 1);
+        assert!(semaphore.lock().lines.is_empty());
     }
 
     #[test]
     fn who_waits_is_served_when_there_is_more_room() {
-        let places = Places::new(0);
-        let mut waiting: Vec<_> = (0..3).map(|_| wait(&places, "bulk")).collect();
-        places.resize(2);
+        let semaphore = FairSemaphore::new(0);
+        let mut waiting: Vec<_> = (0..3).map(|_| wait(&semaphore, "bulk")).collect();
+        semaphore.resize(2);
         let served: Vec<_> = waiting.iter_mut().filter_map(taken).collect();
         assert_eq!(served.len(), 2);
-        places.resize(1);
+        semaphore.resize(1);
         drop(served);
         assert!(taken(&mut waiting[2]).is_some());
-        assert_eq!(places.free(), 1);
+        assert_eq!(semaphore.free(), 1);
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -323,34 +332,34 @@ mod tests {
         fn no_place_is_lost_and_none_is_idle_while_somebody_waits(
             steps in prop::collection::vec(step(), 0..100),
         ) {
-            let places = Places::new(2);
-            let (mut held, mut line): (Vec<Place>, Vec<_>) = (Vec::new(), Vec::new());
+            let semaphore = FairSemaphore::new(2);
+            let (mut held, mut line): (Vec<FairPermit>, Vec<_>) = (Vec::new(), Vec::new());
             let mut limit = 2;
             for step in steps {
                 match step {
                     Step::Wait(lane) => {
                         let lane = Name::parse(["a", "b", "c"][lane]).unwrap();
-                        let places = Arc::clone(&places);
-                        line.push(async move { places.take(&lane, 0).await }.boxed());
+                        let semaphore = Arc::clone(&semaphore);
+                        line.push(async move { semaphore.take(&lane, 0).await }.boxed());
                     }
                     Step::Free(n) if n < held.len() => drop(held.swap_remove(n)),
                     Step::GiveUp(n) if n < line.len() => drop(line.swap_remove(n)),
                     Step::Resize(to) => {
                         limit = to;
-                        places.resize(to);
+                        semaphore.resize(to);
                     }
                     Step::Free(_) | Step::GiveUp(_) => {}
                 }
                 let before = held.len();
                 line.retain_mut(|it| {
-                    let place = taken(it);
-                    let waits = place.is_none();
-                    held.extend(place);
+                    let permit = taken(it);
+                    let waits = permit.is_none();
+                    held.extend(permit);
                     waits
                 });
                 prop_assert!(held.len() <= limit.max(before));
                 prop_assert!(line.is_empty() || held.len() >= limit);
-                prop_assert_eq!(places.free(), limit.saturating_sub(held.len()));
+                prop_assert_eq!(semaphore.free(), limit.saturating_sub(held.len()));
             }
         }
     }

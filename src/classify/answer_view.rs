@@ -17,7 +17,7 @@ const BODY_LIMIT: usize = 4096;
 const IDENTIFIER_LIMIT: usize = 64;
 
 /// An answer whose body has been looked at.
-pub(super) struct Said<'a> {
+pub(super) struct AnswerView<'a> {
     /// The status code.
     pub(super) status: u16,
     /// The response headers.
@@ -27,7 +27,7 @@ pub(super) struct Said<'a> {
     json: OnceCell<Option<Value>>,
 }
 
-impl<'a> Said<'a> {
+impl<'a> AnswerView<'a> {
     /// Looks at an answer; a body that is not JSON is text.
     pub(super) fn new(answer: &'a Answer) -> Self {
         Self {
@@ -38,7 +38,7 @@ impl<'a> Said<'a> {
         }
     }
 
-    /// Tells whether the service has taken the message.
+    /// Returns whether the service has taken the message.
     pub(super) fn is_taken(&self) -> bool {
         (200..300).contains(&self.status)
     }
@@ -73,7 +73,7 @@ impl<'a> Said<'a> {
         fits.then(|| format!("{name}: {value}").into())
     }
 
-    /// Tells whether the body holds `marker`, in whatever case.
+    /// Returns whether the body holds `marker`, in whatever case.
     pub(super) fn holds(&self, marker: &str) -> bool {
         holds(self.body, marker)
     }
@@ -81,15 +81,15 @@ impl<'a> Said<'a> {
     /// Returns how long the service asks to be left alone, at most `cap`.
     ///
     /// A date is meant by the service's own clock where it tells us what that is.
-    pub(super) fn asked(&self, now: SystemTime, cap: Duration) -> Option<Duration> {
+    pub(super) fn retry_after(&self, now: SystemTime, cap: Duration) -> Option<Duration> {
         let value = self.headers.get(RETRY_AFTER)?;
         let date = self.headers.get(DATE).and_then(|date| date.to_str().ok());
-        let theirs = date.and_then(|date| httpdate::parse_http_date(date).ok());
-        retry_after::parse(value.as_bytes(), theirs.unwrap_or(now), cap)
+        let service_text = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        retry_after::parse(value.as_bytes(), service_text.unwrap_or(now), cap)
     }
 }
 
-/// Tells whether `text` holds `marker`, in whatever case.
+/// Returns whether `text` holds `marker`, in whatever case.
 pub(super) fn holds(text: &[u8], marker: &str) -> bool {
     text.windows(marker.len())
         .any(|window| window.eq_ignore_ascii_case(marker.as_bytes()))

@@ -7,13 +7,13 @@ use serde_json::Value;
 
 /// A status, headers and a body.
 #[derive(Clone, Debug)]
-pub(crate) struct Said {
+pub(crate) struct ServiceAnswer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
-impl Said {
+impl ServiceAnswer {
     /// Says a status and nothing else.
     pub(crate) fn new(status: u16) -> Self {
         Self {

@@ -4,20 +4,20 @@ use super::*;
 
 #[test]
 fn a_stranger_must_say_404_twice() {
-    let stranger = stranger(Service::Other);
+    let unlisted = unlisted(Service::Other);
     let after = |last_status| Context {
         last_status,
-        ..stranger
+        ..unlisted
     };
     for (last_status, expected) in [
         (None, "retryable service_unavailable after 600s"),
         (Some(404), "gone not_found"),
         (Some(503), "retryable service_unavailable after 600s"),
     ] {
-        assert_eq!(told(&silent(404, after(last_status))), expected);
+        assert_eq!(actual(&silent(404, after(last_status))), expected);
     }
     let asks = answer(404, &[("retry-after", "1200")], Bytes::new());
-    let patient = classified(asks, stranger);
+    let patient = classified(asks, unlisted);
     assert_eq!(patient.after, Some(Duration::from_secs(1200)));
 }
 
@@ -30,7 +30,7 @@ fn a_stranger_at_the_door_is_not_a_vapid_fault() {
             Service::NextPush,
             Service::Other,
         ] {
-            let verdict = silent(status, stranger(service));
+            let verdict = silent(status, unlisted(service));
             assert_eq!(verdict.reason, Reason::BadRequest, "{service:?} {status}");
             assert_eq!(verdict.pause, None);
         }
@@ -44,7 +44,7 @@ fn a_strangers_words_are_not_repeated() {
     for service in Service::ALL {
         let body = Bytes::from_static(b"{\"reason\": \"BadTtl\", \"message\": \"secret\"}");
         let says = answer(400, &[("x-wns-error-description", "secret")], body);
-        assert_eq!(classified(says.clone(), stranger(service)).detail, None);
+        assert_eq!(classified(says.clone(), unlisted(service)).detail, None);
         assert!(classified(says, context(service)).detail.is_some());
     }
 }
@@ -78,7 +78,7 @@ fn autopush_gives_itself_away_behind_a_strangers_name() {
              its own",
         ),
     ] {
-        check(stranger(service), &[(status, &[], body, expected)]);
+        check(unlisted(service), &[(status, &[], body, expected)]);
     }
 }
 
@@ -96,11 +96,11 @@ const PHRASES: &[&str] = &[
     r#"{"errno":106}"#,
 ];
 
-/// The only words besides 404 and 410 that end a subscription for a stranger (rows 7 and 8).
+/// The only words besides 404 and 410 that end a subscription for a unlisted host (rows 7 and 8).
 fn may_end(service: Service, status: u16, phrase: &str) -> bool {
     let next_push = service == Service::NextPush && status == 401 && phrase.contains("success");
     let autopush = status == 400 && phrase.contains("more_info");
-    // Without its name, autopush is known by its path, which a stranger chose.
+    // Without its name, autopush is known by its path, which a unlisted host chose.
     let by_path = service == Service::Mozilla && status == 400 && phrase.contains("106");
     next_push || autopush || by_path
 }
@@ -123,7 +123,7 @@ proptest! {
         attempt in 1u32..9,
         last_status in proptest::option::of(400u16..=405),
     ) {
-        let context = Context { attempt, last_status, ..stranger(service) };
+        let context = Context { attempt, last_status, ..unlisted(service) };
         let verdict = classified(answer(status, &[], phrase), context);
         let twice = status == 404 && last_status == Some(404);
         let may = twice || status == 410 || may_end(service, status, phrase);

@@ -17,13 +17,13 @@ const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// A stream that refuses once it is told to.
 #[derive(Debug)]
-pub(crate) struct Refusing<T> {
+pub(crate) struct GoAway<T> {
     inner: T,
     refuse: Arc<AtomicBool>,
     written: usize,
 }
 
-impl<T> Refusing<T> {
+impl<T> GoAway<T> {
     /// Wraps a stream, which carries on as ever until `refuse` is set.
     pub(crate) fn new(inner: T, refuse: Arc<AtomicBool>) -> Self {
         Self {
@@ -38,7 +38,7 @@ impl<T> Refusing<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Refusing<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for GoAway<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -51,7 +51,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Refusing<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Refusing<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for GoAway<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
