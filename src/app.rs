@@ -73,13 +73,13 @@ pub struct Apps(Vec<Arc<App>>);
 const DEFAULT: &str = "default";
 
 impl Apps {
-    /// Takes the configured applications.
+    /// Creates the list of the configured applications.
     #[must_use]
     pub fn new(apps: Vec<Arc<App>>) -> Self {
         Self(apps)
     }
 
-    /// Walks through them.
+    /// Iterates over them.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<App>> {
         self.0.iter()
     }

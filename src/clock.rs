@@ -18,7 +18,7 @@ pub struct Now {
     pub mono: Instant,
 }
 
-/// Tells the time.
+/// A source of the time.
 pub trait Clock: Send + Sync + 'static {
     /// Returns the current moment.
     fn now(&self) -> Now;

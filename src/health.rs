@@ -134,7 +134,7 @@ impl Health {
         }
     }
 
-    /// Says in a few words what the daemon is doing.
+    /// Describes in a few words what the daemon does.
     #[must_use]
     pub fn status_line(&self) -> String {
         let state = self.state();

@@ -128,7 +128,7 @@ impl Urgency {
 pub struct Topic(Arc<str>);
 
 impl Topic {
-    /// Takes a topic as it is.
+    /// Parses a topic.
     ///
     /// `None` if some service would refuse it: 1 to 32 characters of the base64url alphabet, and,
     /// for Apple, a length that base64url can have (classify/README.md §1.3).
@@ -139,7 +139,7 @@ impl Topic {
         (fits && text.bytes().all(alphabet)).then(|| Self(text.into()))
     }
 
-    /// Makes a topic that stands for any text: equal texts give equal topics.
+    /// Derives a topic from any text: equal texts give equal topics.
     #[must_use]
     pub fn hashed(text: &str) -> Self {
         let mut bytes = [0; 32];
@@ -147,7 +147,7 @@ impl Topic {
         Self::derived(&bytes)
     }
 
-    /// Makes a topic of a digest.
+    /// Creates a topic from a digest.
     #[must_use]
     pub fn derived(digest: &[u8; 32]) -> Self {
         Self(encode_base64url(&digest[..24]).into())
@@ -198,7 +198,7 @@ impl EventId {
     /// The longest name, in bytes.
     pub const LIMIT: usize = 128;
 
-    /// Takes a producer's name for the event; `None` if it is too long or not printable ASCII.
+    /// Parses a producer's id; `None` if it is too long or not printable ASCII.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let fits = (1..=Self::LIMIT).contains(&text.len());
@@ -237,7 +237,7 @@ impl fmt::Display for EventId {
 pub struct Name(Arc<str>);
 
 impl Name {
-    /// Takes a name; `None` if it is empty, too long or has another character.
+    /// Parses a name; `None` if it is empty, too long or has another character.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let alphabet = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
@@ -291,7 +291,7 @@ impl fmt::Display for CopyId {
     }
 }
 
-/// Makes ids that no other process makes: a number drawn at random, and a count.
+/// Creates ids that no other process creates: a random number and a count.
 #[derive(Debug)]
 pub struct CopyIds {
     drawn: u64,
@@ -299,7 +299,7 @@ pub struct CopyIds {
 }
 
 impl CopyIds {
-    /// Makes ids that begin with `drawn`.
+    /// Creates ids that begin with the random number `drawn`.
     #[must_use]
     pub fn new(drawn: u64) -> Self {
         Self {
@@ -308,7 +308,7 @@ impl CopyIds {
         }
     }
 
-    /// Makes the next id.
+    /// Returns the next id.
     #[must_use]
     pub fn make(&self) -> CopyId {
         let count = self.count.fetch_add(1, Ordering::Relaxed);

@@ -101,7 +101,7 @@ impl Service {
         Self::ALL.into_iter().find(|service| service.name() == name)
     }
 
-    /// Tells the family of the service that hosts `url`, and whether the host itself is on the
+    /// Returns the family of the service that hosts `url`, and whether the host itself is on the
     /// list of the large services (classify/README.md §9).
     ///
     /// A listed host decides by itself; any other host is judged by the shape of its path, which
@@ -200,7 +200,7 @@ impl Listing {
 pub struct Services(BTreeMap<Origin, Service>);
 
 impl Services {
-    /// Tells the family of an origin, if the operator has named it.
+    /// Returns the family of an origin, if the operator has named it.
     #[must_use]
     pub fn of(&self, origin: &Origin) -> Option<Service> {
         self.0.get(origin).copied()

@@ -61,7 +61,7 @@ pub struct Lifetime {
 const QUICK: Duration = Duration::from_secs(1);
 
 impl Policies {
-    /// Has a general policy, and those of the families that have their own.
+    /// Creates policies from a general one and those of the families with their own.
     #[must_use]
     pub fn new(general: Policy, own: Vec<(Service, Policy)>) -> Self {
         Self { general, own }

@@ -83,7 +83,7 @@ impl Notifier {
         }
     }
 
-    /// Says that start-up is over: everything local that can fail has not.
+    /// Reports that start-up is over: everything local that can fail has succeeded.
     pub fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={status}\n"));
     }

@@ -133,7 +133,7 @@ enum Form {
 }
 
 impl Form {
-    /// Takes the first form that `Accept` names; weights are not read.
+    /// Returns the first form that `Accept` names; weights are ignored.
     fn wanted(headers: &HeaderMap) -> Self {
         let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
         accept
@@ -174,7 +174,7 @@ fn preflight() -> Response<Body> {
     response
 }
 
-/// Lets pages of any origin read the answer: a public key is for everyone.
+/// Allows pages of any origin to read the answer: the key is public.
 fn with_cors(mut response: Response<Body>) -> Response<Body> {
     set(&mut response, ACCESS_CONTROL_ALLOW_ORIGIN, "*");
     set(&mut response, VARY, "Accept");

@@ -1,7 +1,7 @@
 //! The one task that acknowledges.
 //!
 //! What can go wrong here: acknowledging too early loses a message, twice closes the channel, late
-//! costs a repeated push after a crash. So it is told of a delivery only when everything it caused
+//! costs a repeated push after a crash. So it receives a delivery only when everything it caused
 //! is confirmed, [`Window`] keeps the tags straight, and nothing settled waits longer than
 //! [`STUCK_TIMEOUT`].
 

@@ -53,7 +53,7 @@ pub(super) fn ttl(age: Duration) -> AMQPValue {
     number(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Tells an operator why an argument is set.
+/// Returns the reason for an argument, for operators.
 pub(super) fn reason(argument: &str) -> &'static str {
     match argument {
         "alternate-exchange" => "what no binding takes goes there instead of being lost",

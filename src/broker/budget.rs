@@ -36,7 +36,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Makes a budget of so many bytes.
+    /// Creates a budget of so many bytes.
     pub(super) fn new(limit: u64) -> Self {
         Self {
             limit,

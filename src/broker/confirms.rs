@@ -1,4 +1,4 @@
-//! What is being published: not written yet, or not confirmed.
+//! Publications that are not written yet, or not confirmed.
 //!
 //! What can go wrong here: lapin hangs a returned message (`mandatory`, and no queue took it) on
 //! whichever confirm it completes next, so a return is matched by what it says, never by the
@@ -24,7 +24,7 @@ use crate::broker::route::{Routes, short};
 use crate::broker::{Publication, Receipt, SettledDelivery};
 use crate::metrics::Confirmed;
 
-/// One publication on its way to the broker.
+/// One publication that is not confirmed.
 #[derive(Debug)]
 pub(super) struct PendingPublish {
     delivery: Arc<PendingDelivery>,
@@ -36,7 +36,7 @@ pub(super) struct PendingPublish {
     returned: bool,
 }
 
-/// What one delivery waits for.
+/// A delivery whose publications are not all confirmed.
 #[derive(Debug)]
 struct PendingDelivery {
     settled: SettledDelivery,
@@ -44,7 +44,7 @@ struct PendingDelivery {
 }
 
 impl PendingPublish {
-    /// Makes a ticket for each publication that a delivery waits for.
+    /// Creates one for each publication that a delivery waits for.
     pub(super) fn all(settled: SettledDelivery, now: Instant) -> impl Iterator<Item = Self> {
         let count = settled.publications.len();
         let delivery = Arc::new(PendingDelivery {
@@ -121,7 +121,7 @@ impl Confirms {
         Some(pending.published)
     }
 
-    /// Takes all tickets, for what they wait for will never come.
+    /// Removes all publications, since their confirms will never come.
     pub(super) fn abandon(&mut self) -> impl Iterator<Item = PendingPublish> {
         self.writing.clear();
         self.waiting.clear();

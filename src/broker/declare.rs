@@ -98,7 +98,7 @@ pub struct Declared {
     pub bindings: Vec<String>,
 }
 
-/// Makes every object exist, and writes down what was there and what was made, as far as it came.
+/// Declares every object. Records which existed and which were created, also where an error ends it.
 pub(super) async fn complete(
     connection: &Connection,
     objects: impl Iterator<Item = &Object>,

@@ -46,7 +46,7 @@ impl Found {
         self.count.store(deliveries.len(), Ordering::Release);
     }
 
-    /// Takes what could not be read of a delivery.
+    /// Removes and returns what could not be read of a delivery.
     pub(super) fn take(&self, channel: u16, tag: u64) -> Option<Unreadable> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
@@ -64,7 +64,7 @@ impl Found {
     }
 }
 
-/// Makes the bytes of one connection readable, in the order in which they arrive.
+/// Rewrites the bytes of one connection so that lapin can read them.
 pub(super) struct Filter {
     state: State,
     /// The head of a frame, or a frame that is looked at, as far as it has arrived.
@@ -119,7 +119,7 @@ impl Filter {
         }
     }
 
-    /// Takes bytes as they arrive, and appends to `ready` what lapin may read.
+    /// Reads bytes as they arrive, and appends to `ready` what lapin may read.
     ///
     /// Where the stream is cut into calls makes no difference to what comes out of all of them.
     pub(super) fn push(&mut self, mut bytes: &[u8], ready: &mut Vec<u8>) {

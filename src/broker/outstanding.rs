@@ -45,7 +45,8 @@ impl Outstanding {
         }
     }
 
-    /// Judges what the broker answered: releases what is paid, and keeps what it refused.
+    /// Handles the broker's answers: releases deliveries whose publications are all confirmed, and keeps
+    /// what was refused.
     pub(super) fn judge(&mut self) -> Result<(), SessionError> {
         let now = SystemClock.now().mono;
         for (pending, confirmed) in self.confirms.judge(self.topology.routes())? {
@@ -119,12 +120,12 @@ impl Outstanding {
         self.refused.next()
     }
 
-    /// Takes what is to be published again by now.
+    /// Removes and returns the publications that are due for another attempt.
     pub(super) fn take_again(&mut self) -> Vec<PendingPublish> {
         self.refused.take_due(SystemClock.now().mono)
     }
 
-    /// Counts what is left unconfirmed.
+    /// Counts the publications that stay unconfirmed.
     pub(super) fn abandon(mut self) {
         let now = SystemClock.now().mono;
         for pending in self.confirms.abandon() {
@@ -135,12 +136,12 @@ impl Outstanding {
         self.metrics.publications_refused(0);
     }
 
-    /// Returns whether the broker took anything.
+    /// Returns whether the broker confirmed any publication.
     pub(super) fn has_published(&self) -> bool {
         self.published
     }
 
-    /// Returns whether nothing is open.
+    /// Returns whether every publication is confirmed.
     pub(super) fn all_confirmed(&self) -> bool {
         self.confirms.len() == 0 && self.refused.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What a user needs on the broker who runs the daemon, and declares nothing.
+//! The permissions of a broker user for a daemon that declares nothing.
 //!
 //! Least privilege is three regular expressions in RabbitMQ: what a user may configure, write to
 //! and read from. They name kinds of objects rather than each lane and band, so that a new lane
@@ -20,7 +20,7 @@ pub struct Permissions {
 }
 
 impl Permissions {
-    /// Makes the permissions for the objects of a prefix, which has no character that means
+    /// Creates the permissions for the objects of a prefix, which has no character that means
     /// something to a regular expression.
     #[must_use]
     pub fn new(prefix: &Name) -> Self {

@@ -69,7 +69,7 @@ pub(super) struct Blocking {
     pub(super) changed: Option<Instant>,
 }
 
-/// What connects the publisher with the other tasks of its generation.
+/// The channels between the publisher and the other tasks of its generation.
 pub(super) struct PublisherChannels {
     pub(super) settled: mpsc::UnboundedSender<Receipt>,
     pub(super) blocking: watch::Receiver<Blocking>,
@@ -105,8 +105,8 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    /// Publishes until nothing more is owed and everything is confirmed, or the time for that is
-    /// over.
+    /// Publishes until no delivery is left to settle and everything is confirmed, or the time for that
+    /// is over.
     pub(super) async fn run(&mut self) -> Result<(), SessionError> {
         let mut batch = Vec::with_capacity(BATCH);
         while !self.is_finished() {
@@ -126,7 +126,7 @@ impl<'a> Publisher<'a> {
                         self.closing.get_or_insert_with(end_of_closing);
                     }
                 }
-                // The broker delivers again what was owed for.
+                // The broker delivers again what is not acknowledged.
                 () = until(self.closing) => return Ok(()),
                 taken = self.settled.recv_many(&mut batch, BATCH), if room => {
                     if taken == 0 {
@@ -140,7 +140,7 @@ impl<'a> Publisher<'a> {
         Ok(())
     }
 
-    /// Records what the generation leaves behind.
+    /// Records the results of the generation.
     pub(super) fn leave(self, shared: &Shared) {
         if self.outstanding.has_published() {
             shared.published.store(true, Ordering::Relaxed);
@@ -148,7 +148,7 @@ impl<'a> Publisher<'a> {
         self.outstanding.abandon();
     }
 
-    /// Returns whether more that is owed may be taken.
+    /// Returns whether more deliveries may be taken.
     fn has_room(&self) -> bool {
         let open = self.outstanding.confirms.len();
         self.closing.is_none() && self.outbox.is_empty() && open < UNCONFIRMED_LIMIT

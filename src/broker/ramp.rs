@@ -101,7 +101,7 @@ impl Ramp {
         fitting.clamp(1, self.limit.max(1))
     }
 
-    /// Makes the prefetch smaller if it is twice too large for the size of the messages, and returns
+    /// Lowers the prefetch if it is twice too large for the size of the messages, and returns
     /// it then.
     pub(super) fn shrink(&mut self) -> Option<u16> {
         let fitting = self.fitting();

@@ -90,7 +90,7 @@ impl<T> Refused<T> {
         lines.map(|line| line.next).min()
     }
 
-    /// Takes what is to be published again by now.
+    /// Removes and returns the publications that are due for another attempt.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<T> {
         let mut due = Vec::new();
         for line in self.0.values_mut() {

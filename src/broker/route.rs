@@ -139,7 +139,7 @@ fn directly_to(queue: ShortString) -> Destination {
     }
 }
 
-/// Makes an AMQP short string of any text, cut to the 255 bytes that one can have.
+/// Creates an AMQP short string from any text, cut to the 255 bytes that one can have.
 pub(super) fn short(text: &str) -> ShortString {
     let end = text.floor_char_boundary(255);
     ShortString::from(&text[..end])

@@ -69,7 +69,7 @@ pub(super) struct Filtered {
 }
 
 impl Filtered {
-    /// Takes over a connection, and filters it by the largest frame that is asked for, or 0 to leave
+    /// Wraps a connection, and filters it by the largest frame that is asked for, or 0 to leave
     /// that to the broker. Its time-outs are those of the tokio that the caller runs on.
     pub(super) fn new(
         stream: Unfiltered,

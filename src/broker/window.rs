@@ -44,7 +44,7 @@ impl Window {
         self.settled.push(tag);
     }
 
-    /// Takes what is to be acknowledged, leaving at most `stuck` settled deliveries behind a hole.
+    /// Removes and returns the tags to acknowledge, leaving at most `stuck` settled deliveries behind a hole.
     pub(super) fn take_due(&mut self, stuck: usize) -> Due {
         let hole = self.holes.first().copied().unwrap_or(u64::MAX);
         let mut due = Due::default();

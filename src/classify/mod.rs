@@ -145,7 +145,7 @@ fn of_answer(answer: &Answer, context: Context, now: SystemTime) -> Verdict {
     verdict
 }
 
-/// Tells who speaks: autopush gives itself away behind any name that is not another's (§2).
+/// Returns the service that answered: autopush is recognized behind any unlisted name (§2).
 fn answering_service(view: &AnswerView<'_>, context: Context) -> Service {
     if !context.listing.is_listed() && !view.is_taken() && mozilla::is_from_it(view) {
         return Service::Mozilla;
@@ -170,7 +170,7 @@ fn retry_after(
     }
 }
 
-/// Asks the room of the service.
+/// Returns the diagnosis of the service's module.
 fn recognized(view: &AnswerView<'_>, service: Service) -> Option<Diagnosis> {
     if view.is_taken() && service != Service::Wns {
         return None;

@@ -45,7 +45,7 @@ impl Run {
     }
 }
 
-/// Tells a failure and what caused it, once each.
+/// Describes a failure and its causes, once each.
 fn with_causes(failure: &dyn Error) -> String {
     let mut text = failure.to_string();
     for cause in iter::successors(failure.source(), |&cause| cause.source()) {

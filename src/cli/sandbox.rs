@@ -254,7 +254,7 @@ async fn tell(mut arrivals: Receiver<Arc<Message>>) {
     }
 }
 
-/// Tells of one message: `s1  201  hello`.
+/// Describes one message: `s1  201  hello`.
 fn line(message: &Message) -> String {
     let answer = match (message.status, message.fault) {
         (Some(status), None) => status.to_string(),

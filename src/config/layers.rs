@@ -145,7 +145,7 @@ fn file_layer(chosen: Option<&Path>, problems: &mut Problems) -> Option<Layer> {
     }
 }
 
-/// Tells where TOML ends to be TOML, without quoting any of it.
+/// Describes where a TOML syntax error is, without quoting the text.
 fn syntax_error(error: &toml::de::Error, text: &str) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
     let place = before.map_or_else(String::new, |before| {
@@ -156,7 +156,7 @@ fn syntax_error(error: &toml::de::Error, text: &str) -> String {
     format!("not TOML{place}: {}", error.message())
 }
 
-/// Makes a layer of each variable: `AMQP_URL` first, so that our own name for it wins.
+/// Creates a layer of each variable: `AMQP_URL` first, so that `PUSHRIDER_…` overrides it.
 fn variable_layers(environment: &Environment, problems: &mut Problems) -> Vec<Layer> {
     let mut layers = Vec::new();
     if let Some(url) = environment.get(AMQP_URL) {

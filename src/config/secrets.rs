@@ -84,7 +84,7 @@ pub(super) fn read_certificates(path: &Path) -> Result<String, String> {
         .ok_or_else(|| format!("{} has no certificate in PEM", path.display()))
 }
 
-/// Tells who besides its owner can read a file; the group of a file that root owns is meant to.
+/// Returns who can read a file besides its owner. The group of a file of root is allowed to.
 pub(super) fn exposure(metadata: &Metadata) -> Option<&'static str> {
     let mode = metadata.mode();
     if mode & 0o004 != 0 {
@@ -96,7 +96,7 @@ pub(super) fn exposure(metadata: &Metadata) -> Option<&'static str> {
     }
 }
 
-/// Says in plain words why the system refused.
+/// Describes why the system refused.
 pub(super) fn reason(error: &io::Error) -> String {
     let kind = error.kind();
     if kind == ErrorKind::NotFound {

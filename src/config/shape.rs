@@ -89,7 +89,7 @@ fn take_out(value: &mut Value, path: &[String]) -> bool {
     }
 }
 
-/// Says what was expected and, unless it may be secret, what was found.
+/// Describes what was expected and, unless it may be secret, what was found.
 fn describe(kind: &Kind, path: &[String]) -> String {
     let hidden = may_hold_secrets(path);
     match kind {

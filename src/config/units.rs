@@ -26,7 +26,7 @@ pub(super) const DAY: u64 = 24 * HOUR;
 pub(super) struct Span<const MIN: u64, const MAX: u64>(u64);
 
 impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
-    /// Takes a number of milliseconds inside the limits.
+    /// Checks a number of milliseconds against the limits.
     pub(super) const fn of(milliseconds: u64) -> Self {
         assert!(MIN <= milliseconds && milliseconds <= MAX);
         Self(milliseconds)
@@ -115,7 +115,7 @@ pub(super) const GIB: u64 = 1024 * MIB;
 pub(super) struct Size<const MIN: u64, const MAX: u64>(u64);
 
 impl<const MIN: u64, const MAX: u64> Size<MIN, MAX> {
-    /// Takes a number of bytes inside the limits.
+    /// Checks a number of bytes against the limits.
     pub(super) const fn of(bytes: u64) -> Self {
         assert!(MIN <= bytes && bytes <= MAX);
         Self(bytes)
@@ -192,7 +192,7 @@ pub(super) fn size_text(bytes: u64) -> String {
 pub(super) struct Count<const MAX: u32>(u32);
 
 impl<const MAX: u32> Count<MAX> {
-    /// Takes a number inside the limits.
+    /// Checks a number against the limits.
     pub(super) const fn of(number: u32) -> Self {
         assert!(1 <= number && number <= MAX);
         Self(number)

@@ -55,7 +55,7 @@ impl Running {
         Ok(())
     }
 
-    /// Tells why no delivery comes any more: mostly because the broker's tasks are about to end.
+    /// Returns why no more delivery comes: mostly because the broker's tasks are about to end.
     async fn dispatch_ended(&mut self) -> Failure {
         match timeout(SETTLE_TIMEOUT, &mut self.broker).await {
             Ok(ended) => broker_ended(ended),

@@ -224,7 +224,7 @@ fn application_server_keys(apps: &Apps) -> Vec<ApplicationServerKey> {
     apps.iter().map(key_of).collect()
 }
 
-/// Tells health what becomes of the connections to the broker.
+/// Copies the state of the connections to the broker into `health`.
 async fn follow_broker(
     mut changes: watch::Receiver<broker::State>,
     health: Arc<Health>,

@@ -30,7 +30,7 @@ pub struct SenderKey {
 }
 
 impl SenderKey {
-    /// Makes a fresh key pair.
+    /// Generates a key pair.
     ///
     /// # Errors
     /// If the random number generator fails.
@@ -40,7 +40,7 @@ impl SenderKey {
         Self::of(private)
     }
 
-    /// Takes a private scalar of 32 big-endian bytes, for vectors.
+    /// Reads a private scalar of 32 big-endian bytes, for vectors.
     ///
     /// # Errors
     /// If it is zero, or not less than the order of P-256.

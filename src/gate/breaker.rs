@@ -1,9 +1,9 @@
-//! When an origin is left alone, and how it is met again.
+//! When an origin is left alone, and how requests to it begin again.
 //!
-//! A push service in trouble answers every request with the same failure, late. Asking it costs its
-//! recipients an attempt each, and the others their room. So after a row of failures its breaker
-//! opens: nobody is sent there for a while, nobody uses up an attempt. Then one request, the probe,
-//! finds out: a good answer closes the breaker, a bad one opens it for twice as long.
+//! A push service that is down answers every request with the same failure, late. Each request costs its
+//! recipient an attempt, and the others their permits. So after a number of failures in a row its breaker
+//! opens: for a while no request is sent there, and no attempt is used up. Then one request, the probe, is
+//! sent: a good answer closes the breaker, a bad one opens it for twice as long.
 //!
 //! Failures count in a row, not as a share: a bridge that fails for one subscriber in ten is no
 //! reason to leave the other nine alone (classify/README.md §2, row 32). What was under way when the
@@ -85,7 +85,7 @@ impl Breaker {
         }
     }
 
-    /// Asks to send one request; an error says how long to wait.
+    /// Grants one request. An error is how long to wait.
     pub(super) fn ask(&mut self, now: Instant) -> Result<Ticket, Duration> {
         if let Some(wait) = self.shut(now) {
             return Err(wait);
@@ -101,7 +101,7 @@ impl Breaker {
         Ok(Ticket { epoch, probe })
     }
 
-    /// Takes what a request found out: whether the origin is up, and how long it asked to be left
+    /// Records the result of a request: whether the origin is up, and how long it asked to be left
     /// alone.
     pub(super) fn record(
         &mut self,
@@ -136,7 +136,7 @@ impl Breaker {
         }
     }
 
-    /// Takes back a request that found out nothing; after an abandoned probe the next one may try.
+    /// Takes back a request without a result. After an abandoned probe the next request is the probe.
     pub(super) fn abandon(&mut self, ticket: Ticket) {
         match self.state {
             State::HalfOpen(opening) if ticket.epoch == self.epoch => {

@@ -16,8 +16,8 @@ use std::time::Duration;
 pub struct Deferral {
     /// Why.
     pub why: DeferralReason,
-    /// How long nobody will be admitted, or until this recipient's turn at a configured rate; zero
-    /// where only room is wanting.
+    /// How long no request will be admitted, or until this recipient's turn at a configured rate; zero
+    /// where only a permit is missing.
     pub left: Duration,
     /// How long after that its turn is expected; `None` where nothing is known.
     pub turn: Option<Duration>,
@@ -36,7 +36,7 @@ pub enum DeferralReason {
     Rate,
 }
 
-/// Why and for how long a gate admits nobody.
+/// Why and for how long a gate admits no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shut {
     pub(super) why: DeferralReason,
@@ -44,7 +44,7 @@ pub(super) struct Shut {
 }
 
 impl Shut {
-    /// There is no room, for nobody knows how long.
+    /// There is no permit, for an unknown time.
     pub(super) const BUSY: Self = Self {
         why: DeferralReason::Busy,
         left: Duration::ZERO,
@@ -52,7 +52,7 @@ impl Shut {
 }
 
 impl DeferralReason {
-    /// Says what became of a recipient whose time does not last until it is admitted.
+    /// Returns the detail of a recipient that expires before it is admitted.
     #[must_use]
     pub fn outlasts(self) -> &'static str {
         match self {

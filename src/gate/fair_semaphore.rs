@@ -1,13 +1,11 @@
-//! FairSemaphore of which every lane gets its turn.
+//! A semaphore whose lanes take turns.
 //!
-//! A campaign keeps hundreds of recipients waiting for room; in one line with them all, a login
-//! code would stand at its end and be deferred. So each lane has a line of its own, and a place that
-//! becomes free goes to the lines in turn: who is first in its lane lets at most one of each other
-//! lane go before it. No lane is preferred, so none can be starved. Within a lane, what was deferred more
-//! often comes first.
+//! Why: a campaign keeps hundreds of recipients waiting for a permit. In one queue with them, a login code
+//! would stand at the end and be deferred. So each lane has a queue of its own, and a free permit goes to the
+//! queues in turn: at most one waiter of each other lane is served before the first of a lane. No lane is
+//! preferred, so none can be starved. Within a lane, a recipient that was deferred more often comes first.
 //!
-//! A place is handed over rather than offered: who arrives when it becomes free cannot snatch it
-//! from who waits.
+//! A free permit is handed to a waiter, so a later request cannot take it first.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -17,22 +15,22 @@ use tokio::sync::oneshot;
 
 use crate::message::Name;
 
-/// A number of places, and the lines of those who wait for one.
+/// A number of permits, and the queues of waiters.
 #[derive(Debug)]
 pub(super) struct FairSemaphore {
     state: Mutex<State>,
 }
 
-/// A place, free again when it is dropped.
+/// A permit, which is free again when it is dropped.
 #[derive(Debug)]
 pub(super) struct FairPermit(Arc<FairSemaphore>);
 
 #[derive(Debug)]
 struct State {
     limit: usize,
-    /// May be above the limit for a while, when that was lowered.
+    /// It exceeds the limit for a while after the limit was lowered.
     taken: usize,
-    /// The lanes in which somebody waits; the first of them is served next.
+    /// The lanes with waiters; the first is served next.
     lines: VecDeque<Line>,
     arrivals: u64,
 }
@@ -60,14 +58,14 @@ impl FairSemaphore {
         })
     }
 
-    /// Takes a place if there is one; then nobody waits.
+    /// Returns a permit if one is free, which means that there is no waiter.
     pub(super) fn try_take(self: &Arc<Self>) -> Option<FairPermit> {
         let taken = self.lock().try_take();
         taken.then(|| FairPermit(Arc::clone(self)))
     }
 
-    /// Waits for a place in the line of a lane, before those that were deferred less than `deferrals`
-    /// times; given up, it leaves the line.
+    /// Waits for a permit in the queue of a lane, before waiters with fewer deferrals. A dropped future
+    /// leaves the queue.
     pub(super) async fn take(self: &Arc<Self>, lane: &Name, deferrals: u32) -> FairPermit {
         loop {
             let Some(mut waiting) = self.queue_up(lane, deferrals) else {
@@ -79,20 +77,20 @@ impl FairSemaphore {
         }
     }
 
-    /// Makes as many places as `limit`; where fewer are wanted than are taken, those who leave take
-    /// theirs away.
+    /// Changes the number of permits to `limit`. Permits that are taken beyond it are not handed on when
+    /// they are dropped.
     pub(super) fn resize(self: &Arc<Self>, limit: usize) {
         self.change(|state| state.limit = limit);
     }
 
-    /// Returns how many places are free.
+    /// Returns the number of free permits.
     #[cfg(test)]
     pub(super) fn free(&self) -> usize {
         let state = self.lock();
         state.limit.saturating_sub(state.taken)
     }
 
-    /// Takes a place, or stands in the line of a lane if there is none.
+    /// Takes a permit, or joins the queue of a lane if none is free.
     fn queue_up(self: &Arc<Self>, lane: &Name, deferrals: u32) -> Option<Waiting> {
         let mut state = self.lock();
         if state.try_take() {
@@ -156,7 +154,7 @@ impl State {
         turn
     }
 
-    /// Takes every free place for those whose turn it is.
+    /// Takes every free permit for the waiters whose turn it is.
     fn serve(&mut self) -> Vec<oneshot::Sender<FairPermit>> {
         let mut served = Vec::new();
         while self.taken < self.limit {
@@ -184,7 +182,7 @@ impl State {
     }
 }
 
-/// Somebody in a line.
+/// A waiter in a queue.
 struct Waiting {
     semaphore: Arc<FairSemaphore>,
     lane: Name,
@@ -207,12 +205,12 @@ mod tests {
 
     use super::*;
 
-    /// Stands in the line of a lane.
+    /// Joins the queue of a lane.
     fn wait(semaphore: &Arc<FairSemaphore>, lane: &str) -> BoxFuture<'static, FairPermit> {
         wait_after(semaphore, lane, 0)
     }
 
-    /// The same for what was deferred before.
+    /// The same for a recipient that was deferred before.
     fn wait_after(
         semaphore: &Arc<FairSemaphore>,
         lane: &str,
@@ -282,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_up_leaves_the_line_and_what_he_was_given() {
+    fn a_dropped_waiter_leaves_the_queue_and_returns_its_permit() {
         let semaphore = FairSemaphore::new(1);
         let held = semaphore.try_take().unwrap();
         let (first, second) = (wait(&semaphore, "bulk"), wait(&semaphore, "bulk"));
@@ -298,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_served_when_there_is_more_room() {
+    fn waiters_are_served_when_the_limit_rises() {
         let semaphore = FairSemaphore::new(0);
         let mut waiting: Vec<_> = (0..3).map(|_| wait(&semaphore, "bulk")).collect();
         semaphore.resize(2);
@@ -329,7 +327,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_place_is_lost_and_none_is_idle_while_somebody_waits(
+        fn no_permit_is_lost_and_none_is_idle_while_there_are_waiters(
             steps in prop::collection::vec(step(), 0..100),
         ) {
             let semaphore = FairSemaphore::new(2);

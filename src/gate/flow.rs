@@ -1,7 +1,7 @@
-//! What the gate of one origin knows of each flow: the requests of one lane with one key.
+//! The flows to one origin: the requests of one lane with one key.
 //!
-//! Lanes and keys have lines of their own, so that an urgent message does not queue behind a campaign
-//! and a key does not wait for the pause of another.
+//! Lanes and keys have queues of their own, so that an urgent message does not queue behind a campaign, and
+//! a key does not wait for the pause of another.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::deferral::{Deferral, DeferralReason, Shut};
 use super::line::Line;
 use super::throughput::Throughput;
 
-/// The flows to an origin; there are as many as lanes and keys that are in use there.
+/// The flows to an origin, one for each lane and key in use there.
 #[derive(Debug, Default)]
 pub(super) struct Flows(Vec<Flow>);
 
@@ -24,17 +24,17 @@ struct Flow {
     lane: Name,
     key: Name,
     throughput: Throughput,
-    /// Those who wait for room, or for the end of a pause and then for room.
+    /// The recipients that wait for a permit, or for the end of a pause and then for a permit.
     room: Line,
-    /// Those who wait for an origin that is left alone.
+    /// The recipients that wait for an origin whose breaker is open.
     recovery: Line,
 }
 
-/// How much faster than measured those who wait for room are told to come back: what is missing would
-/// leave places unused, and what is too much goes round once more.
+/// How much faster than measured deferred recipients come back. Too few would leave permits unused, and
+/// too many are deferred once more.
 const SURPLUS: f64 = 1.25;
 
-/// The longest line for room: what is told now may be wrong in a few minutes.
+/// The longest wait for a permit that is planned: in a few minutes the rate may have changed.
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// How many come back a second, at least, to an origin that has been left alone, and the longest that
@@ -55,10 +55,10 @@ impl Flows {
         known.is_some_and(|index| self.0[index].room.is_pending(now))
     }
 
-    /// Gives a recipient that is deferred its place in line.
+    /// Plans the return of a deferred recipient.
     ///
-    /// What comes back in a pause has had its turn, which the pause has taken from it: it comes again
-    /// soon after the pause, before the line for room.
+    /// A recipient that comes back in a pause has had its turn and lost it to the pause. It comes again
+    /// soon after the pause, before the recipients that wait for a permit.
     pub(super) fn defer(
         &mut self,
         request: Request<'_>,

@@ -23,7 +23,7 @@ pub(super) struct Limiter {
 /// leaves room for hundreds at once.
 const GROWTH: f64 = 0.1;
 
-/// The most that an origin is met with again after it was left alone.
+/// The highest limit with which requests to an origin begin again after it was left alone.
 const AFRESH: f64 = 4.0;
 
 impl Limiter {
@@ -48,7 +48,7 @@ impl Limiter {
         self.limit as usize
     }
 
-    /// Takes a success while `in_flight` requests were under way.
+    /// Raises the limit after a success while `in_flight` requests were under way.
     pub(super) fn succeeded(&mut self, in_flight: usize) {
         // A limit that nobody reaches is not known to be borne.
         if as_limit(in_flight) * 2.0 < self.limit {
@@ -62,20 +62,20 @@ impl Limiter {
         self.limit = (self.limit + step).min(self.most);
     }
 
-    /// Takes a throttle or time-out of a request that began at `since`.
+    /// Lowers the limit after a throttle or time-out of a request that began at `since`.
     pub(super) fn overloaded(&mut self, since: Instant, now: Instant) {
         if self.cut(self.limit / 2.0, since, now) {
             self.known_good = self.limit;
         }
     }
 
-    /// Takes that no more than `borne` were borne at once, as was seen from `since` on. That may
-    /// change soon, so growth stays quick.
+    /// Lowers the limit to `borne`, the number of requests that the origin served at once, unless it was
+    /// lowered after `since`. That may change soon, so growth stays quick.
     pub(super) fn bears(&mut self, borne: usize, since: Instant, now: Instant) {
         self.cut(as_limit(borne).min(self.limit), since, now);
     }
 
-    /// Takes that nothing stands in the way any more.
+    /// Resets the limit to the maximum.
     pub(super) fn let_go(&mut self) {
         self.limit = self.most;
     }
@@ -89,8 +89,8 @@ impl Limiter {
         true
     }
 
-    /// Takes that the origin is down: it will be met with a few requests first, and half of what it
-    /// has borne.
+    /// Lowers the limit for an origin that is down: requests begin again with a few, and growth is quick
+    /// up to half of the former limit.
     pub(super) fn down(&mut self, now: Instant) {
         if self.limit > AFRESH {
             self.known_good = self.known_good.min((self.limit / 2.0).max(AFRESH));
@@ -98,8 +98,8 @@ impl Limiter {
         self.meet_afresh(now);
     }
 
-    /// Takes that the origin asks for a pause: it will be met with a few requests first, and soon
-    /// with as many as it has borne.
+    /// Lowers the limit for an origin that asks for a pause: requests begin again with a few, and growth
+    /// is quick up to the former limit.
     pub(super) fn paused(&mut self, now: Instant) {
         self.known_good = self.known_good.max(self.limit);
         self.meet_afresh(now);

@@ -1,23 +1,23 @@
-//! The order in which those who were deferred come back from the broker.
+//! The order in which deferred recipients come back from the broker.
 //!
-//! Each is told to come back when the rate that is expected will have served those before it. The line
-//! is an estimate: it holds as many as were told to come back later than now, and shrinks at the rate.
-//! It belongs to one process. Where several consume the same queues, each measures what it serves beside
-//! the others, and what it told to come back may come to any of them.
+//! Each comes back when the expected rate will have served those before it. The queue is an estimate: its
+//! length is the number of recipients that come back later than now, and it shrinks at the rate. It belongs
+//! to one process. Where several daemons consume the same queues, each measures the rate that it serves
+//! beside the others, and a recipient may come back to any of them.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Those who wait in the broker for one thing.
+/// The recipients that wait in the broker for one thing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Line {
     last: Option<Last>,
-    /// How many found the line too long.
+    /// How many found the queue too long.
     beyond: u32,
 }
 
-/// The last one in line.
+/// The last recipient in the queue.
 #[derive(Clone, Copy, Debug)]
 struct Last {
     back_at: Instant,
@@ -28,11 +28,10 @@ struct Last {
 const GOLDEN: f64 = 0.618_034;
 
 impl Line {
-    /// Takes one more, at the end, and returns how long after `start` it comes back.
+    /// Adds a recipient at the end and returns how long after `start` it comes back.
     ///
-    /// The line moves from `start` on, at `rate` a second. Those who would come back later than
-    /// `longest` after it are spread over that time instead: nobody can tell what the rate will be by
-    /// then.
+    /// The queue moves from `start` on, at `rate` a second. Recipients that would come back later than
+    /// `longest` are spread over that time instead, since the rate may have changed by then.
     pub(super) fn join(&mut self, start: Instant, rate: f64, longest: Duration) -> Duration {
         let length = 1.0 + self.length(start);
         let wait = length / rate;
@@ -46,7 +45,7 @@ impl Line {
         wait
     }
 
-    /// Returns whether anybody was told to come back later than `now`.
+    /// Returns whether a recipient comes back later than `now`.
     pub(super) fn is_pending(&self, now: Instant) -> bool {
         self.last.is_some_and(|last| last.back_at > now)
     }

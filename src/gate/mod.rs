@@ -271,7 +271,7 @@ impl Gates {
         }
     }
 
-    /// Takes the right to wait in memory: among those of the origin, and among those of all unlisted
+    /// Joins the waiters in memory: those of the origin, and those of all unlisted
     /// origins where it is one.
     fn may_wait(
         &self,

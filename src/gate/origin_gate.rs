@@ -90,7 +90,7 @@ impl OriginGate {
         }
     }
 
-    /// Takes a turn at the rate of a key, which may be `patience` off.
+    /// Takes the next turn at the rate of a key, which may be up to `patience` from now.
     pub(super) fn take_turn(
         &self,
         request: Request<'_>,
@@ -151,7 +151,7 @@ impl OriginGate {
         Ok(ticket)
     }
 
-    /// Takes what a request that entered at `since` found out.
+    /// Records the result of a request that entered at `since`.
     pub(super) fn report(
         &self,
         ticket: Ticket,
@@ -187,7 +187,7 @@ impl OriginGate {
         }
     }
 
-    /// Takes that a request is over; `unreported` is its ticket if nothing was said about it.
+    /// Records that a request is over; `unreported` is its ticket if its result was not reported.
     pub(super) fn leave(&self, unreported: Option<Ticket>) {
         let mut state = self.lock();
         state.in_flight = state.in_flight.saturating_sub(1);
@@ -252,7 +252,7 @@ impl State {
         both.into_iter().flatten().max_by_key(|it| it.left)
     }
 
-    /// Lets the limit feel what came of a request.
+    /// Adjusts the limit to the result of a request.
     fn feel(&mut self, key: &Name, since: Instant, verdict: &Verdict, now: Instant) {
         if verdict.reason == Reason::Timeout || verdict.pause == Some(Scope::Origin) {
             self.limiter.overloaded(since, now);

@@ -1,8 +1,7 @@
-//! How long an origin, or one key at an origin, is left alone because it said so.
+//! How long an origin, or one key at an origin, is left alone because the push service asked for it.
 //!
-//! A throttle is not trouble: the service is up and says how much it takes. What it asks for is
-//! kept to the letter; where it names no time, the pause doubles with every throttle that follows
-//! another one.
+//! A throttled service is not down: it works and limits how much it accepts. The wait that it asks for is
+//! kept exactly. Where it names none, the pause doubles with every further throttle in a row.
 
 use std::time::Duration;
 
@@ -24,14 +23,14 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
 
 impl Pause {
-    /// Returns what is left of it, and why it is kept.
+    /// Returns the rest of the pause, and its reason.
     pub(super) fn left(&self, now: Instant) -> Option<Shut> {
         let (until, why) = self.until?;
         let left = until.saturating_duration_since(now);
         (!left.is_zero()).then_some(Shut { why, left })
     }
 
-    /// Begins a pause, or lengthens the one that is kept; never shortens it.
+    /// Begins a pause or lengthens the present one; never shortens it.
     pub(super) fn hold(&mut self, why: DeferralReason, length: Duration, now: Instant) {
         let until = now + length;
         if self.until.is_none_or(|(kept, _)| kept < until) {
@@ -39,7 +38,7 @@ impl Pause {
         }
     }
 
-    /// Takes a throttle; returns the length of the pause unless one was kept already.
+    /// Records a throttle. Returns the length of the pause, unless there was one already.
     pub(super) fn throttled(&mut self, asked: Option<Duration>, now: Instant) -> Option<Duration> {
         let kept_already = self.left(now).is_some();
         let own = FIRST
@@ -58,7 +57,7 @@ impl Pause {
         Some(length)
     }
 
-    /// Takes a success.
+    /// Records a success.
     pub(super) fn succeeded(&mut self) {
         self.in_a_row = 0;
     }

@@ -1,4 +1,4 @@
-//! The right to have one request under way, and the duty to say what came of it.
+//! The right to have one request under way, and the report of its result.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::fair_semaphore::FairPermit;
 use super::origin_gate::OriginGate;
 use super::{Change, SharedPermits};
 
-/// The right to have one request under way; dropped without a report, it was abandoned.
+/// The right to have one request under way. Dropped without a report, the request was abandoned.
 pub struct Permit {
     gate: Arc<OriginGate>,
     _place: FairPermit,
@@ -50,7 +50,7 @@ impl Permit {
         self.ticket.probe.then_some(Change::HalfOpen)
     }
 
-    /// Says what came of the request, frees the places, and returns what that changed.
+    /// Reports the verdict on the request, frees the permits, and returns what that changed.
     pub fn report(mut self, verdict: &Verdict, now: Instant) -> Option<Change> {
         self.reported = true;
         let (ticket, since) = (self.ticket, self.since);

@@ -35,7 +35,7 @@ const LINE: Duration = Duration::from_secs(3600);
 const AT_REST: Duration = Duration::from_secs(1);
 
 impl Rate {
-    /// Makes a rate of so many requests a second.
+    /// Creates a rate of so many requests a second.
     #[must_use]
     pub fn per_second(requests: NonZeroU32) -> Self {
         Self(requests)
@@ -52,7 +52,7 @@ impl Rate {
 }
 
 impl Bucket {
-    /// Takes a turn and returns how long it is off, at most `patience`; an error says how long to
+    /// Takes the next turn and returns the wait for it, at most `patience`. An error is how long to
     /// wait before asking again. `is_new` tells that the recipient asks for the first time.
     pub(super) fn take(
         &mut self,

@@ -46,7 +46,7 @@ impl Slots {
         }
     }
 
-    /// Returns the slots of a lane; there are as many lanes as the configuration has.
+    /// Returns the slots of a configured lane.
     pub(super) fn of(&self, lane: &Name) -> Arc<LaneSlots> {
         let find = |lanes: &[(Name, Arc<LaneSlots>)]| {
             let found = lanes.iter().find(|(name, _)| name == lane);
@@ -68,7 +68,7 @@ impl Slots {
 }
 
 impl LaneSlots {
-    /// Takes a slot, unless the lane holds its share.
+    /// Returns a slot, unless the lane holds its share.
     #[must_use]
     pub fn take(self: &Arc<Self>) -> Option<Slot> {
         let whole = &self.whole;

@@ -1,7 +1,7 @@
 //! The gates by origin: bounded, because anybody can choose endpoints.
 //!
-//! Origins never share a gate: what one of them is told must not hold back another. When the table
-//! is full, the gates that are worth least are forgotten ([`Worth`]): first those of hosts that never
+//! Origins never share a gate: the pause of one must not hold back another. When the table is full, the
+//! gates that are worth least are evicted ([`Worth`]): first those of hosts that never
 //! answered, such as names made up below the domain of a large push service, then those of unlisted
 //! hosts. Listed origins that have answered go last. Forgetting a breaker or a pause costs the origin
 //! a few requests, after which it is known again; gates with requests under way are never forgotten.
@@ -82,7 +82,7 @@ impl Table {
 }
 
 impl Gates {
-    /// Forgets the origins that were not used for a while, unless that was done lately.
+    /// Evicts idle origins, unless that was done recently.
     fn forget_unused(&mut self, now: Instant) {
         let swept_lately = |at| now.saturating_duration_since(at) < SWEEP;
         if self.swept_at.is_some_and(swept_lately) {
@@ -93,7 +93,7 @@ impl Gates {
             .retain(|_, gate| is_held(gate) || !gate.is_unused(IDLE, now));
     }
 
-    /// Forgets up to `count` origins, those that are worth least.
+    /// Evicts up to `count` origins, those that are worth least.
     fn forget_least(&mut self, count: usize, now: Instant) {
         let idle = self.by_origin.iter().filter(|(_, gate)| !is_held(gate));
         let mut idle: Vec<(Worth, Origin)> = idle

@@ -1,9 +1,9 @@
-//! How many requests a second go out while more want to.
+//! The number of requests a second that go out while others are deferred.
 //!
-//! Requests that find room say nothing of how many there is room for. So the rate is measured from one
+//! Requests that get a permit at once do not show the capacity. So the rate is measured from one
 //! deferral to the next, as long as they follow each other closely, in windows of two seconds, or of
 //! several round trips where those take longer. What is in flight counts as if it had gone out in the
-//! window. A rate that rises is believed at once and one that falls by half: too high a rate costs
+//! window. A rate that rises counts at once and one that falls counts by half: too high a rate costs
 //! trips through the broker, too low a one leaves room unused. A pause counts as time in which nothing
 //! goes out, but only for a minute: a service that often pauses is slow, one that paused for an hour
 //! once is not.
@@ -29,7 +29,7 @@ struct Window {
     admitted: u32,
 }
 
-/// The shortest time that tells a rate where none is known.
+/// The shortest time to measure a rate in, where none is known.
 const SHORTEST: Duration = Duration::from_millis(250);
 
 /// A window of so long in which nothing goes out is a stall.
@@ -42,7 +42,7 @@ const LONGEST_WINDOW: Duration = Duration::from_secs(20);
 /// How many times what is in flight goes out in a window.
 const ROUNDS: u32 = 4;
 
-/// Refusals that are further apart do not tell of the time between them.
+/// Deferrals that are further apart do not show the rate between them.
 const GAP: Duration = Duration::from_secs(5);
 
 /// How long a rate is remembered after the last deferral, and how long a pause counts.
@@ -55,8 +55,8 @@ impl Throughput {
         self.admitted_at = self.admitted_at.max(Some(now));
     }
 
-    /// Takes a deferral for want of room, beside `in_flight` requests, and returns the requests a second
-    /// that go out; `None` while none do, or where not enough is known.
+    /// Records a deferral for want of a permit, beside `in_flight` requests. Returns the requests a
+    /// second that go out; `None` while none do, or where not enough is known.
     pub(super) fn deferred(&mut self, in_flight: usize, now: Instant) -> Option<f64> {
         let age = self.deferred_at.map(|at| now.saturating_duration_since(at));
         self.deferred_at = Some(now);
@@ -82,7 +82,7 @@ impl Throughput {
         self.rate.or(Some(sample))
     }
 
-    /// Takes a deferral in a pause and returns the requests a second that went out in the windows before.
+    /// Records a deferral in a pause. Returns the requests a second that went out before the pause.
     pub(super) fn deferred_in_pause(&mut self, now: Instant) -> Option<f64> {
         self.deferred_at = Some(now);
         let recent = |at| now.saturating_duration_since(at) <= MEMORY;

@@ -1,14 +1,15 @@
-//! How many recipients wait for a place in memory, for about a second.
+//! How many recipients wait for a permit in memory, for about a second.
 //!
-//! Each of them keeps a part of the prefetch window from other origins. While places come back
-//! quickly that is cheaper than a trip through the broker; when they do not, one service's trouble
-//! becomes everybody's. So few may wait at first, and more as they get places. What waits in vain
-//! leaves room for half as many as got a place meanwhile, which is how many would have waited for half
-//! as long; what gets a place adds one. What finds no room to wait goes to the broker at once.
+//! Each waiter uses a part of the prefetch window that other origins need. While permits become free
+//! quickly, waiting is cheaper than a trip through the broker. When they do not, the slow service would slow
+//! down the others. So few may wait at first, and more as they get permits. A waiter that waits in vain
+//! lowers the limit to half of the number of waiters that got a permit meanwhile, which is how many would
+//! have waited half as long. A waiter that gets a permit raises the limit by one. A recipient beyond the
+//! limit goes to the broker at once.
 //!
-//! Each lane has a limit of its own, as it has a prefetch window of its own: a campaign that waits
-//! leaves a login code its room. Within a lane there is more room for a recipient the more often it
-//! was deferred in a row ([`Standing`]), so that none is deferred for ever.
+//! Each lane has a limit of its own, as it has a prefetch window of its own: a waiting campaign leaves a
+//! login code its share. Within a lane, a recipient may use more of the limit the more often it was deferred
+//! in a row ([`QueuePosition`]), so that none is deferred for ever.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +19,7 @@ use crate::message::Name;
 
 use super::limiter::Limiter;
 
-/// The waiters of every lane; there are as many lanes as the configuration has.
+/// The waiters of every configured lane.
 #[derive(Debug)]
 pub(super) struct Waiters {
     start: usize,
@@ -26,10 +27,10 @@ pub(super) struct Waiters {
     lanes: Mutex<Vec<(Name, Arc<LaneWaiters>)>>,
 }
 
-/// Which share of the room to wait a recipient may use.
+/// Which share of the limit a recipient may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum QueuePosition {
-    /// Half: it comes for the first time, and others are about to come back.
+    /// Half: it was not deferred before, and others are about to come back.
     Behind,
     /// All of it.
     Equal,
@@ -38,7 +39,7 @@ pub(super) enum QueuePosition {
 }
 
 impl Waiters {
-    /// Lets `start` of each lane wait at first, and never more than `most`.
+    /// Creates limits of `start` waiters of each lane, which never grow beyond `most`.
     pub(super) fn new(start: usize, most: usize) -> Self {
         Self {
             start,
@@ -58,8 +59,8 @@ impl Waiters {
         waiters
     }
 
-    /// Lets as many wait as ever may: the origin was down and has recovered, so its messages come
-    /// back, and places are free soon.
+    /// Raises every limit to the maximum: the origin was down and has recovered, so its messages come
+    /// back, and permits will be free soon.
     pub(super) fn allow_most(&self) {
         let lanes = self.lock();
         lanes.iter().for_each(|(_, waiters)| waiters.allow_most());
@@ -78,7 +79,7 @@ pub(super) struct LaneWaiters(Mutex<Size>);
 struct Size {
     waiting: usize,
     limiter: Limiter,
-    /// How many have got a place so far.
+    /// How many have got a permit so far.
     served: usize,
 }
 
@@ -113,7 +114,7 @@ impl LaneWaiters {
         self.lock().limiter.let_go();
     }
 
-    /// Begins to wait at `since`, unless there is no room for that.
+    /// Begins to wait at `since`, unless the limit is reached.
     pub(super) fn join(
         self: &Arc<Self>,
         position: QueuePosition,
@@ -137,7 +138,7 @@ impl LaneWaiters {
 }
 
 impl Waiting {
-    /// Says that it got a place.
+    /// Records that it got a permit.
     pub(super) fn succeeded(self) {
         let mut size = self.waiters.lock();
         let waiting = size.waiting;
@@ -145,7 +146,7 @@ impl Waiting {
         size.limiter.succeeded(waiting);
     }
 
-    /// Says that it waited in vain, until `now`.
+    /// Records that it waited in vain, until `now`.
     pub(super) fn gave_up(self, now: Instant) {
         let mut size = self.waiters.lock();
         let served = size.served - self.served_before;
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_in_vain_leaves_room_for_half_of_what_did_not() {
+    fn a_wait_in_vain_lowers_the_limit_to_half_of_those_that_were_not() {
         for (served, left) in [(0, 1), (1, 1), (9, 4), (60, 30), (600, 100)] {
             let (waiters, now) = (waiters(100), SystemClock.now().mono);
             let in_vain: Vec<_> = (0..50).map(|_| join(&waiters, now).unwrap()).collect();
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_grows_again_with_those_that_get_a_place() {
+    fn the_limit_grows_again_with_those_that_get_a_permit() {
         let (waiters, now) = (waiters(100), SystemClock.now().mono);
         join(&waiters, now).unwrap().gave_up(now + SECOND);
         assert_eq!(room(&waiters, now), 1);

@@ -62,7 +62,7 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// Takes off the dot of the root, which changes nothing about where a name leads.
+/// Removes the dot of the root, which does not change where a name leads.
 fn bare(host: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }

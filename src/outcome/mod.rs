@@ -1,4 +1,4 @@
-//! What became of it: one attempt, what it means, and the end of a recipient.
+//! One attempt, its meaning, and the end of a recipient.
 //!
 //! Three steps, each its own type. An [`Attempt`] is what happened on the wire. A [`Verdict`] is
 //! what that means (`classify`). An [`Outcome`] with its [`Reason`] is final and is published.
@@ -78,22 +78,22 @@ pub struct Verdict {
     pub reason: Reason,
     /// How long the service asked to be left alone, or how long it is wise to.
     pub after: Option<Duration>,
-    /// Who must pause besides this recipient, if anybody.
+    /// What must pause besides this recipient, if anything.
     pub pause: Option<Scope>,
-    /// Whether the whole origin may be in trouble, which counts towards its breaker.
+    /// Whether the whole origin may be down, which counts towards its breaker.
     pub down: bool,
     /// What a second request would change.
     pub again: Option<Again>,
-    /// Whether the service says that the subscription is dead, and must say so again to be believed.
+    /// Whether the answer calls the subscription dead and needs a second such answer to count.
     pub unconfirmed: bool,
-    /// Whether nothing that is known of the service foretold this answer.
+    /// Whether `classify` does not recognize the answer.
     pub unfamiliar: bool,
     /// The service's own words, for people.
     pub detail: Option<Box<str>>,
 }
 
 impl Verdict {
-    /// Makes a verdict that concerns this recipient alone and asks for nothing more.
+    /// Creates a verdict that concerns this recipient alone.
     #[must_use]
     pub const fn of(meaning: Meaning, reason: Reason) -> Self {
         Self {
@@ -173,9 +173,9 @@ impl Again {
 /// How far a pause reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Everybody who sends to the origin.
+    /// All requests to the origin.
     Origin,
-    /// Those who send to the origin with the same VAPID key.
+    /// The requests to the origin with the same VAPID key.
     Key,
 }
 

@@ -214,7 +214,7 @@ fn next_step(
     Step::Push { hold: wait }
 }
 
-/// Tells when an event may go on at the earliest, and what it waits for until then.
+/// Returns the earliest time at which an event may go on, and what it waits for until then.
 ///
 /// A wait that would be longer than any was written by a clock that has been set back since: it
 /// does not count.

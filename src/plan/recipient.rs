@@ -73,7 +73,7 @@ pub fn plan_recipient(
     })
 }
 
-/// Makes the message as its push service wants it, and tells what that changed.
+/// Shapes the message for its push service. Returns warnings about what that changed.
 fn shaped(
     recipient: &Recipient<'_>,
     event: &Event<'_>,

@@ -67,7 +67,7 @@ impl Shared {
 }
 
 impl InFlight {
-    /// Makes the body of the request. One without bytes is never asked for, so it says nothing.
+    /// Creates the body of the request. An empty body is never polled, so it is not observed.
     pub(super) fn body(&self, bytes: Bytes) -> reqwest::Body {
         if bytes.is_empty() {
             return bytes.into();

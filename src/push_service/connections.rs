@@ -42,7 +42,7 @@ struct Size {
 }
 
 impl Connections {
-    /// Has no connection yet.
+    /// Creates the state of an origin without connections.
     pub(super) fn new(settings: &Settings) -> Self {
         let kept = settings.idle_timeout.max(Duration::from_millis(1));
         Self {
@@ -152,7 +152,7 @@ enum Place<'a> {
 }
 
 impl Lease<'_> {
-    /// Makes the body of the request.
+    /// Creates the body of the request.
     pub(super) fn body(&self, bytes: Bytes) -> reqwest::Body {
         match &self.place {
             Place::Stream(in_flight) => in_flight.body(bytes),

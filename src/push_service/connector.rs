@@ -60,7 +60,7 @@ struct Learned {
 }
 
 impl OriginProtocol {
-    /// Knows nothing yet.
+    /// Creates the state of an origin that was not connected to.
     pub(super) fn none() -> Self {
         Self(Mutex::default())
     }
@@ -78,7 +78,7 @@ impl OriginProtocol {
         self.read().speaks_http2
     }
 
-    /// Learns that the origin wants HTTP/1.1.
+    /// Records that the origin speaks HTTP/1.1.
     pub(super) fn wants_http1(&self, now: Instant) {
         self.change(|learned| {
             learned.speaks_http2 = false;
@@ -86,7 +86,7 @@ impl OriginProtocol {
         });
     }
 
-    /// Tells why a request that has waited for another's connection since `since` got none.
+    /// Returns why a request that has waited for another's connection since `since` got none.
     pub(super) fn unconnected(&self, since: Instant) -> Unanswered {
         let learned = self.read();
         match learned.failed {

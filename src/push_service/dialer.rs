@@ -39,7 +39,7 @@ const TCP_PROBES: u32 = 3;
 /// How long what was sent may stay unacknowledged.
 const TCP_UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
-/// Makes clients that share trust, sessions and the resolver.
+/// Creates clients that share trust roots, TLS sessions and the resolver.
 pub(super) struct Dialer {
     http1: rustls::ClientConfig,
     http2: rustls::ClientConfig,
@@ -68,7 +68,7 @@ impl Dialer {
         })
     }
 
-    /// Makes the client of one HTTP/2 connection, or of an origin's HTTP/1.1 connections.
+    /// Creates the client of one HTTP/2 connection, or of an origin's HTTP/1.1 connections.
     ///
     /// # Errors
     /// If the HTTP library refuses the settings.

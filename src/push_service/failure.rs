@@ -32,7 +32,7 @@ impl From<Unanswered> for Failure {
     }
 }
 
-/// Tells why a connection could not be made.
+/// Returns why a connection could not be made.
 pub(super) fn of_connecting(error: &(dyn Error + 'static)) -> Failure {
     chain(error)
         .find_map(|cause| {
@@ -47,7 +47,7 @@ pub(super) fn of_connecting(error: &(dyn Error + 'static)) -> Failure {
         .unwrap_or(Failure::Connect)
 }
 
-/// Tells why a request had no answer.
+/// Returns why a request had no answer.
 pub(super) fn of_exchange(error: &reqwest::Error) -> Unanswered {
     if error.is_builder() {
         // The endpoint has a byte that HTTP cannot carry.
@@ -70,7 +70,7 @@ pub(super) fn of_exchange(error: &reqwest::Error) -> Unanswered {
     Unanswered::Failed(failure)
 }
 
-/// Tells why an answer that had begun did not end.
+/// Returns why an answer broke off.
 pub(super) fn of_body(error: &reqwest::Error) -> Failure {
     match of_exchange(error) {
         Unanswered::Failed(Failure::Protocol) => Failure::Protocol,

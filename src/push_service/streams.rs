@@ -64,7 +64,7 @@ const HELD: Duration = Duration::from_millis(50);
 const PROBE: u32 = 1000;
 
 impl Load {
-    /// Has so many connections, of which each is given at most so many requests while another has
+    /// Creates the state of so many connections, of which each is given at most so many requests while another has
     /// room.
     pub(super) fn new(connections: usize, requests: usize) -> Self {
         Self {
@@ -97,7 +97,7 @@ impl Load {
         roomy.or_else(|| indices.min_by_key(given)).unwrap_or(0)
     }
 
-    /// Takes that a request went out at `now`.
+    /// Records that a request went out at `now`.
     pub(super) fn went_out(&mut self, entry: &Entry, now: Instant) {
         let carried = &mut self.connections[entry.connection];
         carried.out += 1;
@@ -132,7 +132,7 @@ impl Load {
         }
     }
 
-    /// Takes that a request is over, whether it had gone out or not.
+    /// Records that a request is over, whether it had gone out or not.
     pub(super) fn leave(&mut self, entry: &Entry, had_gone_out: bool) {
         let carried = &mut self.connections[entry.connection];
         carried.given = carried.given.saturating_sub(1);

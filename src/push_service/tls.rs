@@ -36,7 +36,7 @@ pub enum TrustError {
     Unusable(rustls::Error),
 }
 
-/// Makes the configuration that trusts the system's certificates and those in `ca` (PEM), and
+/// Creates the configuration that trusts the system's certificates and those in `ca` (PEM), and
 /// offers HTTP/2 before HTTP/1.1.
 ///
 /// # Errors

@@ -21,7 +21,7 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// Makes an authority, or takes the one an earlier run left in `state`.
+    /// Creates an authority, or reads the one that an earlier run left in `state`.
     pub(crate) fn open(state: Option<&Path>) -> Result<Self, CaError> {
         let Some(directory) = state else {
             return Self::make();

@@ -25,7 +25,7 @@ struct Control {
     ca: Arc<str>,
 }
 
-/// Makes the routes.
+/// Creates the routes.
 pub(crate) fn routes(service: Arc<PushService>, ca: Arc<str>) -> Router {
     Router::new()
         .route("/subscriptions", get(subscriptions).post(subscribe))

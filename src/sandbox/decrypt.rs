@@ -26,7 +26,7 @@ pub(crate) struct ReceiverKeys {
 }
 
 impl ReceiverKeys {
-    /// Makes keys for a new subscription from a private scalar and an authentication secret.
+    /// Creates keys for a new subscription from a private scalar and an authentication secret.
     pub(crate) fn new(scalar: &[u8], auth: [u8; 16]) -> Option<Self> {
         let private = PrivateKey::from_private_key(&ECDH_P256, scalar).ok()?;
         let public = private.compute_public_key().ok()?;
@@ -138,7 +138,7 @@ pub(crate) fn open_record(
     Ok(opened)
 }
 
-/// Takes the padding and its delimiter off: 2 ends the last record, 1 every other (RFC 8188 §2).
+/// Removes the padding and its delimiter: 2 ends the last record, 1 every other (RFC 8188 §2).
 fn unpad(opened: &[u8], sequence: usize, last: bool) -> Result<&[u8], DecryptError> {
     let delimiter = opened
         .iter()

@@ -86,7 +86,7 @@ fn decrypt(
     unpad(&opened).map(<[u8]>::to_vec)
 }
 
-/// Takes the padding off: two bytes say how many zeros follow them.
+/// Removes the padding: its first two bytes count the zeros that follow.
 fn unpad(opened: &[u8]) -> Result<&[u8], DecryptError> {
     let (length, rest) = opened.split_at_checked(2).ok_or(DecryptError::Padding)?;
     let length = usize::from(u16::from_be_bytes([length[0], length[1]]));

@@ -92,7 +92,7 @@ pub(crate) struct Listener {
     pub(crate) tasks: TaskTracker,
 }
 
-/// Makes the HTTP server's settings.
+/// Returns the HTTP server's settings.
 pub(crate) fn http(max_concurrent_streams: u32) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());

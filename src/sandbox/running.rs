@@ -29,7 +29,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Makes one that serves nothing yet.
+    /// Creates a sandbox without listeners.
     pub(super) fn new(service: PushService, ca: &str, control: Option<SocketAddr>) -> Self {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -68,7 +68,7 @@ impl Running {
         &self.ca
     }
 
-    /// Makes a subscription; a [`Script`] alone will do for a wish.
+    /// Creates a subscription; a [`Script`] alone is a request, too.
     ///
     /// # Errors
     /// If the wish cannot be granted.

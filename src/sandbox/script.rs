@@ -193,7 +193,7 @@ pub enum Choice {
 }
 
 impl Response {
-    /// Makes a response of a status, in the words of the service.
+    /// Creates a response of a status, as the service gives it.
     #[must_use]
     pub fn status(status: StatusCode) -> Self {
         Self {

@@ -226,7 +226,7 @@ impl PushService {
             .answered(reply.status(), reply.answer.act.fault(), undecryptable);
     }
 
-    /// Makes a subscription.
+    /// Creates a subscription.
     pub(crate) fn subscribe(
         &self,
         wish: SubscribeRequest,

@@ -28,7 +28,7 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// Makes keys and a path for a new subscription at `origin`.
+    /// Creates keys and a path for a new subscription at `origin`.
     pub(crate) fn make(
         request: &SubscribeRequest,
         origin: &str,

@@ -148,7 +148,7 @@ impl Subscriptions {
         })
     }
 
-    /// Makes a subscription at a service that speaks so.
+    /// Creates a subscription at an imitated service.
     pub(crate) fn add(
         &self,
         request: SubscribeRequest,
@@ -213,7 +213,7 @@ impl Subscriptions {
 }
 
 impl Book {
-    /// Takes up a subscription of an earlier run; one of an origin that is no longer listened on
+    /// Restores a subscription of an earlier run; one of an origin that is no longer listened on
     /// has no place to be.
     fn restore(&mut self, stored: Stored) -> Result<(), SubscribeError> {
         let id = stored.id.as_deref().and_then(|id| id.strip_prefix('s'));

@@ -69,7 +69,7 @@ impl Endpoint {
         })
     }
 
-    /// Takes the operator's word for the family of its push service, if there is one.
+    /// Applies the family that the operator has named for its push service, if there is one.
     #[must_use]
     pub fn known_to(self, services: &Services) -> Self {
         match services.of(self.origin()) {

@@ -28,7 +28,7 @@ const POINT_LENGTH: usize = 65;
 const SPKI_LENGTH: usize = 91;
 
 impl UserAgentKey {
-    /// Takes an uncompressed point, bare (65 bytes) or at the end of a `SubjectPublicKeyInfo`.
+    /// Parses an uncompressed point, bare (65 bytes) or at the end of a `SubjectPublicKeyInfo`.
     ///
     /// # Errors
     /// If the length is another one, or the point is not on the curve (RFC 8291 §7).
@@ -80,7 +80,7 @@ impl fmt::Debug for UserAgentKey {
 pub struct AuthSecret(Secret<[u8; 16]>);
 
 impl AuthSecret {
-    /// Takes the sixteen bytes.
+    /// Wraps the sixteen bytes.
     #[must_use]
     pub fn new(bytes: [u8; 16]) -> Self {
         Self(Secret::new(bytes))

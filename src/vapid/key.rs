@@ -47,7 +47,7 @@ impl VapidKey {
         key_form::is_public_half(text, &self.public)
     }
 
-    /// Makes a new key.
+    /// Generates a key.
     ///
     /// # Errors
     /// If the cryptography library fails.

@@ -36,7 +36,7 @@ const RESERVED: [&str; 14] = [
 ];
 
 impl Subject {
-    /// Takes `mailto:name@domain` or `https://domain/…`.
+    /// Parses `mailto:name@domain` or `https://domain/…`.
     ///
     /// # Errors
     /// If it is neither or its domain is not a public one; says what to write instead.

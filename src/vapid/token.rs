@@ -26,7 +26,7 @@ impl Validity {
     /// The longest that may be between a request and its token's expiry (RFC 8292 §2).
     pub const LIMIT: Duration = Duration::from_hours(24);
 
-    /// Takes a lifetime and the margin around it.
+    /// Creates a validity from a lifetime and the margin around it.
     ///
     /// # Errors
     /// If a token could reach past [`Self::LIMIT`] or would never be fresh.

@@ -147,7 +147,7 @@ pub fn too_large(length: usize, limit: usize) -> Fault {
     Fault::malformed("", sentence).because(Reason::EventTooLarge)
 }
 
-/// Takes a body as the text of one JSON object, or says what it looks like instead.
+/// Reads a body as the text of one JSON object. The error describes what it looks like instead.
 fn text_of(body: &[u8]) -> Result<&str, Fault> {
     const EXAMPLE: &str = r#"expected a JSON object such as {"subscription": {…}, "payload": "…"}"#;
     const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";

@@ -221,7 +221,7 @@ pub(super) fn is_empty_array(raw: &RawValue) -> bool {
         .is_some_and(|inner| inner.trim_ascii().is_empty())
 }
 
-/// Says what a value is, for a sentence, without repeating it.
+/// Describes the type of a value, for a sentence, without repeating the value.
 pub(super) fn kind(raw: &RawValue) -> &'static str {
     match raw.get().as_bytes().first() {
         Some(b'"') if string(raw).is_none() => "a string with an escape that is no character",

@@ -13,7 +13,7 @@ use super::event::RECIPIENT_LIMIT;
 pub struct Positions(Vec<Range<u32>>);
 
 impl Positions {
-    /// Takes the places in the order of the message.
+    /// Creates positions in the order of the message.
     #[must_use]
     pub fn of(positions: impl IntoIterator<Item = u32>) -> Self {
         let mut runs: Vec<Range<u32>> = Vec::new();

@@ -144,7 +144,7 @@ impl<'a> Recipient<'a> {
         }
     }
 
-    /// Takes the operator's word for the family of its push service, if there is one.
+    /// Applies the family that the operator has named for its push service, if there is one.
     #[must_use]
     pub fn known_to(mut self, services: &Services) -> Self {
         self.endpoint = self.endpoint.known_to(services);

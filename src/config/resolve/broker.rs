@@ -120,7 +120,7 @@ fn lanes(file: &File, scope: &mut Scope<'_>) -> Result<Vec<Lane>, Reported> {
     collect(lanes)
 }
 
-/// Takes all or nothing, but looks at everything, so that every problem is found.
+/// Returns all values or nothing, but resolves each, so that every problem is found.
 pub(super) fn collect<T>(
     results: impl Iterator<Item = Result<T, Reported>>,
 ) -> Result<Vec<T>, Reported> {

@@ -72,7 +72,7 @@ impl Scope<'_> {
         self.sources.of(key).rank() > 0
     }
 
-    /// Takes the last word of a key's path as a name.
+    /// Reads the last word of a key's path as a name.
     fn name(&mut self, key: &str, text: &str) -> Result<Name, Reported> {
         Name::parse(text).ok_or_else(|| {
             self.missing(

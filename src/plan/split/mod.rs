@@ -131,7 +131,7 @@ impl Part {
         }
     }
 
-    /// Makes one of several that follow each other.
+    /// Creates one of several parts that follow each other.
     fn join(parts: Vec<Self>, history: &RetryHistory) -> Option<Self> {
         let first = parts.first()?;
         let (number, refusal) = (first.number, first.refusal.clone());

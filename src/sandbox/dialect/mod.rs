@@ -31,7 +31,7 @@ const ACCEPTED: &str = "accepted";
 
 /// How one service speaks.
 pub(crate) struct Dialect {
-    /// Makes the path and query of a push resource from what cannot be guessed.
+    /// Creates the path and query of a push resource from random text.
     pub(crate) path: fn(&str) -> String,
     /// Answers a right push.
     accept: fn(&Taken<'_>) -> ServiceAnswer,
@@ -39,7 +39,7 @@ pub(crate) struct Dialect {
     answers: fn() -> Vec<(&'static str, ServiceAnswer)>,
     /// Answers a wrong push; none where the service takes it all the same.
     pub(crate) refuse: fn(&Refusal) -> Option<ServiceAnswer>,
-    /// Asks for what the RFCs do not, where the service does.
+    /// Checks what the service demands beyond the RFCs.
     demand: Option<Demand>,
 }
 

@@ -1,4 +1,4 @@
-//! An answer in a service's words.
+//! An answer as a push service gives it.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -14,7 +14,7 @@ pub(crate) struct ServiceAnswer {
 }
 
 impl ServiceAnswer {
-    /// Says a status and nothing else.
+    /// Creates an answer with a status and nothing else.
     pub(crate) fn new(status: u16) -> Self {
         Self {
             status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),

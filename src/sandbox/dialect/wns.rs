@@ -21,7 +21,7 @@ fn accept(taken: &Taken<'_>) -> ServiceAnswer {
         .header("x-wns-msg-id", format!("{:016X}", taken.id))
 }
 
-/// Says what became of the notification.
+/// Adds the headers that describe what became of the notification.
 fn actual(status: u16, what: &'static str) -> ServiceAnswer {
     ServiceAnswer::new(status)
         .header("x-wns-status", what)
