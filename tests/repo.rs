@@ -4,6 +4,8 @@
     reason = "a test that cannot read its input should fail"
 )]
 
+#[path = "repo/circles.rs"]
+mod circles;
 #[path = "repo/citations.rs"]
 mod citations;
 #[path = "repo/config.rs"]

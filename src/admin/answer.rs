@@ -12,10 +12,21 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::ApplicationServerKey;
 use crate::health::Health;
+use crate::message::Name;
 use crate::metrics::Metrics;
 use crate::subscription::encode_base64url;
+
+/// The public half of an application server key, as a page needs it to subscribe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplicationServerKey {
+    /// The application it signs for.
+    pub app: Name,
+    /// Its name in results (`vapid_key`).
+    pub key_id: Name,
+    /// The uncompressed point: `applicationServerKey` of the Push API.
+    pub point: [u8; 65],
+}
 
 /// What the answers are made from.
 #[derive(Debug)]

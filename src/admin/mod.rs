@@ -24,9 +24,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use self::answer::Answers;
+pub use self::answer::ApplicationServerKey;
 use crate::clock::{Clock, SystemClock};
 use crate::health::Health;
-use crate::message::Name;
 use crate::metrics::Metrics;
 
 /// How many connections are served at once; more wait in the listener's queue.
@@ -71,17 +71,6 @@ impl Listener {
 pub struct BindError {
     address: SocketAddr,
     source: io::Error,
-}
-
-/// The public half of an application server key, as a page needs it to subscribe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApplicationServerKey {
-    /// The application it signs for.
-    pub app: Name,
-    /// Its name in results (`vapid_key`).
-    pub key_id: Name,
-    /// The uncompressed point: `applicationServerKey` of the Push API.
-    pub point: [u8; 65],
 }
 
 /// Binds the admin listener, if one is wanted; early, so that a taken port is found at start.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::outcome::{Again, Meaning, Reason, Scope, Verdict};
 
-use super::Context;
 use super::answer_view::AnswerView;
+use super::context::Context;
 
 /// A text that a service says with one of some statuses, and what it says by it.
 pub(super) struct Marker(

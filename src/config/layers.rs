@@ -15,8 +15,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 
 use crate::config::problem::{Problems, Source};
 use crate::config::request::{AMQP_URL, DEFAULT_FILE, Environment, FILE_VARIABLE, PREFIX, Request};
-use crate::config::secrets::reason;
-use crate::config::shape::is_secret;
+use crate::config::text::{is_secret, reason};
 
 /// Where each key that somebody set came from.
 #[derive(Clone, Debug, Default)]

@@ -4,12 +4,12 @@
 //! file that others may read, or worse, replace; a file that never ends.
 
 use std::fs::{File, Metadata};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::problem::Source;
-use crate::config::shape::looks_secret;
+use crate::config::text::{looks_secret, reason};
 use crate::secret::Secret;
 
 /// The longest file that is taken for a secret or a list of certificates, in bytes.
@@ -93,18 +93,6 @@ pub(super) fn exposure(metadata: &Metadata) -> Option<&'static str> {
         Some("the file's group")
     } else {
         None
-    }
-}
-
-/// Describes why the system refused.
-pub(super) fn reason(error: &io::Error) -> String {
-    let kind = error.kind();
-    if kind == ErrorKind::NotFound {
-        "no such file".to_owned()
-    } else if kind == ErrorKind::InvalidData {
-        "it is not UTF-8".to_owned()
-    } else {
-        kind.to_string()
     }
 }
 

@@ -14,7 +14,7 @@ use figment::value::Value;
 use crate::config::file::{DEFAULT_LANE, File};
 use crate::config::layers::Sources;
 use crate::config::problem::Problems;
-use crate::config::text::HIDDEN;
+use crate::config::text::{HIDDEN, looks_secret};
 
 /// Reads the merged values; what is of the wrong shape is reported and left at its default.
 pub(super) fn read(mut values: Value, sources: &Sources, problems: &mut Problems) -> File {
@@ -34,11 +34,6 @@ pub(super) fn read(mut values: Value, sources: &Sources, problems: &mut Problems
         }
         taken.push(error.path);
     }
-}
-
-/// Returns whether the value at `path` is a secret, which is never parsed nor shown.
-pub(super) fn is_secret(path: &[&str]) -> bool {
-    matches!(path, ["broker", "url"] | ["keys", _, "private_key"])
 }
 
 /// Writes a path as the operator knows it: `delay.bands[2]`, counting what was taken out before.
@@ -202,13 +197,4 @@ pub(super) fn show_text(text: &str, hidden: bool) -> String {
         shown.push_str("...");
     }
     format!("{shown:?}")
-}
-
-/// Returns whether a text looks like a URL with a password or like a private key.
-pub(super) fn looks_secret(text: &str) -> bool {
-    let url = text.contains("://") && text.contains('@');
-    let pem = text.contains("-----BEGIN");
-    let base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"-_+/=".contains(&byte);
-    let key = text.len() >= 40 && !text.starts_with('/') && text.bytes().all(base64);
-    url || pem || key
 }

@@ -1,6 +1,8 @@
 //! Words as an operator writes them: names, secrets, addresses to listen on.
 
 use std::fmt;
+use std::io;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
@@ -107,5 +109,31 @@ impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for Parsed<F> {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
         (self.parse)(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+}
+
+/// Returns whether the value at `path` is a secret, which is never parsed nor shown.
+pub(super) fn is_secret(path: &[&str]) -> bool {
+    matches!(path, ["broker", "url"] | ["keys", _, "private_key"])
+}
+
+/// Returns whether a text looks like a URL with a password or like a private key.
+pub(super) fn looks_secret(text: &str) -> bool {
+    let url = text.contains("://") && text.contains('@');
+    let pem = text.contains("-----BEGIN");
+    let base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"-_+/=".contains(&byte);
+    let key = text.len() >= 40 && !text.starts_with('/') && text.bytes().all(base64);
+    url || pem || key
+}
+
+/// Describes why the system refused.
+pub(super) fn reason(error: &io::Error) -> String {
+    let kind = error.kind();
+    if kind == ErrorKind::NotFound {
+        "no such file".to_owned()
+    } else if kind == ErrorKind::InvalidData {
+        "it is not UTF-8".to_owned()
+    } else {
+        kind.to_string()
     }
 }

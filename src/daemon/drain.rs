@@ -11,8 +11,8 @@ use tracing::{info, warn};
 use crate::broker::NeedsOperator;
 use crate::health::Health;
 
-use super::Failure;
 use super::dispatch::Dispatch;
+use super::failure::Failure;
 use super::signals::Signals;
 
 /// How long the broker may take to confirm and acknowledge what the drain left to it.

@@ -6,6 +6,7 @@
 
 mod dispatch;
 mod drain;
+mod failure;
 mod keeping;
 mod signals;
 
@@ -21,7 +22,6 @@ use crate::admin;
 use crate::admin::ApplicationServerKey;
 use crate::app::{App, Apps};
 use crate::broker;
-use crate::broker::NeedsOperator;
 use crate::clock::{Clock, RandomJitter, SystemClock};
 use crate::gate;
 use crate::gate::Gates;
@@ -31,7 +31,7 @@ use crate::pipeline;
 use crate::pipeline::Pipeline;
 use crate::plan;
 use crate::push_service;
-use crate::push_service::{Client, ClientError};
+use crate::push_service::Client;
 use crate::retry;
 use crate::sender;
 use crate::sender::Sender;
@@ -39,6 +39,8 @@ use crate::systemd;
 
 use self::dispatch::Dispatch;
 use self::drain::Running;
+
+pub use self::failure::Failure;
 
 /// Everything an operator decides about the daemon.
 #[derive(Clone, Debug)]
@@ -69,32 +71,6 @@ pub struct Settings {
     pub admin: admin::Settings,
     /// How long in-flight work may take to finish after a signal.
     pub grace: Duration,
-}
-
-/// Why the daemon ended although nobody asked it to.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// Only an operator can mend it: exit code 78.
-    #[error(transparent)]
-    Operator(#[from] NeedsOperator),
-    /// The admin listener cannot be opened.
-    #[error(transparent)]
-    Admin(#[from] admin::BindError),
-    /// The client for push services cannot be built.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    /// The service manager cannot be reached.
-    #[error(transparent)]
-    ServiceManager(#[from] systemd::NotifyError),
-    /// The metrics cannot be registered.
-    #[error("cannot register the metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
-    /// The process cannot be told when to stop.
-    #[error("cannot listen for SIGTERM and SIGINT: {0}")]
-    Signals(#[from] std::io::Error),
-    /// A task that must not end has ended.
-    #[error("the {0} ended unexpectedly; the process must be started anew")]
-    Task(&'static str),
 }
 
 /// How many settlements may wait for the publisher. It takes them as they come, unless the broker

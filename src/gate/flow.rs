@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use crate::message::Name;
 
-use super::Request;
 use super::deferral::{Deferral, DeferralReason, Shut};
 use super::line::Line;
+use super::request::Request;
 use super::throughput::Throughput;
 
 /// The flows to an origin, one for each lane and key in use there.

@@ -41,6 +41,7 @@ mod origin_gate;
 mod pause;
 mod permit;
 mod rate;
+mod request;
 mod slots;
 mod table;
 #[cfg(test)]
@@ -56,12 +57,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::message::Name;
 use crate::origin::{Listing, Origin};
-use crate::outcome::Scope;
 
 pub use self::breaker::Settings as BreakerSettings;
 pub use self::deferral::{Deferral, DeferralReason};
 pub use self::permit::Permit;
 pub use self::rate::Rate;
+pub use self::request::{Change, Request};
 pub use self::slots::{LaneSlots, Slot};
 
 use self::deferral::Shut;
@@ -113,50 +114,16 @@ pub struct Gates {
     settings: Settings,
 }
 
-/// A request for a permit.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// Where to.
-    pub origin: &'a Origin,
-    /// Whether the origin is listed.
-    pub listing: Listing,
-    /// The key that signs.
-    pub key: &'a Name,
-    /// The lane of the message.
-    pub lane: &'a Name,
-    /// How often the recipient was deferred in a row before.
-    pub deferrals: u32,
-}
-
-impl Request<'_> {
-    fn is_new(&self) -> bool {
-        self.deferrals == 0
-    }
-}
-
 /// The answer to asking for a permit.
 #[derive(Debug)]
 pub enum Admission {
-    /// Go on; the places are held until the permit is dropped.
+    /// The request may be made.
     Granted(Permit),
     /// Wait in the broker.
     Deferred(Deferral),
 }
 
-/// What became of the gate of an origin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Its breaker opened, for so long.
-    Opened(Duration),
-    /// One request is on its way to find out.
-    HalfOpen,
-    /// Its breaker closed.
-    Closed,
-    /// It is paused, whole or for one key, for so long.
-    Paused(Scope, Duration),
-}
-
-/// The places besides the origin's own.
+/// The permits besides the origin's own.
 struct SharedPermits {
     _shared: Option<FairPermit>,
     _whole: FairPermit,

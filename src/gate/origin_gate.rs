@@ -22,8 +22,8 @@ use super::keys::Keys;
 use super::limiter::Limiter;
 use super::pause::Pause;
 use super::rate::Rate;
+use super::request::{Change, Request};
 use super::waiters::{QueuePosition, Waiters};
-use super::{Change, Request};
 
 /// The gate of one origin.
 #[derive(Debug)]

@@ -8,10 +8,11 @@ use tokio::time::Instant;
 use crate::message::Name;
 use crate::outcome::Verdict;
 
+use super::SharedPermits;
 use super::breaker::Ticket;
 use super::fair_semaphore::FairPermit;
 use super::origin_gate::OriginGate;
-use super::{Change, SharedPermits};
+use super::request::Change;
 
 /// The right to have one request under way. Dropped without a report, the request was abandoned.
 pub struct Permit {

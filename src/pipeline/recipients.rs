@@ -17,7 +17,7 @@ use crate::push_service::Transport;
 use crate::sender::{Next, Sender};
 use crate::wire::event::Event;
 use crate::wire::headers::RetryHistory;
-use crate::wire::recipient::{RawRecipient, Recipient, RecipientRef};
+use crate::wire::recipient::{RawRecipient, RecipientRef};
 
 use super::fault::internal_error;
 use super::gone_cache::{GoneCache, Tombstone};
@@ -199,7 +199,7 @@ impl Recipients {
             event, app, terms, ..
         } = common;
         let planned = catch_unwind(AssertUnwindSafe(|| {
-            match Recipient::decode(raw, event, common.history.position_of(raw.index)) {
+            match event.decode_recipient(raw, common.history.position_of(raw.index)) {
                 Ok(recipient) => {
                     let recipient = recipient.known_to(&self.guard.services);
                     let guard = &self.guard;
@@ -235,7 +235,7 @@ impl Recipients {
         now: SystemTime,
     ) {
         for raw in event.recipients() {
-            let about = match Recipient::decode(raw, event, None) {
+            let about = match event.decode_recipient(raw, None) {
                 Ok(recipient) => recipient.about,
                 Err(error) => error.about,
             };

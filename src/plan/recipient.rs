@@ -282,7 +282,7 @@ mod tests {
         let guard = guard::Rules::default();
         event
             .recipients()
-            .map(|raw| Recipient::decode(raw, &event, Some(0)).unwrap())
+            .map(|raw| event.decode_recipient(raw, Some(0)).unwrap())
             .map(|recipient| {
                 plan_recipient(&recipient, &event, &app, &terms, &guard, &mut seen, now)
             })

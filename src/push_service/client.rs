@@ -21,16 +21,13 @@ use crate::subscription::Endpoint;
 
 use super::connections::{Connections, Lease, OriginConnections};
 use super::connector::{OriginProtocol, Version};
-use super::dialer::Dialer;
+use super::dialer::{Dialer, HEADER_LIMIT};
 use super::failure::{self, Unanswered};
 use super::tls::TrustError;
 use super::{PushRequest, Settings, Transport};
 
 /// How much of a body is read.
 const EXCERPT_LIMIT: usize = 4 * 1024;
-
-/// How large the headers of an answer may be, counted as RFC 9113 §6.5.2 does.
-pub(super) const HEADER_LIMIT: u32 = 16 * 1024;
 
 /// The longest deadline there is.
 const DEADLINE_LIMIT: Duration = Duration::from_secs(24 * 3600);

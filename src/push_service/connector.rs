@@ -23,7 +23,7 @@ use tower::{BoxError, Layer, Service};
 use crate::clock::{Clock, SystemClock};
 use crate::outcome::Failure;
 
-use super::failure::{self, Unanswered};
+use super::failure::{self, ConnectError, Unanswered};
 
 /// How long an origin without HTTP/2 is not asked for it again.
 const HTTP1_FOR: Duration = Duration::from_secs(3600);
@@ -35,17 +35,6 @@ pub(super) enum Version {
     Http1,
     /// HTTP/2.
     Http2,
-}
-
-/// Why there is no connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ConnectError {
-    /// It could not be made.
-    #[error("no connection could be made: {0:?}")]
-    Failed(Failure),
-    /// It was made, and the origin chose HTTP/1.1.
-    #[error("the origin does not speak HTTP/2")]
-    NotHttp2,
 }
 
 /// What connecting to one origin has taught, shared by all its connections.

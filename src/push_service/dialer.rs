@@ -15,10 +15,12 @@ use std::time::Duration;
 use reqwest::{ClientBuilder, redirect, retry};
 
 use super::Settings;
-use super::client::HEADER_LIMIT;
 use super::connector::{ConnectLayer, OriginProtocol, Version};
 use super::resolver::GuardedResolver;
 use super::tls::{self, TrustError};
+
+/// How large the headers of an answer may be, counted as RFC 9113 §6.5.2 does.
+pub(super) const HEADER_LIMIT: u32 = 16 * 1024;
 
 /// How many HTTP/1.1 connections an origin may have; each carries one request at a time.
 pub(super) const HTTP1_CONNECTIONS: usize = 64;

@@ -9,8 +9,18 @@ use std::{io, iter};
 
 use crate::outcome::Failure;
 
-use super::connector::ConnectError;
 use super::resolver::ResolveError;
+
+/// Why there is no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ConnectError {
+    /// It could not be made.
+    #[error("no connection could be made: {0:?}")]
+    Failed(Failure),
+    /// It was made, and the origin chose HTTP/1.1.
+    #[error("the origin does not speak HTTP/2")]
+    NotHttp2,
+}
 
 /// Why an exchange had no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,8 @@ use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-use super::push::{self, BODY_LIMIT};
+use super::push;
+use super::refusal::BODY_LIMIT;
 
 /// How much of a body over the limit is read before it is answered, so that the answer is not lost
 /// on a client that is still sending.

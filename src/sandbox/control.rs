@@ -17,7 +17,8 @@ use super::messages::Message;
 use super::script::Script;
 use super::service::PushService;
 use super::stats::Stats;
-use super::subscriptions::{SubscribeError, SubscribeRequest, SubscriptionJson};
+use super::subscribe::{SubscribeError, SubscribeRequest};
+use super::subscriptions::SubscriptionJson;
 
 #[derive(Clone)]
 struct Control {

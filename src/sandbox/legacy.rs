@@ -17,7 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
 
 use super::decrypt::{DecryptError, ReceiverKeys, expand, extract, open_record};
-use super::push::Refusal;
+use super::refusal::Refusal;
 use super::vapid::{Credential, VapidError, point};
 
 /// The word of `Content-Encoding`.

@@ -3,7 +3,6 @@
 //! What can go wrong here is what was asked for: scripts end connections in the rude ways that
 //! servers have. A client that does not get through its handshake is dropped in silence.
 
-use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,72 +13,23 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::connection::{Command, Connection};
 use super::goaway::GoAway;
 use super::service::PushService;
-use super::stats::{Counters, Entered, Gauge};
+use super::stats::Gauge;
 
 /// How long a client has for its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// The pause after an accept that failed, for want of descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// What a script does to its connection.
-#[derive(Debug)]
-enum Command {
-    /// Finish what is in flight, take nothing more; acknowledged once the client will be told.
-    Drain(oneshot::Sender<()>),
-    /// Say that nothing was processed, and end.
-    Refuse,
-    /// End.
-    Cut,
-}
-
-/// A connection as its requests see it.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    /// Which origin was connected to.
-    pub(crate) origin: usize,
-    streams: Gauge,
-    commands: mpsc::UnboundedSender<Command>,
-}
-
-impl Connection {
-    /// Counts one stream until the guard is dropped.
-    pub(crate) fn enter(&self, counters: &Counters) -> Entered<'_> {
-        let entered = self.streams.enter();
-        counters.streams(self.streams.most());
-        entered
-    }
-
-    /// Shuts the connection down gracefully; what is answered after this comes behind `GOAWAY`.
-    pub(crate) async fn drain(&self) {
-        let (done, acknowledged) = oneshot::channel();
-        // A connection that has ended already needs no command.
-        if self.commands.send(Command::Drain(done)).is_ok() {
-            let _ended = acknowledged.await;
-        }
-    }
-
-    /// Ends the connection, with the word that nothing was processed where HTTP has one.
-    pub(crate) async fn refuse<T>(&self) -> T {
-        let _ended = self.commands.send(Command::Refuse);
-        pending().await
-    }
-
-    /// Ends the connection without a word.
-    pub(crate) async fn cut<T>(&self) -> T {
-        let _ended = self.commands.send(Command::Cut);
-        pending().await
-    }
-}
 
 /// One origin: an address that is listened on.
 pub(crate) struct Listener {

@@ -25,6 +25,7 @@ use crate::origin::{Origin, Service};
 mod answer_spec;
 mod body;
 mod ca;
+mod connection;
 mod control;
 mod decrypt;
 mod dialect;
@@ -33,11 +34,13 @@ mod legacy;
 mod listener;
 mod messages;
 mod push;
+mod refusal;
 mod running;
 mod script;
 mod service;
 mod stats;
 mod store;
+mod subscribe;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -47,13 +50,12 @@ pub use ca::CaError;
 pub use decrypt::DecryptError;
 pub use dialect::UnknownAnswer;
 pub use messages::Message;
-pub use push::Refusal;
+pub use refusal::Refusal;
 pub use running::Running;
 pub use script::{Act, Answer, Choice, Response, Script, ScriptError};
 pub use stats::Stats;
-pub use subscriptions::{
-    KeysJson, SUBSCRIPTIONS_LIMIT, SubscribeError, SubscribeRequest, SubscriptionJson,
-};
+pub use subscribe::{SUBSCRIPTIONS_LIMIT, SubscribeError, SubscribeRequest};
+pub use subscriptions::{KeysJson, SubscriptionJson};
 pub use vapid::{Claims, VapidError};
 
 use ca::Authority;

@@ -12,15 +12,15 @@ use hyper::body::Incoming;
 use tokio::time::sleep;
 
 use super::body::{self, ReplyBody};
+use super::connection::Connection;
 use super::dialect::{Dialect, ServiceAnswer, Taken};
-use super::listener::Connection;
 use super::messages::{Message, Messages};
-use super::push::{self, Body, Refusal, Terms};
+use super::push::{self, Body, Terms};
+use super::refusal::Refusal;
 use super::script::{self, Act, Answer, Script};
 use super::stats::{Counters, Stats};
-use super::subscriptions::{
-    SubscribeError, SubscribeRequest, Subscription, SubscriptionJson, Subscriptions,
-};
+use super::subscribe::{SubscribeError, SubscribeRequest};
+use super::subscriptions::{Subscription, SubscriptionJson, Subscriptions};
 use super::vapid::{Credential, Verifier};
 use crate::clock::{Clock as _, SystemClock};
 use crate::origin::Service;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decrypt::ReceiverKeys;
 use super::dialect::Dialect;
-use super::subscriptions::{SubscribeError, SubscribeRequest};
+use super::subscribe::{SubscribeError, SubscribeRequest};
 use crate::subscription::{Endpoint, decode_base64, encode_base64url};
 
 /// A subscription as the state directory keeps it, one line of JSON each; its script is not kept.

@@ -13,7 +13,7 @@ use super::fault::{Fault, Faults};
 use super::json::Object;
 use super::member;
 use super::options::PushOptions;
-use super::recipient::{RawRecipient, RecipientRef, RecipientText};
+use super::recipient::{RawRecipient, Recipient, RecipientError, RecipientRef, RecipientText};
 use crate::app::Results;
 use crate::message::{EventId, Name, PLAINTEXT_LIMIT, Urgency};
 use crate::outcome::Reason;
@@ -249,6 +249,21 @@ impl<'a> Event<'a> {
         (0..self.recipient_count()).filter_map(|index| self.recipient(index))
     }
 
+    /// Decodes one of its recipients; `position` is its position in the event as it was published, if
+    /// that is known.
+    ///
+    /// # Errors
+    /// If a member of ours is wrong (`malformed_event`), or the browser's subscription has no usable
+    /// endpoint (`invalid_subscription`).
+    pub fn decode_recipient(
+        &self,
+        raw: RawRecipient<'a>,
+        position: Option<u32>,
+    ) -> Result<Recipient<'a>, Box<RecipientError<'a>>> {
+        let position = position.filter(|_| self.is_fan_out());
+        Recipient::decode(raw, self.body(), &self.options, position)
+    }
+
     /// Returns what a result repeats of the one recipient; nothing, if there are many.
     #[must_use]
     pub fn only_recipient(&self) -> RecipientRef<'a> {
@@ -379,7 +394,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::recipient::Recipient;
 
     const SUBSCRIPTION: &str = r#""subscription":{"endpoint":"https://push.example.net/x"}"#;
 
@@ -737,7 +751,9 @@ mod tests {
         let event = decoded(&format!(
             r#"{{{SUBSCRIPTION},"payload":"hush","metadata":{{"a":"hush"}},"group":"hush"}}"#
         ));
-        let recipient = Recipient::decode(event.recipient(0).unwrap(), &event, None).unwrap();
+        let recipient = event
+            .decode_recipient(event.recipient(0).unwrap(), None)
+            .unwrap();
         let shown = format!("{event:?} {recipient:?} {:?}", recipient.about);
         assert!(
             !shown.contains("hush") && !shown.contains("push.example.net/x"),
@@ -763,7 +779,7 @@ mod tests {
             match decode(&body) {
                 Ok(event) => {
                     for raw in event.recipients() {
-                        let _ = Recipient::decode(raw, &event, Some(0)).map(|it| it.keys().is_ok());
+                        let _ = event.decode_recipient(raw, Some(0)).map(|it| it.keys().is_ok());
                     }
                 }
                 Err(error) => prop_assert!(!error.fault.expected.is_empty()),

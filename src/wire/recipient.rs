@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::event::Event;
 use super::fault::{Fault, Faults};
 use super::json::Object;
 use super::member;
@@ -99,7 +99,7 @@ pub struct Recipient<'a> {
     /// Its own options, completed by the event's.
     pub options: PushOptions,
     subscription: PushSubscription<'a>,
-    place: Place,
+    position: Position,
 }
 
 /// Why a recipient cannot be pushed to, and what could be read of it all the same.
@@ -112,33 +112,34 @@ pub struct RecipientError<'a> {
 }
 
 impl<'a> Recipient<'a> {
-    /// Decodes one recipient of `event`.
+    /// Decodes one recipient of an event with `body`, whose options `shared` complete its own.
     ///
-    /// `place` is its place in the event as it was published, if that is known. Faults name
-    /// `recipients[place]` then, and only the path inside the recipient otherwise.
+    /// `position` is its position in the event as it was published, if that is known. Faults name
+    /// `recipients[position]` then, and only the path inside the recipient otherwise.
     ///
     /// # Errors
     /// If a member of ours is wrong (`malformed_event`), or the browser's subscription has no
     /// usable endpoint (`invalid_subscription`).
-    pub fn decode(
+    pub(super) fn decode(
         raw: RawRecipient<'a>,
-        event: &Event<'a>,
-        place: Option<u32>,
+        body: &'a Bytes,
+        shared: &PushOptions,
+        position: Option<u32>,
     ) -> Result<Self, Box<RecipientError<'a>>> {
         let mut faults = Faults::default();
         let parts = Parts::read(raw, &mut faults);
-        let options = PushOptions::read(event.body(), parts.options, &mut faults);
-        let place = Place(place.filter(|_| event.is_fan_out()));
+        let options = PushOptions::read(body, parts.options, &mut faults);
+        let position = Position(position);
         match faults.first().map_or(parts.endpoint, Err) {
             Ok(endpoint) => Ok(Self {
                 about: parts.about,
                 endpoint,
-                options: options.or(&event.options),
+                options: options.or(shared),
                 subscription: parts.subscription,
-                place,
+                position,
             }),
             Err(fault) => Err(Box::new(RecipientError {
-                fault: place.of(fault),
+                fault: position.of(fault),
                 about: parts.about,
             })),
         }
@@ -159,13 +160,13 @@ impl<'a> Recipient<'a> {
     pub fn keys(&self) -> Result<Keys, Fault> {
         self.subscription
             .keys()
-            .map_err(|fault| self.place.of(fault))
+            .map_err(|fault| self.position.of(fault))
     }
 
     /// Records a fault of one of its members.
     #[must_use]
     pub fn fault(&self, path: &'static str, expected: impl Into<Cow<'static, str>>) -> Fault {
-        self.place.of(Fault::malformed(path, expected))
+        self.position.of(Fault::malformed(path, expected))
     }
 }
 
@@ -187,9 +188,9 @@ impl<'a> RecipientRef<'a> {
 
 /// Where a recipient stands in the event as it was published, if that is known.
 #[derive(Clone, Copy)]
-struct Place(Option<u32>);
+struct Position(Option<u32>);
 
-impl Place {
+impl Position {
     fn of(self, fault: Fault) -> Fault {
         match self.0 {
             Some(index) => fault.under(&format!("recipients[{index}]")),
@@ -330,7 +331,7 @@ mod tests {
     fn fault(body: &Bytes) -> Fault {
         let event = decode(body).unwrap();
         let raw = event.recipients().last().unwrap();
-        match Recipient::decode(raw, &event, Some(41)) {
+        match event.decode_recipient(raw, Some(41)) {
             Ok(recipient) => recipient.keys().unwrap_err(),
             Err(error) => error.fault,
         }
@@ -343,7 +344,9 @@ mod tests {
                  "payload_base64":"AP8","topic":"mine","vapid_key":"own","content_encoding":"aesgcm"}}"#
         ));
         let event = decode(&body).unwrap();
-        let recipient = Recipient::decode(event.recipient(1).unwrap(), &event, Some(0)).unwrap();
+        let recipient = event
+            .decode_recipient(event.recipient(1).unwrap(), Some(0))
+            .unwrap();
         assert_eq!(recipient.options.payload.as_deref(), Some(&[0, 255][..]));
         assert_eq!(recipient.options.topic.unwrap().as_str(), "mine");
         assert!(!recipient.options.topic_replaced);
@@ -356,7 +359,9 @@ mod tests {
             r#"{{"subscription":{{"endpoint":"{ENDPOINT}"}},"payload":null}}"#
         ));
         let event = decode(&body).unwrap();
-        let recipient = Recipient::decode(event.recipient(1).unwrap(), &event, Some(0)).unwrap();
+        let recipient = event
+            .decode_recipient(event.recipient(1).unwrap(), Some(0))
+            .unwrap();
         assert_eq!(recipient.options.payload.as_deref(), Some(&b"all"[..]));
         assert!(recipient.options.topic_replaced);
         assert_eq!(recipient.options.vapid_key, Name::parse("k"));
@@ -378,7 +383,9 @@ mod tests {
         ] {
             let body = one(&subscription);
             let event = decode(&body).unwrap();
-            let recipient = Recipient::decode(event.recipient(0).unwrap(), &event, None).unwrap();
+            let recipient = event
+                .decode_recipient(event.recipient(0).unwrap(), None)
+                .unwrap();
             assert_eq!(recipient.endpoint.as_str(), ENDPOINT);
             assert_eq!(recipient.about.endpoint.as_deref(), Some(ENDPOINT));
             assert!(recipient.keys().is_ok(), "{subscription}");
@@ -495,7 +502,9 @@ mod tests {
             r#"{"id":"u1","metadata":{"a":1},"subscription":{"endpoint":"mailto:x"},"topic":5}"#,
         );
         let event = decode(&body).unwrap();
-        let error = Recipient::decode(event.recipient(1).unwrap(), &event, None).unwrap_err();
+        let error = event
+            .decode_recipient(event.recipient(1).unwrap(), None)
+            .unwrap_err();
         assert_eq!(
             error.fault.to_string(),
             "topic: expected a string; got an integer"

@@ -123,7 +123,6 @@ mod tests {
     use super::*;
     use crate::app::Results;
     use crate::wire::event::{Event, decode};
-    use crate::wire::recipient::Recipient;
 
     const EVENT: &str = r#"{"id":"order-1234","app":"shop","group":"spring","metadata":{"a" : 1.50},
         "recipients":[{"id":"u42-laptop","metadata":{"b":[]},
@@ -139,7 +138,7 @@ mod tests {
 
     fn recipient<'a>(event: &Event<'a>, index: usize) -> RecipientRef<'a> {
         let raw = event.recipient(index).unwrap();
-        match Recipient::decode(raw, event, None) {
+        match event.decode_recipient(raw, None) {
             Ok(recipient) => recipient.about,
             Err(error) => error.about,
         }

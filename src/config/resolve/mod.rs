@@ -4,6 +4,7 @@
 //! A value that is already known to be wrong is not judged again.
 
 mod apps;
+mod bounds;
 mod broker;
 mod guard;
 mod keys;

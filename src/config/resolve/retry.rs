@@ -1,8 +1,8 @@
 //! Retries: the general policy, and those of families of push services.
 
 use crate::config::file::{File, Retry, ServiceRetry};
+use crate::config::resolve::bounds::{at_most, quoted};
 use crate::config::resolve::broker::collect;
-use crate::config::resolve::sending::{at_most, quoted};
 use crate::config::resolve::{Reported, Scope};
 use crate::config::shape::{nearest, one_of};
 use crate::origin::Service;

@@ -1,6 +1,5 @@
 //! Sending: deadlines, connections, permits, breakers, retries, and how they fit together.
 
-use std::fmt::Display;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,12 +7,12 @@ use std::time::Duration;
 
 use crate::config::file::File;
 use crate::config::request::STATE_VARIABLE;
+use crate::config::resolve::bounds::{at_most, quoted};
 use crate::config::resolve::broker::certificates;
 use crate::config::resolve::guard;
 use crate::config::resolve::retry::policies;
 use crate::config::resolve::{Reported, Scope};
 use crate::config::secrets::locate;
-use crate::config::units::duration_text;
 use crate::gate;
 use crate::push_service;
 use crate::retry;
@@ -113,16 +112,6 @@ fn rate(file: &File) -> Option<gate::Rate> {
     requests.map(gate::Rate::per_second)
 }
 
-pub(super) fn at_most(
-    scope: &mut Scope<'_>,
-    keys: [&str; 2],
-    limit: impl Display,
-    got: impl Display,
-) {
-    let [key, other] = keys;
-    scope.problem(key, format!("must be at most {other} ({limit}), got {got}"));
-}
-
 /// What is in flight at a signal gets its whole deadline: otherwise every restart pushes twice.
 fn check_grace(file: &File, scope: &mut Scope<'_>) {
     const KEYS: [&str; 3] = ["push.timeout", "shutdown.grace", "push.max_wait"];
@@ -154,8 +143,4 @@ fn check_grace(file: &File, scope: &mut Scope<'_>) {
         )
     };
     scope.problem(changed, what);
-}
-
-pub(super) fn quoted(duration: Duration) -> String {
-    format!("\"{}\"", duration_text(duration))
 }

@@ -4,6 +4,7 @@ use url::Url;
 
 use super::*;
 use crate::clock::{Clock, SystemClock};
+use crate::outcome::Scope;
 use crate::outcome::{Meaning, Reason, Verdict};
 
 mod fairness;

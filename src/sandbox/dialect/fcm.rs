@@ -2,7 +2,7 @@
 //! (classify/README.md §1.2).
 
 use super::{Dialect, ServiceAnswer, Taken, named};
-use crate::sandbox::push::Refusal;
+use crate::sandbox::refusal::Refusal;
 use crate::sandbox::vapid::VapidError;
 
 pub(super) static DIALECT: Dialect = Dialect {

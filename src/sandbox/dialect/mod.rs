@@ -12,7 +12,8 @@ use http::header::HeaderMap;
 
 use crate::origin::Service;
 
-use super::push::{Head, Refusal};
+use super::push::Head;
+use super::refusal::Refusal;
 use super::script::{Choice, Response, Script};
 
 mod apple;

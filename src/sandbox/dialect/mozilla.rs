@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Dialect, ServiceAnswer, Taken, named};
 use crate::sandbox::decrypt::DecryptError;
-use crate::sandbox::push::Refusal;
+use crate::sandbox::refusal::Refusal;
 use crate::sandbox::vapid::VapidError;
 
 pub(super) static DIALECT: Dialect = Dialect {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Dialect, ServiceAnswer, Taken, named};
-use crate::sandbox::push::Refusal;
+use crate::sandbox::refusal::Refusal;
 
 pub(super) static DIALECT: Dialect = Dialect {
     path: |token| format!("/index.php/apps/uppush/push/{token}"),

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::{Dialect, ServiceAnswer, Taken, named};
-use crate::sandbox::push::{BODY_LIMIT, Refusal};
+use crate::sandbox::refusal::{BODY_LIMIT, Refusal};
 
 pub(super) static DIALECT: Dialect = Dialect {
     path: |token| format!("/up{}?up=1", token.get(..12).unwrap_or(token)),

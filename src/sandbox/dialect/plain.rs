@@ -1,7 +1,7 @@
 //! A service of no family: RFC 8030, and a sentence for whatever is wrong.
 
 use super::{Dialect, ServiceAnswer, Taken};
-use crate::sandbox::push::Refusal;
+use crate::sandbox::refusal::Refusal;
 
 pub(super) static DIALECT: Dialect = Dialect {
     path: |token| format!("/push/{token}"),

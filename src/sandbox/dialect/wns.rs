@@ -3,7 +3,8 @@
 use http::header::HeaderMap;
 
 use super::{Dialect, ServiceAnswer, Taken, named};
-use crate::sandbox::push::{Head, Refusal, shown};
+use crate::sandbox::push::{Head, shown};
+use crate::sandbox::refusal::Refusal;
 use crate::sandbox::vapid::VapidError;
 
 pub(super) static DIALECT: Dialect = Dialect {
