@@ -37,12 +37,15 @@ pub struct PushMessage {
 }
 
 /// What the `Content-Type` of a message says; no push service asks (classify/README.md §7).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum MediaType {
     /// Bytes that only the user agent can read.
     #[default]
+    #[strum(serialize = "application/octet-stream")]
     OctetStream,
     /// A declarative message, as the first drafts of Declarative Web Push had it.
+    #[strum(serialize = "application/notification+json")]
     Notification,
 }
 
@@ -50,10 +53,7 @@ impl MediaType {
     /// Returns the value of the header.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::OctetStream => "application/octet-stream",
-            Self::Notification => "application/notification+json",
-        }
+        self.into()
     }
 }
 
@@ -88,9 +88,22 @@ impl Ttl {
 }
 
 /// How eagerly a message is delivered (RFC 8030 §5.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    strum::VariantArray,
+    strum::IntoStaticStr,
+    strum::EnumString,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum Urgency {
     /// Only on power and Wi-Fi.
+    #[strum(serialize = "very-low")]
     VeryLow,
     /// On power or Wi-Fi.
     Low,
@@ -103,23 +116,18 @@ pub enum Urgency {
 
 impl Urgency {
     /// Every urgency, in ascending order.
-    pub const ALL: [Self; 4] = [Self::VeryLow, Self::Low, Self::Normal, Self::High];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the header's word.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::VeryLow => "very-low",
-            Self::Low => "low",
-            Self::Normal => "normal",
-            Self::High => "high",
-        }
+        self.into()
     }
 
     /// Finds the urgency a word names.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|urgency| urgency.name() == word)
+        word.parse().ok()
     }
 }
 
@@ -161,12 +169,17 @@ impl Topic {
 }
 
 /// How a message is encrypted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::EnumString,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum Coding {
     /// RFC 8291.
     #[default]
+    #[strum(serialize = "aes128gcm")]
     Aes128Gcm,
     /// draft-ietf-webpush-encryption-04, for user agents that predate the RFC.
+    #[strum(serialize = "aesgcm")]
     AesGcm,
 }
 
@@ -174,18 +187,13 @@ impl Coding {
     /// Returns the word of the `Content-Encoding` header.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Aes128Gcm => "aes128gcm",
-            Self::AesGcm => "aesgcm",
-        }
+        self.into()
     }
 
     /// Finds the coding a word names.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Aes128Gcm, Self::AesGcm]
-            .into_iter()
-            .find(|coding| coding.name() == word)
+        word.parse().ok()
     }
 }
 

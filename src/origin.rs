@@ -51,7 +51,20 @@ impl fmt::Debug for Origin {
 }
 
 /// The families of push services whose answers differ (classify/README.md §1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    strum::VariantArray,
+    strum::IntoStaticStr,
+    strum::EnumString,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum Service {
     /// Firebase Cloud Messaging: Chrome and most Chromium browsers.
     Fcm,
@@ -64,6 +77,7 @@ pub enum Service {
     /// ntfy as a UnifiedPush distributor.
     Ntfy,
     /// NextPush, a Nextcloud app.
+    #[strum(serialize = "nextpush")]
     NextPush,
     /// Anything else that speaks RFC 8030.
     Other,
@@ -71,34 +85,18 @@ pub enum Service {
 
 impl Service {
     /// Every family, in the order of the metrics.
-    pub const ALL: [Self; 7] = [
-        Self::Fcm,
-        Self::Mozilla,
-        Self::Apple,
-        Self::Wns,
-        Self::Ntfy,
-        Self::NextPush,
-        Self::Other,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the name used in results, logs and metric labels.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Fcm => "fcm",
-            Self::Mozilla => "mozilla",
-            Self::Apple => "apple",
-            Self::Wns => "wns",
-            Self::Ntfy => "ntfy",
-            Self::NextPush => "nextpush",
-            Self::Other => "other",
-        }
+        self.into()
     }
 
     /// Finds a family by its name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|service| service.name() == name)
+        name.parse().ok()
     }
 
     /// Returns the family of the service that hosts `url`, and whether the host itself is on the
@@ -282,7 +280,7 @@ mod tests {
 
     #[test]
     fn every_family_is_found_by_its_name() {
-        for service in Service::ALL {
+        for &service in Service::ALL {
             assert_eq!(Service::named(service.name()), Some(service));
         }
         assert_eq!(Service::named("FCM"), None);

@@ -194,7 +194,7 @@ mod tests {
             ..POLICY
         };
         let policies = Policies::new(POLICY, vec![(Service::Apple, own)]);
-        for service in Service::ALL {
+        for &service in Service::ALL {
             let policy = policies.of(service);
             let (wait, last) = match service {
                 Service::Apple => (60, 3),

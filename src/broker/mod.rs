@@ -89,7 +89,8 @@ pub struct Inbound {
 }
 
 /// The kinds of queues that are consumed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Source {
     /// `webpush.lane.<lane>`: what producers published. Its `x-pushrider-*` headers mean nothing.
     Lane,
@@ -103,11 +104,7 @@ impl Source {
     /// Returns the word of quarantined originals' headers.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Lane => "lane",
-            Self::Due => "due",
-            Self::Undeliverable => "undeliverable",
-        }
+        self.into()
     }
 }
 

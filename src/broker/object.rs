@@ -32,7 +32,8 @@ pub(super) enum Object {
 }
 
 /// The kinds of exchanges that are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub(super) enum ExchangeKind {
     Topic,
     Fanout,
@@ -68,10 +69,7 @@ impl Object {
 impl ExchangeKind {
     /// Returns AMQP's word.
     pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Topic => "topic",
-            Self::Fanout => "fanout",
-        }
+        self.into()
     }
 }
 

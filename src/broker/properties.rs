@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn every_kind_is_persistent_named_and_never_dangerous() {
-        for kind in Kind::ALL {
+        for &kind in Kind::ALL {
             let properties = of(&publication(kind), None);
             assert_eq!(*properties.delivery_mode(), Some(PERSISTENT));
             assert_eq!(*properties.user_id(), None);

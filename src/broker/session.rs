@@ -174,7 +174,7 @@ async fn drain(settled: &mut mpsc::Receiver<SettledDelivery>) {
 }
 
 fn show_connected(shared: &Shared, connected: bool) {
-    for role in Role::ALL {
+    for &role in Role::ALL {
         shared.metrics.broker_connected(role, connected);
     }
     shared.metrics.broker_blocked(false);

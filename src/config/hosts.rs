@@ -186,12 +186,12 @@ mod tests {
 
     #[test]
     fn every_family_is_offered() {
-        for service in Service::ALL {
+        for &service in Service::ALL {
             let text = toml::Value::from(service.name());
             assert_eq!(text.try_into::<Family>().unwrap(), Family(service));
         }
         let error = toml::Value::from("gcm").try_into::<Family>().unwrap_err();
-        for service in Service::ALL {
+        for &service in Service::ALL {
             assert!(
                 error
                     .to_string()

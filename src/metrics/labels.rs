@@ -1,7 +1,8 @@
 //! The labels that belong to no other room.
 
 /// The two kinds of connections of a generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Role {
     /// Consumes and acknowledges.
     Consume,
@@ -11,20 +12,18 @@ pub enum Role {
 
 impl Role {
     /// Both kinds.
-    pub const ALL: [Self; 2] = [Self::Consume, Self::Publish];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the word of the metrics' label.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Consume => "consume",
-            Self::Publish => "publish",
-        }
+        self.into()
     }
 }
 
 /// How the broker answered a publication.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Confirmed {
     /// Taken.
     Ack,
@@ -38,22 +37,18 @@ pub enum Confirmed {
 
 impl Confirmed {
     /// Every answer.
-    pub const ALL: [Self; 4] = [Self::Ack, Self::Nack, Self::Returned, Self::Lost];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the word of the metrics' label.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Ack => "ack",
-            Self::Nack => "nack",
-            Self::Returned => "returned",
-            Self::Lost => "lost",
-        }
+        self.into()
     }
 }
 
 /// What a breaker becomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum BreakerState {
     /// Nobody is sent there.
     Open,
@@ -65,21 +60,18 @@ pub enum BreakerState {
 
 impl BreakerState {
     /// Every state.
-    pub const ALL: [Self; 3] = [Self::Open, Self::HalfOpen, Self::Closed];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the word of the metrics' label.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::HalfOpen => "half_open",
-            Self::Closed => "closed",
-        }
+        self.into()
     }
 }
 
 /// Why a key signs nothing for an origin until an operator has looked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum KeyAlarm {
     /// No subscription there was made with it.
     Mismatch,
@@ -89,20 +81,18 @@ pub enum KeyAlarm {
 
 impl KeyAlarm {
     /// Every cause.
-    pub const ALL: [Self; 2] = [Self::Mismatch, Self::VapidRejected];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the word of the metrics' label.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Mismatch => "mismatch",
-            Self::VapidRejected => "vapid_rejected",
-        }
+        self.into()
     }
 }
 
 /// Why a recipient was not admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Deferred {
     /// There was no room in time.
     Busy,
@@ -116,16 +106,11 @@ pub enum Deferred {
 
 impl Deferred {
     /// Every cause.
-    pub const ALL: [Self; 4] = [Self::Busy, Self::BreakerOpen, Self::Paused, Self::Rate];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the word of the metrics' label.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Busy => "busy",
-            Self::BreakerOpen => "breaker_open",
-            Self::Paused => "paused",
-            Self::Rate => "rate",
-        }
+        self.into()
     }
 }

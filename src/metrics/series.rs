@@ -206,12 +206,12 @@ impl Series {
         for redelivered in ["false", "true"] {
             self.deliveries.with_label_values(&[redelivered]);
         }
-        for service in Service::ALL.map(Service::name) {
-            for reason in Reason::ALL {
+        for service in Service::ALL.iter().map(|service| service.name()) {
+            for &reason in Reason::ALL {
                 self.messages
                     .with_label_values(&[service, reason.outcome().name(), reason.name()]);
             }
-            for meaning in Meaning::ALL {
+            for &meaning in Meaning::ALL {
                 self.send_duration
                     .with_label_values(&[service, meaning.name()]);
             }
@@ -219,33 +219,33 @@ impl Series {
             self.requests_in_flight.with_label_values(&[service]);
             self.clock_drift.with_label_values(&[service]);
             self.gone_unusual.with_label_values(&[service]);
-            for cause in KeyAlarm::ALL {
+            for &cause in KeyAlarm::ALL {
                 self.key_alarms.with_label_values(&[service, cause.name()]);
             }
-            for why in Deferred::ALL {
+            for &why in Deferred::ALL {
                 self.deferrals.with_label_values(&[service, why.name()]);
             }
-            for to in BreakerState::ALL {
+            for &to in BreakerState::ALL {
                 self.breaker_transitions
                     .with_label_values(&[service, to.name()]);
             }
         }
-        for outcome in Outcome::ALL {
+        for &outcome in Outcome::ALL {
             self.message_age.with_label_values(&[outcome.name()]);
         }
-        for again in Again::ALL {
+        for &again in Again::ALL {
             self.second_requests.with_label_values(&[again.name()]);
         }
         for waiting in Waiting::ALL {
             self.retries.with_label_values(&[waiting.name()]);
         }
-        for kind in Kind::ALL {
-            for confirmed in Confirmed::ALL {
+        for &kind in Kind::ALL {
+            for &confirmed in Confirmed::ALL {
                 self.publishes
                     .with_label_values(&[kind.name(), confirmed.name()]);
             }
         }
-        for role in Role::ALL {
+        for &role in Role::ALL {
             self.broker_connected.with_label_values(&[role.name()]);
         }
     }

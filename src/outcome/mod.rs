@@ -123,7 +123,19 @@ impl Verdict {
 }
 
 /// What a second request changes (classify/README.md §2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    strum::VariantArray,
+    strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum Again {
     /// Nothing: the service has certainly not seen the first (row 36).
     AsItWas,
@@ -145,33 +157,18 @@ pub enum Again {
 
 impl Again {
     /// Every change.
-    pub const ALL: [Self; 7] = [
-        Self::AsItWas,
-        Self::NewConnection,
-        Self::FreshToken,
-        Self::AnotherKey,
-        Self::WithoutTopic,
-        Self::TtlOfOne,
-        Self::OtherCoding,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the word of the logs.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::AsItWas => "as_it_was",
-            Self::NewConnection => "new_connection",
-            Self::FreshToken => "fresh_token",
-            Self::AnotherKey => "another_key",
-            Self::WithoutTopic => "without_topic",
-            Self::TtlOfOne => "ttl_of_one",
-            Self::OtherCoding => "other_coding",
-        }
+        self.into()
     }
 }
 
 /// How far a pause reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Scope {
     /// All requests to the origin.
     Origin,
@@ -183,15 +180,13 @@ impl Scope {
     /// Returns the word of the logs.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Origin => "origin",
-            Self::Key => "key",
-        }
+        self.into()
     }
 }
 
 /// What to do about an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Meaning {
     /// The push service has taken the message.
     Accepted,
@@ -205,16 +200,11 @@ pub enum Meaning {
 
 impl Meaning {
     /// Every meaning.
-    pub const ALL: [Self; 4] = [Self::Accepted, Self::Gone, Self::Rejected, Self::Retryable];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the word of the metrics' label.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Gone => "gone",
-            Self::Rejected => "rejected",
-            Self::Retryable => "retryable",
-        }
+        self.into()
     }
 }

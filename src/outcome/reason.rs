@@ -1,7 +1,19 @@
 //! The closed sets of the contract: how a recipient ends, and why (examples/README.md, "The result").
 
 /// The end of a recipient; closed for version 1 of the contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    strum::VariantArray,
+    strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// A push service took it.
     Accepted,
@@ -17,29 +29,30 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 5] = [
-        Self::Accepted,
-        Self::Gone,
-        Self::Rejected,
-        Self::Expired,
-        Self::Failed,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the word of results, routing keys, logs and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Gone => "gone",
-            Self::Rejected => "rejected",
-            Self::Expired => "expired",
-            Self::Failed => "failed",
-        }
+        self.into()
     }
 }
 
 /// Why a recipient ended as it did: one closed set for every output (examples/README.md, "The result").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    strum::VariantArray,
+    strum::IntoStaticStr,
+    strum::EnumString,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum Reason {
     /// Taken.
     Accepted,
@@ -105,80 +118,18 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the contract's table.
-    pub const ALL: [Self; 30] = [
-        Self::Accepted,
-        Self::NotDelivered,
-        Self::Unsubscribed,
-        Self::NotFound,
-        Self::ExpiredSubscription,
-        Self::RemovedByBrowser,
-        Self::MalformedEvent,
-        Self::UnsupportedVersion,
-        Self::EventTooLarge,
-        Self::UnknownApp,
-        Self::InvalidSubscription,
-        Self::InvalidSchedule,
-        Self::EndpointForbidden,
-        Self::PayloadTooLarge,
-        Self::BadRequest,
-        Self::Redirected,
-        Self::KeyMismatch,
-        Self::DuplicateRecipient,
-        Self::Poison,
-        Self::InternalError,
-        Self::TtlElapsed,
-        Self::ExpiresAtPassed,
-        Self::ProducerExpiration,
-        Self::Throttled,
-        Self::ServiceUnavailable,
-        Self::Timeout,
-        Self::Network,
-        Self::Tls,
-        Self::Dns,
-        Self::VapidRejected,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the reason that a header's word names.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.name() == word)
+        word.parse().ok()
     }
 
     /// Returns the word of results, logs and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::NotDelivered => "not_delivered",
-            Self::Unsubscribed => "unsubscribed",
-            Self::NotFound => "not_found",
-            Self::ExpiredSubscription => "expired_subscription",
-            Self::RemovedByBrowser => "removed_by_browser",
-            Self::MalformedEvent => "malformed_event",
-            Self::UnsupportedVersion => "unsupported_version",
-            Self::EventTooLarge => "event_too_large",
-            Self::UnknownApp => "unknown_app",
-            Self::InvalidSubscription => "invalid_subscription",
-            Self::InvalidSchedule => "invalid_schedule",
-            Self::EndpointForbidden => "endpoint_forbidden",
-            Self::PayloadTooLarge => "payload_too_large",
-            Self::BadRequest => "bad_request",
-            Self::Redirected => "redirected",
-            Self::KeyMismatch => "key_mismatch",
-            Self::DuplicateRecipient => "duplicate_recipient",
-            Self::Poison => "poison",
-            Self::InternalError => "internal_error",
-            Self::TtlElapsed => "ttl_elapsed",
-            Self::ExpiresAtPassed => "expires_at_passed",
-            Self::ProducerExpiration => "producer_expiration",
-            Self::Throttled => "throttled",
-            Self::ServiceUnavailable => "service_unavailable",
-            Self::Timeout => "timeout",
-            Self::Network => "network",
-            Self::Tls => "tls",
-            Self::Dns => "dns",
-            Self::VapidRejected => "vapid_rejected",
-        }
+        self.into()
     }
 
     /// Returns the outcome under which the reason is published.

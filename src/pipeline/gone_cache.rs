@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn only_what_a_push_service_called_gone_or_anothers_has_a_tombstone() {
-        for reason in Reason::ALL {
+        for &reason in Reason::ALL {
             let expected = reason.outcome() == Outcome::Gone || reason == Reason::KeyMismatch;
             assert_eq!(Tombstone::of(&sent(reason, 410)).is_some(), expected);
             let unasked = Record::unsent(reason, noon(), "");

@@ -120,7 +120,7 @@ mod tests {
             aesgcm,
             ..RequestRules::default()
         };
-        for service in Service::ALL {
+        for &service in Service::ALL {
             for asked in [None, Some(Coding::Aes128Gcm), Some(Coding::AesGcm)] {
                 assert_eq!(coding(asked, &rules(false), service), Coding::Aes128Gcm);
                 let modern = [Service::Apple, Service::Wns, Service::Ntfy].contains(&service);
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn only_apple_is_never_sent_a_ttl_of_zero() {
-        for service in Service::ALL {
+        for &service in Service::ALL {
             let sent = |seconds| ttl(Ttl::clamped(seconds), service).seconds();
             assert_eq!(sent(0), u32::from(service == Service::Apple), "{service:?}");
             assert_eq!((sent(1), sent(60)), (1, 60));
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn a_second_request_changes_one_thing_or_is_not_made() {
         let first = message();
-        for again in Again::ALL {
+        for &again in Again::ALL {
             let Some(second) = changed(&first, again) else {
                 assert_eq!(again, Again::AnotherKey);
                 continue;

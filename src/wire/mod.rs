@@ -33,7 +33,8 @@ pub mod summary;
 mod table;
 
 /// The kinds of messages that leave the daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::VariantArray, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Kind {
     /// A delivery result.
     Result,
@@ -51,26 +52,12 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
-        Self::Result,
-        Self::Summary,
-        Self::Subscription,
-        Self::Retry,
-        Self::Chunk,
-        Self::Quarantine,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the word of the metrics' label.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Result => "result",
-            Self::Summary => "summary",
-            Self::Subscription => "subscription",
-            Self::Retry => "retry",
-            Self::Chunk => "chunk",
-            Self::Quarantine => "quarantine",
-        }
+        self.into()
     }
 
     /// Returns the AMQP `type` (examples/README.md); a quarantined original keeps none.

@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn results_are_published_as_the_event_wants() {
-        for outcome in Outcome::ALL {
+        for &outcome in Outcome::ALL {
             assert!(Results::All.wants(outcome));
             assert_eq!(
                 Results::Failures.wants(outcome),

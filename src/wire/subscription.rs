@@ -13,7 +13,8 @@ use crate::origin::Service;
 use crate::outcome::{Outcome, Reason, Record};
 
 /// What happened to a subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Change {
     /// It is dead: delete it.
     Gone,
@@ -35,10 +36,7 @@ impl Change {
     /// Returns the word of the event and of its routing key.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Gone => "gone",
-            Self::KeyMismatch => "key_mismatch",
-        }
+        self.into()
     }
 }
 
@@ -111,7 +109,7 @@ mod tests {
 
     #[test]
     fn only_the_end_and_another_key_change_a_subscription() {
-        for reason in Reason::ALL {
+        for &reason in Reason::ALL {
             let change = if reason == Reason::KeyMismatch {
                 Some(Change::KeyMismatch)
             } else {

@@ -100,7 +100,7 @@ pub fn message_id(event: &EventId, part: Part, message: &[u8]) -> String {
 }
 
 impl Tally {
-    /// Every outcome, those that nobody had too.
+    /// Every outcome, also those that no recipient had.
     fn outcomes(&self) -> Vec<(&'static str, u32)> {
         let of = |outcome| {
             let settled = self.settled.iter();
@@ -108,11 +108,12 @@ impl Tally {
             counts.map(|(_, count)| count).sum()
         };
         Outcome::ALL
-            .map(|outcome| (outcome.name(), of(outcome)))
-            .into()
+            .iter()
+            .map(|outcome| (outcome.name(), of(*outcome)))
+            .collect()
     }
 
-    /// The reasons that somebody had.
+    /// The reasons that some recipient had.
     fn reasons(&self) -> Vec<(&'static str, u32)> {
         let settled = self.settled.iter();
         settled

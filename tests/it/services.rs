@@ -46,7 +46,8 @@ fn the_table_has_every_answer_of_every_service() {
         })
         .collect();
     let documented: BTreeSet<_> = Service::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .flat_map(|service| {
             let names = sandbox::answers(service).into_iter();
             names.map(move |name| (service, name))

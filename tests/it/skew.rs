@@ -167,7 +167,8 @@ fn checks_tokens(service: Service) -> bool {
 #[tokio::test]
 async fn a_machine_whose_clock_is_wrong_by_hours_signs_by_the_push_services_clock() {
     let clocks: Vec<_> = Service::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .zip(0i64..)
         .flat_map(|(service, n)| HOURS.map(|hours| (n, service, hours)))
         .collect();

@@ -30,9 +30,9 @@ fn cell(text: &str, first: &str, column: usize) -> BTreeSet<String> {
 #[test]
 fn the_table_of_outcomes_lists_every_reason_where_it_belongs() {
     let readme = read("examples/README.md");
-    for outcome in Outcome::ALL {
+    for &outcome in Outcome::ALL {
         let reasons: BTreeSet<_> = Reason::ALL
-            .into_iter()
+            .iter()
             .filter(|reason| reason.outcome() == outcome)
             .map(|reason| reason.name().to_owned())
             .collect();

@@ -87,7 +87,7 @@ fn a_refused_token_pauses_nobody_else() {
 
 #[test]
 fn keys_are_tried_until_the_ring_is_through_and_anything_else_once() {
-    for tried in Again::ALL {
+    for &tried in Again::ALL {
         let context = Context {
             tried: Some(tried),
             ..context(Service::Fcm)
@@ -96,7 +96,7 @@ fn keys_are_tried_until_the_ring_is_through_and_anything_else_once() {
         assert!(verdict.is_key_mismatch());
         assert_eq!(verdict.meaning, Meaning::Rejected);
         assert_eq!(verdict.again, Some(Again::AnotherKey), "{tried:?}");
-        for change in Again::ALL {
+        for &change in Again::ALL {
             let offered = offered(change, Some(tried)).is_some();
             let once = change == Again::AnotherKey || change != tried;
             assert!(once || !offered, "{tried:?} {change:?}");

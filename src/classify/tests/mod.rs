@@ -97,7 +97,7 @@ pub(super) fn check(context: Context, rows: &[Row<'_>]) {
 
 #[test]
 fn only_410_and_a_second_404_end_a_subscription_without_a_word() {
-    for service in Service::ALL {
+    for &service in Service::ALL {
         for status in 100..=999 {
             let first = silent(status, context(service));
             assert_eq!(first.meaning == Meaning::Gone, status == 410, "{status}");
@@ -280,7 +280,7 @@ fn a_throttle_pauses_whom_it_speaks_of() {
 
 #[test]
 fn only_trouble_of_the_service_counts_towards_its_breaker() {
-    for service in Service::ALL {
+    for &service in Service::ALL {
         for status in 100..=999 {
             let verdict = silent(status, unlisted(service));
             let throttled = verdict.reason == Reason::Throttled;

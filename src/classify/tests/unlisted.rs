@@ -41,7 +41,7 @@ fn a_stranger_at_the_door_is_not_a_vapid_fault() {
 
 #[test]
 fn a_strangers_words_are_not_repeated() {
-    for service in Service::ALL {
+    for &service in Service::ALL {
         let body = Bytes::from_static(b"{\"reason\": \"BadTtl\", \"message\": \"secret\"}");
         let says = answer(400, &[("x-wns-error-description", "secret")], body);
         assert_eq!(classified(says.clone(), unlisted(service)).detail, None);
@@ -132,7 +132,7 @@ proptest! {
 
     #[test]
     fn no_answer_is_too_strange(
-        service in proptest::sample::select(Service::ALL.as_slice()),
+        service in proptest::sample::select(Service::ALL),
         listed: bool,
         status in 100u16..=999,
         name in proptest::sample::select(vec![

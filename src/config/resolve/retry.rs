@@ -33,10 +33,9 @@ fn general(retry: &Retry, scope: &mut Scope<'_>) -> Policy {
 }
 
 fn service(name: &str, scope: &mut Scope<'_>) -> Result<Service, Reported> {
-    let known = Service::ALL.into_iter().find(|it| it.name() == name);
-    known.ok_or_else(|| {
-        let names = Service::ALL.map(Service::name);
-        let what = match nearest(name, names.into_iter()) {
+    Service::named(name).ok_or_else(|| {
+        let names: Vec<_> = Service::ALL.iter().map(|service| service.name()).collect();
+        let what = match nearest(name, names.iter().copied()) {
             Some(near) => format!("no such family of push services; did you mean {near}?"),
             None => format!("expected a family of push services: {}", one_of(&names)),
         };

@@ -67,7 +67,7 @@ fn head(ttl: u64, sub: Option<&str>) -> Head {
 #[test]
 fn every_path_is_one_by_which_senders_know_the_family() {
     let token = "A".repeat(43);
-    for service in Service::ALL {
+    for &service in Service::ALL {
         let path = (Dialect::of(service).path)(&token);
         let endpoint = Endpoint::parse(&format!("https://push.example.net{path}")).unwrap();
         let by_path = match service {
@@ -120,7 +120,7 @@ fn a_right_push_is_answered_as_by_each_service() {
 
 #[test]
 fn every_answer_has_one_name_and_a_body_that_can_be_read() {
-    for service in Service::ALL {
+    for &service in Service::ALL {
         let dialect = Dialect::of(service);
         let names = dialect.names();
         let distinct: BTreeSet<_> = names.iter().collect();
@@ -170,7 +170,7 @@ fn a_script_says_only_what_differs() {
 #[test]
 fn no_real_service_notices_what_no_browser_can_read() {
     let undecryptable = Refusal::Decrypt(DecryptError::Authentication(0));
-    for service in Service::ALL {
+    for &service in Service::ALL {
         let notices = refused(service, &undecryptable).is_some();
         assert_eq!(notices, service == Service::Other, "{service:?}");
     }
