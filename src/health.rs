@@ -26,7 +26,7 @@ pub struct Health {
 
 #[derive(Debug)]
 struct State {
-    broker: Broker,
+    broker: BrokerState,
     beat: Instant,
     in_flight: usize,
     draining: bool,
@@ -34,7 +34,7 @@ struct State {
 
 /// What the daemon and the broker have to do with each other right now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Broker {
+pub struct BrokerState {
     /// Whether all connections are up.
     pub connected: bool,
     /// How many lanes are consumed.
@@ -51,7 +51,7 @@ impl Health {
     pub fn new(now: Instant) -> Self {
         Self {
             state: Mutex::new(State {
-                broker: Broker::default(),
+                broker: BrokerState::default(),
                 beat: now,
                 in_flight: 0,
                 draining: false,
@@ -61,7 +61,7 @@ impl Health {
     }
 
     /// Records what became of the connections to the broker.
-    pub fn set_broker(&self, mut broker: Broker) {
+    pub fn set_broker(&self, mut broker: BrokerState) {
         // A line break would end the status line.
         let one_line = |text: String| text.replace(char::is_control, " ");
         broker.problem = broker.problem.map(one_line);
@@ -105,7 +105,7 @@ impl Health {
             name,
             problem: (!ok).then_some(why.into()),
         };
-        let Broker {
+        let BrokerState {
             connected,
             lanes,
             blocked,
@@ -141,20 +141,20 @@ impl Health {
         let in_flight = state.in_flight;
         match &state.broker {
             _ if state.draining => format!("draining, {in_flight} in flight"),
-            Broker {
+            BrokerState {
                 connected: false,
                 problem: Some(problem),
                 ..
             } => format!("waiting for broker: {problem}"),
-            Broker {
+            BrokerState {
                 connected: false, ..
             } => "waiting for broker".to_owned(),
-            Broker { blocked: true, .. } => {
+            BrokerState { blocked: true, .. } => {
                 format!("blocked by the broker (memory or disk alarm), {in_flight} in flight")
             }
-            Broker { lanes: 0, .. } => "connected, not consuming yet".to_owned(),
-            Broker { lanes: 1, .. } => format!("consuming 1 lane, {in_flight} in flight"),
-            Broker { lanes, .. } => format!("consuming {lanes} lanes, {in_flight} in flight"),
+            BrokerState { lanes: 0, .. } => "connected, not consuming yet".to_owned(),
+            BrokerState { lanes: 1, .. } => format!("consuming 1 lane, {in_flight} in flight"),
+            BrokerState { lanes, .. } => format!("consuming {lanes} lanes, {in_flight} in flight"),
         }
     }
 
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
     use crate::clock::{Clock, SystemClock};
 
-    const CONSUMING: Broker = Broker {
+    const CONSUMING: BrokerState = BrokerState {
         connected: true,
         lanes: 3,
         blocked: false,
@@ -220,12 +220,17 @@ mod tests {
 
     #[test]
     fn ready_means_consuming_publishing_turning_and_not_leaving() {
-        let table: [(&str, Broker, bool, bool); 7] = [
+        let table: [(&str, BrokerState, bool, bool); 7] = [
             ("", CONSUMING, false, false),
-            ("broker consumer publisher", Broker::default(), false, false),
+            (
+                "broker consumer publisher",
+                BrokerState::default(),
+                false,
+                false,
+            ),
             (
                 "consumer",
-                Broker {
+                BrokerState {
                     lanes: 0,
                     ..CONSUMING
                 },
@@ -234,7 +239,7 @@ mod tests {
             ),
             (
                 "publisher",
-                Broker {
+                BrokerState {
                     blocked: true,
                     ..CONSUMING
                 },
@@ -279,7 +284,7 @@ mod tests {
         assert_eq!(health.status_line(), "waiting for broker");
         health.set_in_flight(12);
         let mut broker = CONSUMING;
-        let mut says = |health: &Health, change: fn(&mut Broker)| {
+        let mut says = |health: &Health, change: fn(&mut BrokerState)| {
             change(&mut broker);
             health.set_broker(broker.clone());
             health.status_line()
@@ -301,7 +306,7 @@ mod tests {
             says(&health, |broker| broker.connected = false),
             "waiting for broker"
         );
-        let refused = |broker: &mut Broker| broker.problem = Some("refused\nby it".to_owned());
+        let refused = |broker: &mut BrokerState| broker.problem = Some("refused\nby it".to_owned());
         assert_eq!(says(&health, refused), "waiting for broker: refused by it");
         let report = health.report(SystemClock.now().mono);
         let problem = report.checks[1].problem.as_deref();

@@ -39,11 +39,11 @@
 //!    circles; `tests/repo/layering.rs` checks both.
 //!
 //! ```text
-//! clock · secret · origin · subscription · message · outcome                       vocabulary
-//! classify · retry · guard · ece · vapid · app · wire · plan                       rules
-//! keyed_semaphore · gate · redelivery · metrics · health                                   state
-//! push_service · broker                                                            adapters
-//! sender · pipeline · logging · admin · systemd · sandbox · daemon · config · cli  assembly
+//! backoff · clock · secret · origin · subscription · message · outcome                   vocabulary
+//! classify · retry · guard · ece · vapid · app · wire · plan                                 rules
+//! keyed_semaphore · gate · redelivery · metrics · health                                  state
+//! push_service · broker                                                                  adapters
+//! sender · pipeline · logging · admin · systemd · sandbox · daemon · config · cli        assembly
 //! ```
 //!
 //! Nothing to the left of [`config`] sees a configuration type: each module defines the small settings
@@ -81,6 +81,7 @@
 //! capability and appears as its fingerprint.
 
 // vocabulary
+mod backoff;
 pub mod clock;
 pub mod message;
 pub mod origin;

@@ -14,6 +14,7 @@
 
 use std::time::Duration;
 
+use crate::backoff::Backoff;
 use crate::origin::Service;
 use crate::outcome::{Meaning, Reason, Verdict};
 
@@ -135,8 +136,7 @@ impl Policy {
     /// of it and all of it.
     #[must_use]
     pub fn back_off(&self, attempt: u32, jitter: f64) -> Duration {
-        let doubled = 2u32.saturating_pow(attempt.saturating_sub(1).min(31));
-        let step = self.base.saturating_mul(doubled).min(self.cap);
+        let step = Backoff::new(self.base, self.cap).wait(attempt.saturating_sub(1));
         step.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
     }
 }

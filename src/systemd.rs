@@ -186,7 +186,7 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::{Broker, HEARTBEAT_LIMIT};
+    use crate::health::{BrokerState, HEARTBEAT_LIMIT};
 
     fn health() -> (Arc<Health>, Instant) {
         let now = SystemClock.now().mono;
@@ -272,7 +272,7 @@ mod tests {
         let stop = CancellationToken::new();
         let reporter = tokio::spawn(report(notifier, Arc::clone(&health), stop.clone()));
         hears("WATCHDOG=1").await;
-        health.set_broker(Broker {
+        health.set_broker(BrokerState {
             connected: true,
             lanes: 2,
             blocked: false,

@@ -201,7 +201,7 @@ fn set(response: &mut Response<Body>, name: HeaderName, value: &'static str) {
 mod tests {
     use super::*;
     use crate::clock::{Clock, SystemClock};
-    use crate::health::{Broker, HEARTBEAT_LIMIT};
+    use crate::health::{BrokerState, HEARTBEAT_LIMIT};
     use crate::message::Name;
 
     const POINT: [u8; 65] = [4; 65];
@@ -304,7 +304,7 @@ mod tests {
         let (head, _) = ask(&answers, now, "GET", "/livez", "*/*").await;
         assert_eq!(head.status(), StatusCode::OK);
 
-        answers.health.set_broker(Broker {
+        answers.health.set_broker(BrokerState {
             connected: true,
             lanes: 1,
             blocked: false,

@@ -56,13 +56,16 @@ impl Consumers {
         let (mut consumers, ()) = future::try_join(self.start(), bands).await?;
         self.shared.proven.store(true, Ordering::Relaxed);
         self.shared.state.send_modify(|state| {
-            state.consuming = !self.shared.stop.is_cancelled();
+            state.lanes = match self.shared.stop.is_cancelled() {
+                true => 0,
+                false => self.shared.settings.lanes.len(),
+            };
             state.problem = None;
         });
         let error = select! {
             error = first_error(&mut consumers) => error,
             () = self.shared.stop.cancelled() => {
-                self.shared.state.send_modify(|state| state.consuming = false);
+                self.shared.state.send_modify(|state| state.lanes = 0);
                 first_error(&mut consumers).await
             }
         };

@@ -190,19 +190,6 @@ pub enum Rounding {
     Down,
 }
 
-/// How the life with the broker goes: what `/readyz` and systemd's status line tell.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
-    /// All connections are up.
-    pub connected: bool,
-    /// Every queue is consumed.
-    pub consuming: bool,
-    /// The broker blocks publishing (a memory or disk alarm).
-    pub blocked: bool,
-    /// The last trouble, while it lasts; carries no secret.
-    pub problem: Option<String>,
-}
-
 /// What an operator decides about the broker.
 #[derive(Clone, Debug)]
 pub struct Settings {

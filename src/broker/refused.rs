@@ -13,6 +13,8 @@ use std::time::Duration;
 use lapin::types::ShortString;
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
+
 /// The wait before the first attempt to publish again; it doubles up to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
@@ -147,8 +149,8 @@ impl<T> Line<T> {
 
 /// How long a destination is left alone after so many rounds with a refusal.
 fn wait(refusals: u32, jitter: f64) -> Duration {
-    let doubled = FIRST_WAIT.saturating_mul(1 << refusals.min(16));
-    doubled.min(LONGEST_WAIT).mul_f64(0.5 + jitter / 2.0)
+    let wait = Backoff::new(FIRST_WAIT, LONGEST_WAIT).wait(refusals);
+    wait.mul_f64(0.5 + jitter / 2.0)
 }
 
 #[cfg(test)]

@@ -10,13 +10,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff::Backoff;
 use crate::broker::connect::Address;
 use crate::broker::error::SessionError;
 use crate::broker::generation::Generation;
 use crate::broker::shared::Shared;
 use crate::broker::topology::Topology;
-use crate::broker::{Delivery, NeedsOperator, Redeliveries, Settings, SettledDelivery, State};
+use crate::broker::{Delivery, NeedsOperator, Redeliveries, Settings, SettledDelivery};
 use crate::clock::{Clock, Jitter, RandomJitter, SystemClock};
+use crate::health::BrokerState;
 use crate::metrics::{Metrics, Role};
 
 /// The pause after the first trouble; it doubles with each one that follows up to the longest.
@@ -41,7 +43,7 @@ pub async fn run(
     settings: Settings,
     deliveries: mpsc::Sender<Delivery>,
     settled: mpsc::Receiver<SettledDelivery>,
-    state: watch::Sender<State>,
+    state: watch::Sender<BrokerState>,
     metrics: Arc<Metrics>,
     redeliveries: Arc<Redeliveries>,
     stop_consuming: CancellationToken,
@@ -180,15 +182,15 @@ fn show_connected(shared: &Shared, connected: bool) {
     shared.metrics.broker_blocked(false);
     shared.state.send_modify(|state| {
         state.connected = connected;
-        state.consuming = false;
+        state.lanes = 0;
         state.blocked = false;
     });
 }
 
 /// How long to wait after so many troubles in a row.
 fn pause(streak: u32, jitter: f64) -> Duration {
-    let doubled = FIRST_PAUSE.saturating_mul(1 << streak.min(16));
-    doubled.min(LONGEST_PAUSE).mul_f64(1.0 - jitter * 0.3)
+    let pause = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE).wait(streak);
+    pause.mul_f64(1.0 - jitter * 0.3)
 }
 
 #[cfg(test)]

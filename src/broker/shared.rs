@@ -13,7 +13,8 @@ use crate::broker::acker::Progress;
 use crate::broker::connect::{Address, Link, open_channel};
 use crate::broker::error::SessionError;
 use crate::broker::topology::{Consumed, Topology};
-use crate::broker::{Delivery, Redeliveries, Settings, State};
+use crate::broker::{Delivery, Redeliveries, Settings};
+use crate::health::BrokerState;
 use crate::metrics::Metrics;
 
 /// What all generations share.
@@ -23,7 +24,7 @@ pub(super) struct Shared {
     pub(super) topology: Arc<Topology>,
     /// Gone when consuming is to stop.
     pub(super) deliveries: mpsc::WeakSender<Delivery>,
-    pub(super) state: watch::Sender<State>,
+    pub(super) state: watch::Sender<BrokerState>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) redeliveries: Arc<Redeliveries>,
     pub(super) stop: CancellationToken,

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::backoff::Backoff;
 use crate::outcome::{Again, Meaning, Reason, Scope, Verdict};
 
 use super::answer_view::AnswerView;
@@ -99,10 +100,8 @@ impl Cooldown {
         match self {
             Self::AsAsked => retry_after,
             Self::AtLeast(least) => retry_after.max(Some(least)),
-            Self::Doubling { first, cap } => retry_after.or_else(|| {
-                let doubled = 2u32.saturating_pow(attempt.saturating_sub(1));
-                Some(first.saturating_mul(doubled).min(cap))
-            }),
+            Self::Doubling { first, cap } => retry_after
+                .or_else(|| Some(Backoff::new(first, cap).wait(attempt.saturating_sub(1)))),
         }
     }
 }

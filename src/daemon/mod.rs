@@ -7,8 +7,8 @@
 mod dispatch;
 mod drain;
 mod failure;
-mod keeping;
 mod signals;
+mod state;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::broker;
 use crate::clock::{Clock, RandomJitter, SystemClock};
 use crate::gate;
 use crate::gate::Gates;
-use crate::health::Health;
+use crate::health::{BrokerState, Health};
 use crate::metrics::Metrics;
 use crate::pipeline;
 use crate::pipeline::Pipeline;
@@ -104,10 +104,10 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         let (metrics, health) = (Arc::clone(&metrics), Arc::clone(&health));
         tokio::spawn(admin::serve(listener, metrics, health, keys, end.clone()));
     }
-    let keeper = settings
+    let writer = settings
         .state_dir
         .as_deref()
-        .map(|directory| keeping::start(directory, &settings.apps, &pipeline, end.clone()));
+        .map(|directory| state::start(directory, &settings.apps, &pipeline, end.clone()));
     let lanes = settings.broker.lanes.len();
     let running = start(settings, pipeline, metrics, Arc::clone(&health));
     notifier.ready(&health.status_line());
@@ -117,8 +117,8 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     // What the service manager should hear last is said before the process ends.
     end.cancel();
     let _ = reporter.await;
-    if let Some(keeper) = keeper {
-        let _ = keeper.await;
+    if let Some(writer) = writer {
+        let _ = writer.await;
     }
     ended
 }
@@ -130,10 +130,9 @@ fn start(
     metrics: Arc<Metrics>,
     health: Arc<Health>,
 ) -> Running {
-    let lanes = settings.broker.lanes.len();
     let (deliveries, taken) = mpsc::channel(1);
     let (settled, to_settle) = mpsc::channel(SETTLED_LIMIT);
-    let (state, changes) = watch::channel(broker::State::default());
+    let (state, changes) = watch::channel(BrokerState::default());
     let redeliveries = Arc::<broker::Redeliveries>::default();
     let stop_consuming = CancellationToken::new();
     let broker = tokio::spawn(broker::run(
@@ -145,7 +144,7 @@ fn start(
         Arc::clone(&redeliveries),
         stop_consuming.clone(),
     ));
-    tokio::spawn(follow_broker(changes, Arc::clone(&health), lanes));
+    tokio::spawn(follow_broker(changes, Arc::clone(&health)));
     Running {
         broker,
         dispatch: Dispatch::start(pipeline, redeliveries, taken, settled, Arc::clone(&health)),
@@ -201,18 +200,8 @@ fn application_server_keys(apps: &Apps) -> Vec<ApplicationServerKey> {
 }
 
 /// Copies the state of the connections to the broker into `health`.
-async fn follow_broker(
-    mut changes: watch::Receiver<broker::State>,
-    health: Arc<Health>,
-    lanes: usize,
-) {
+async fn follow_broker(mut changes: watch::Receiver<BrokerState>, health: Arc<Health>) {
     while changes.changed().await.is_ok() {
-        let state = changes.borrow_and_update().clone();
-        health.set_broker(crate::health::Broker {
-            connected: state.connected,
-            lanes: if state.consuming { lanes } else { 0 },
-            blocked: state.blocked,
-            problem: state.problem,
-        });
+        health.set_broker(changes.borrow_and_update().clone());
     }
 }

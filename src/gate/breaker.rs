@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
+
 /// When a breaker opens, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -152,11 +154,9 @@ impl Breaker {
 
     /// Opens for as long as the service asked, within our own limits.
     fn open(&mut self, trips: u32, asked: Option<Duration>, now: Instant) -> Turn {
-        let doubled = 2u32.saturating_pow(trips.saturating_sub(1));
-        let own = self.settings.open.saturating_mul(doubled);
-        let lasts = own
-            .max(asked.unwrap_or_default())
-            .min(self.settings.open_cap);
+        let Settings { open, open_cap, .. } = self.settings;
+        let own = Backoff::new(open, open_cap).wait(trips.saturating_sub(1));
+        let lasts = own.max(asked.unwrap_or_default()).min(open_cap);
         self.turn(State::Open(Opening {
             until: now + lasts,
             lasts,

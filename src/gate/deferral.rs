@@ -11,6 +11,9 @@
 
 use std::time::Duration;
 
+use crate::backoff::Backoff;
+use crate::outcome::DeferralReason;
+
 /// Why a recipient was not admitted, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deferral {
@@ -21,19 +24,6 @@ pub struct Deferral {
     pub left: Duration,
     /// How long after that its turn is expected; `None` where nothing is known.
     pub turn: Option<Duration>,
-}
-
-/// Why a recipient was not admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeferralReason {
-    /// There was no room within the time to wait for it.
-    Busy,
-    /// The origin's breaker is open.
-    BreakerOpen,
-    /// The push service asked the origin, or the key at the origin, to pause.
-    Paused,
-    /// The rate of the key at the origin is used up.
-    Rate,
 }
 
 /// Why and for how long a gate admits no request.
@@ -51,26 +41,8 @@ impl Shut {
     };
 }
 
-impl DeferralReason {
-    /// Returns the detail of a recipient that expires before it is admitted.
-    #[must_use]
-    pub fn outlasts(self) -> &'static str {
-        match self {
-            Self::Busy => "its time ran out while it waited for room to send",
-            Self::BreakerOpen => {
-                "its time runs out before the push service, which is down, is tried again"
-            }
-            Self::Paused => "its time runs out in the pause that the push service asked for",
-            Self::Rate => "its time runs out before its turn at the rate that is configured",
-        }
-    }
-}
-
-/// The shortest spread where no rate is known.
-const STEP: Duration = Duration::from_secs(1);
-
-/// How often the spread doubles.
-const DOUBLINGS: u32 = 5;
+/// The spread where no rate is known.
+const SPREAD: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(32));
 
 /// The longest spread that a long wait brings.
 const SPREAD_CAP: Duration = Duration::from_secs(300);
@@ -101,7 +73,7 @@ impl Deferral {
     /// and has `life` left; `jitter` is a number from 0 to 1.
     #[must_use]
     pub fn delay(&self, deferrals: u32, life: Duration, jitter: f64) -> Duration {
-        let step = STEP.saturating_mul(1 << deferrals.min(DOUBLINGS));
+        let step = SPREAD.wait(deferrals);
         let most = life.saturating_sub(self.left) / 2;
         match self.why {
             DeferralReason::Rate => self.left,

@@ -8,8 +8,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::message::Name;
+use crate::outcome::DeferralReason;
 
-use super::deferral::{Deferral, DeferralReason, Shut};
+use super::deferral::{Deferral, Shut};
 use super::line::Line;
 use super::request::Request;
 use super::throughput::Throughput;

@@ -57,9 +57,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::message::Name;
 use crate::origin::{Listing, Origin};
+use crate::outcome::DeferralReason;
 
 pub use self::breaker::Settings as BreakerSettings;
-pub use self::deferral::{Deferral, DeferralReason};
+pub use self::deferral::Deferral;
 pub use self::permit::Permit;
 pub use self::rate::Rate;
 pub use self::request::{Change, Request};

@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 use crate::message::Name;
 use crate::origin::Listing;
-use crate::outcome::{Meaning, Reason, Scope, Verdict};
+use crate::outcome::{DeferralReason, Meaning, Reason, Scope, Verdict};
 
 use super::breaker;
 use super::breaker::{Breaker, Ticket, Turn};
-use super::deferral::{Deferral, DeferralReason, Shut};
+use super::deferral::{Deferral, Shut};
 use super::fair_semaphore::FairSemaphore;
 use super::flow::Flows;
 use super::keys::Keys;

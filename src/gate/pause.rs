@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::deferral::{DeferralReason, Shut};
+use super::deferral::Shut;
+
+use crate::backoff::Backoff;
+use crate::outcome::DeferralReason;
 
 /// The pause of one scope.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,11 +19,8 @@ pub(super) struct Pause {
     in_a_row: u32,
 }
 
-/// The first pause of our own choosing.
-const FIRST: Duration = Duration::from_secs(1);
-
-/// The longest pause of our own choosing.
-const LONGEST: Duration = Duration::from_secs(300);
+/// The pauses where the service names none.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
 
 impl Pause {
     /// Returns the rest of the pause, and its reason.
@@ -41,9 +41,7 @@ impl Pause {
     /// Records a throttle. Returns the length of the pause, unless there was one already.
     pub(super) fn throttled(&mut self, asked: Option<Duration>, now: Instant) -> Option<Duration> {
         let kept_already = self.left(now).is_some();
-        let own = FIRST
-            .saturating_mul(2u32.saturating_pow(self.in_a_row))
-            .min(LONGEST);
+        let own = BACKOFF.wait(self.in_a_row);
         let length = match asked.filter(|asked| !asked.is_zero()) {
             Some(asked) => asked,
             None if kept_already => return None,

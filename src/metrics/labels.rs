@@ -89,28 +89,3 @@ impl KeyAlarm {
         self.into()
     }
 }
-
-/// Why a recipient was not admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
-pub enum Deferred {
-    /// There was no room in time.
-    Busy,
-    /// The origin's breaker is open.
-    BreakerOpen,
-    /// The push service asked for a pause.
-    Paused,
-    /// The configured rate is used up.
-    Rate,
-}
-
-impl Deferred {
-    /// Every cause.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
-
-    /// Returns the word of the metrics' label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}

@@ -12,10 +12,10 @@ use std::time::Duration;
 use prometheus::{Encoder, Error, IntGauge, Registry, TextEncoder};
 
 use crate::origin::Service;
-use crate::outcome::{Again, Meaning, Reason, Waiting};
+use crate::outcome::{Again, DeferralReason, Meaning, Reason, Waiting};
 use crate::wire::Kind;
 
-pub use self::labels::{BreakerState, Confirmed, Deferred, KeyAlarm, Role};
+pub use self::labels::{BreakerState, Confirmed, KeyAlarm, Role};
 
 use self::series::Series;
 
@@ -83,10 +83,10 @@ impl Metrics {
     }
 
     /// Counts a recipient that is not admitted.
-    pub fn deferred(&self, service: Service, why: Deferred) {
+    pub fn deferred(&self, service: Service, reason: DeferralReason) {
         self.series
             .deferrals
-            .with_label_values(&[service.name(), why.name()])
+            .with_label_values(&[service.name(), reason.name()])
             .inc();
     }
 
@@ -252,7 +252,7 @@ mod tests {
         metrics.recipient_waits(Waiting::Retry(Reason::Throttled));
         metrics.exchange(Service::Other, Meaning::Retryable, Duration::from_secs(1));
         metrics.published(Kind::Chunk, Confirmed::Lost, Duration::ZERO);
-        metrics.deferred(Service::Fcm, Deferred::Rate);
+        metrics.deferred(Service::Fcm, DeferralReason::Rate);
         metrics.breaker_turned(Service::Apple, BreakerState::HalfOpen);
         let after = metrics.render().unwrap();
         assert_eq!(after.lines().count(), before.lines().count());

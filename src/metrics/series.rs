@@ -5,10 +5,10 @@ use prometheus::{
 };
 
 use crate::origin::Service;
-use crate::outcome::{Again, Meaning, Outcome, Reason, Waiting};
+use crate::outcome::{Again, DeferralReason, Meaning, Outcome, Reason, Waiting};
 use crate::wire::Kind;
 
-use super::labels::{BreakerState, Confirmed, Deferred, KeyAlarm, Role};
+use super::labels::{BreakerState, Confirmed, KeyAlarm, Role};
 use super::register::{
     AGE_BUCKETS, EXCHANGE_BUCKETS, counter, counters, gauge, gauges, histogram, histograms,
 };
@@ -222,8 +222,8 @@ impl Series {
             for &cause in KeyAlarm::ALL {
                 self.key_alarms.with_label_values(&[service, cause.name()]);
             }
-            for &why in Deferred::ALL {
-                self.deferrals.with_label_values(&[service, why.name()]);
+            for &reason in DeferralReason::ALL {
+                self.deferrals.with_label_values(&[service, reason.name()]);
             }
             for &to in BreakerState::ALL {
                 self.breaker_transitions

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-pub use self::reason::{Outcome, Reason, Waiting};
+pub use self::reason::{DeferralReason, Outcome, Reason, Waiting};
 pub use self::record::{Record, Warning};
 pub use self::refusal::Refusal;
 

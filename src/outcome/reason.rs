@@ -210,6 +210,44 @@ impl Waiting {
     }
 }
 
+/// Why a recipient was not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum DeferralReason {
+    /// There was no permit within the time to wait for one.
+    Busy,
+    /// The origin's breaker is open.
+    BreakerOpen,
+    /// The push service asked the origin, or the key at the origin, to pause.
+    Paused,
+    /// The rate of the key at the origin is used up.
+    Rate,
+}
+
+impl DeferralReason {
+    /// Every reason.
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+
+    /// Returns the word of the metrics' label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// Returns the detail of a recipient that expires before it is admitted.
+    #[must_use]
+    pub fn outlasts(self) -> &'static str {
+        match self {
+            Self::Busy => "its time ran out while it waited for room to send",
+            Self::BreakerOpen => {
+                "its time runs out before the push service, which is down, is tried again"
+            }
+            Self::Paused => "its time runs out in the pause that the push service asked for",
+            Self::Rate => "its time runs out before its turn at the rate that is configured",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -4,10 +4,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::gate::{Deferral, DeferralReason};
+use crate::gate::Deferral;
 use crate::message::{Name, PushMessage};
 use crate::origin::Service;
-use crate::outcome::{Again, Reason, Record, Verdict, Waiting, Warning};
+use crate::outcome::{Again, DeferralReason, Reason, Record, Verdict, Waiting, Warning};
 use crate::plan;
 use crate::plan::Terms;
 use crate::retry::{Decision, Lifetime, Policy};

@@ -31,10 +31,10 @@ use futures_util::FutureExt as _;
 
 use crate::app::{App, Mode};
 use crate::clock::{Clock, Jitter, Now};
-use crate::gate::{Admission, Deferral, DeferralReason, Gates, LaneSlots, Permit, Request};
+use crate::gate::{Admission, Deferral, Gates, LaneSlots, Permit, Request};
 use crate::message::Name;
-use crate::metrics::{Deferred, Metrics};
-use crate::outcome::{Again, Meaning, Verdict};
+use crate::metrics::Metrics;
+use crate::outcome::{Again, DeferralReason, Meaning, Verdict};
 use crate::plan;
 use crate::plan::{Push, Terms};
 use crate::push_service::Transport;
@@ -158,7 +158,7 @@ impl<T: Transport> Sender<T> {
         }
         let subscription = push.message.subscription.endpoint.fingerprint();
         let Some(turn) = self.endpoint_turns.take(subscription).await else {
-            self.metrics.deferred(service, Deferred::Busy);
+            self.metrics.deferred(service, DeferralReason::Busy);
             return self.defer(Deferral::of(DeferralReason::Busy, Duration::ZERO), &context);
         };
         let next = self.attempt(app, push, context).await;
@@ -277,8 +277,7 @@ impl<T: Transport> Sender<T> {
                 Ok(permit)
             }
             Admission::Deferred(deferral) => {
-                self.metrics
-                    .deferred(endpoint.service(), deferred(deferral.why));
+                self.metrics.deferred(endpoint.service(), deferral.why);
                 Err(self.defer(deferral, context))
             }
         }
@@ -373,13 +372,4 @@ impl<T: Transport> Sender<T> {
 /// Returns the key that signs first if no other key is known to be the subscription's.
 fn default_key<'a>(app: &'a App, push: &'a Push) -> &'a Name {
     push.key.as_ref().unwrap_or(&app.ring.primary).name()
-}
-
-fn deferred(why: DeferralReason) -> Deferred {
-    match why {
-        DeferralReason::Busy => Deferred::Busy,
-        DeferralReason::BreakerOpen => Deferred::BreakerOpen,
-        DeferralReason::Paused => Deferred::Paused,
-        DeferralReason::Rate => Deferred::Rate,
-    }
 }

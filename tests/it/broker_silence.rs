@@ -85,7 +85,7 @@ async fn one_lost_answer(name: &str, class: u8, method: u8) {
     // Only a consumer that has something to do is subscribed again.
     eventually(PATIENCE, async || {
         wanted(
-            proxy.has_lost() || echo.state.borrow().consuming,
+            proxy.has_lost() || echo.state.borrow().lanes > 0,
             |&started| started,
         )
     })

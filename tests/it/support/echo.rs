@@ -7,8 +7,9 @@ use std::time::Duration;
 use lapin::types::FieldTable;
 use pushrider::broker::{
     Declare, Delivery, Inbound, Lane, NeedsOperator, Publication, Rounding, Route, Settings,
-    SettledDelivery, State, run,
+    SettledDelivery, run,
 };
+use pushrider::health::BrokerState;
 use pushrider::message::Name;
 use pushrider::metrics::Metrics;
 use pushrider::secret::Secret;
@@ -28,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The broker's rooms, running.
 pub(crate) struct Echo {
     /// What the rooms say of themselves.
-    pub(crate) state: watch::Receiver<State>,
+    pub(crate) state: watch::Receiver<BrokerState>,
     /// What they count.
     pub(crate) metrics: Arc<Metrics>,
     stop: CancellationToken,
@@ -46,7 +47,7 @@ impl Echo {
     ) -> Self {
         let (deliveries, mut taken) = mpsc::channel::<Delivery>(256);
         let (owe, owed) = mpsc::channel(256);
-        let (state, watched) = watch::channel(State::default());
+        let (state, watched) = watch::channel(BrokerState::default());
         let (held, mut hold) = watch::channel(false);
         let (saw, seen) = watch::channel(0);
         let metrics = Arc::new(Metrics::new().unwrap());
@@ -106,7 +107,7 @@ impl Echo {
     }
 
     /// Waits until the state is as wanted.
-    pub(crate) async fn is(&self, wanted: impl Fn(&State) -> bool) {
+    pub(crate) async fn is(&self, wanted: impl Fn(&BrokerState) -> bool) {
         eventually(PATIENCE, async || {
             let state = self.state.borrow().clone();
             if wanted(&state) { Ok(()) } else { Err(state) }
@@ -116,7 +117,7 @@ impl Echo {
 
     /// Waits until it consumes.
     pub(crate) async fn consumes(&self) {
-        self.is(|state| state.consuming).await;
+        self.is(|state| state.lanes > 0).await;
     }
 
     /// Waits until nothing is in flight: what was taken is acknowledged.
@@ -163,7 +164,7 @@ impl Echo {
 }
 
 /// Keeps every problem that the state shows.
-fn keep_troubles(mut state: watch::Receiver<State>) -> Arc<Mutex<Vec<String>>> {
+fn keep_troubles(mut state: watch::Receiver<BrokerState>) -> Arc<Mutex<Vec<String>>> {
     let troubles = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&troubles);
     tokio::spawn(async move {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::subscription::Fingerprint;
 
 /// How many distinct subscriptions must fail before a key is suspended.
@@ -156,8 +157,7 @@ impl Rejections {
     }
 
     fn suspend(&mut self, now: Instant) -> KeyJudgement {
-        let doubled = FIRST.saturating_mul(2u32.saturating_pow(self.in_a_row));
-        let left = doubled.min(LONGEST);
+        let left = Backoff::new(FIRST, LONGEST).wait(self.in_a_row);
         let first = self.in_a_row == 0;
         self.in_a_row = self.in_a_row.saturating_add(1);
         self.until = Some(now + left);
