@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ece::Padding;
 use crate::message::{MediaType, Name, PLAINTEXT_LIMIT};
 use crate::origin::Service;
@@ -56,7 +58,8 @@ pub struct RequestRules {
 }
 
 /// Whether requests are sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// They are.
     #[default]
@@ -113,7 +116,9 @@ impl Apps {
 }
 
 /// Which delivery results are published.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumString)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Results {
     /// One per recipient.
     #[default]
@@ -128,12 +133,7 @@ impl Results {
     /// Finds the choice a word names.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        match word {
-            "all" => Some(Self::All),
-            "failures" => Some(Self::Failures),
-            "none" => Some(Self::None),
-            _ => None,
-        }
+        word.parse().ok()
     }
 
     /// Returns whether a result with this outcome is published.
@@ -148,7 +148,8 @@ impl Results {
 }
 
 /// How results name endpoints.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EndpointForm {
     /// In full.
     #[default]

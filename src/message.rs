@@ -37,15 +37,28 @@ pub struct PushMessage {
 }
 
 /// What the `Content-Type` of a message says; no push service asks (classify/README.md §7).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    strum::IntoStaticStr,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 #[strum(serialize_all = "snake_case")]
 pub enum MediaType {
     /// Bytes that only the user agent can read.
     #[default]
     #[strum(serialize = "application/octet-stream")]
+    #[serde(rename = "application/octet-stream")]
     OctetStream,
     /// A declarative message, as the first drafts of Declarative Web Push had it.
     #[strum(serialize = "application/notification+json")]
+    #[serde(rename = "application/notification+json")]
     Notification,
 }
 

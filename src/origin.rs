@@ -63,8 +63,10 @@ impl fmt::Debug for Origin {
     strum::VariantArray,
     strum::IntoStaticStr,
     strum::EnumString,
+    serde::Deserialize,
 )]
 #[strum(serialize_all = "snake_case")]
+#[serde(field_identifier, rename_all = "lowercase")]
 pub enum Service {
     /// Firebase Cloud Messaging: Chrome and most Chromium browsers.
     Fcm,
@@ -81,6 +83,12 @@ pub enum Service {
     NextPush,
     /// Anything else that speaks RFC 8030.
     Other,
+}
+
+impl serde::Serialize for Service {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
 }
 
 impl Service {

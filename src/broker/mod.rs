@@ -222,7 +222,8 @@ pub struct Settings {
 }
 
 /// Who makes queues and exchanges.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Declare {
     /// The daemon declares them.
     #[default]

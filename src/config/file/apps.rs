@@ -1,14 +1,17 @@
 //! The sections about applications and their keys.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::de::{Deserializer, Error, IntoDeserializer, Unexpected, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::app::{EndpointForm, Mode, Results};
 use crate::config::text::{SecretText, Text};
 use crate::config::units::{HOUR, SECOND, Size, Span};
-use crate::message::{PLAINTEXT_LIMIT, TTL_LIMIT};
+use crate::message::{MediaType, PLAINTEXT_LIMIT, TTL_LIMIT};
+use crate::origin::Service;
 
 const PAYLOAD: u64 = PLAINTEXT_LIMIT as u64;
 const TTL: u64 = TTL_LIMIT as u64 * SECOND;
@@ -24,11 +27,11 @@ pub(in crate::config) struct App {
     pub(in crate::config) results: Results,
     pub(in crate::config) mode: Mode,
     pub(in crate::config) payload_limit: Size<1, PAYLOAD>,
-    pub(in crate::config) payload_limits: PayloadLimits,
+    pub(in crate::config) payload_limits: BTreeMap<Service, Size<1, PAYLOAD>>,
     pub(in crate::config) padding: Padding,
     pub(in crate::config) aesgcm: bool,
     pub(in crate::config) declarative_content_type: MediaType,
-    pub(in crate::config) endpoint: Endpoint,
+    pub(in crate::config) endpoint: EndpointForm,
 }
 
 impl Default for App {
@@ -41,63 +44,13 @@ impl Default for App {
             results: Results::All,
             mode: Mode::Send,
             payload_limit: Size::of(PAYLOAD),
-            payload_limits: PayloadLimits::default(),
+            payload_limits: BTreeMap::new(),
             padding: Padding::None,
             aesgcm: false,
             declarative_content_type: MediaType::OctetStream,
-            endpoint: Endpoint::Full,
+            endpoint: EndpointForm::Full,
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(in crate::config) enum Results {
-    All,
-    Failures,
-    None,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(in crate::config) enum Mode {
-    Send,
-    DryRun,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(in crate::config) enum Endpoint {
-    Full,
-    Fingerprint,
-}
-
-/// `payload_limits` of an application: one family of push services each.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(in crate::config) struct PayloadLimits {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::config) fcm: Option<Size<1, PAYLOAD>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::config) mozilla: Option<Size<1, PAYLOAD>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::config) apple: Option<Size<1, PAYLOAD>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::config) wns: Option<Size<1, PAYLOAD>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::config) ntfy: Option<Size<1, PAYLOAD>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::config) nextpush: Option<Size<1, PAYLOAD>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::config) other: Option<Size<1, PAYLOAD>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(in crate::config) enum MediaType {
-    #[serde(rename = "application/octet-stream")]
-    OctetStream,
-    #[serde(rename = "application/notification+json")]
-    Notification,
 }
 
 /// `"none"`, `"ceiling"`, or the size of a block.

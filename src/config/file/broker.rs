@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::broker::Declare;
 use crate::config::text::{SecretText, Text};
 use crate::config::units::{Count, DAY, GIB, HOUR, KIB, MILLISECOND, MINUTE, SECOND, Size, Span};
 use crate::secret::Secret;
@@ -46,14 +47,6 @@ impl Default for Broker {
             unrouted_age: Span::of(24 * HOUR),
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(in crate::config) enum Declare {
-    Create,
-    Passive,
-    None,
 }
 
 /// `[lanes.NAME]`

@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::text::{Listen, Text};
 use crate::config::units::{Count, DAY, KIB, MIB, MILLISECOND, MINUTE, SECOND, Size, Span};
+use crate::logging::Format;
 
 mod apps;
 mod broker;
 mod sending;
 
-pub(super) use self::apps::{App, Endpoint, Key, MediaType, Mode, Padding, Results};
-pub(super) use self::broker::{Broker, Declare, Delay, Lane};
+pub(super) use self::apps::{App, Key, Padding};
+pub(super) use self::broker::{Broker, Delay, Lane};
 pub(super) use self::sending::{Gate, Guard, Push, Retry, Service, ServiceRetry};
 
 /// All sections.
@@ -112,14 +113,6 @@ impl Default for Log {
             filter: Text("info".to_owned()),
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(in crate::config) enum Format {
-    Auto,
-    Text,
-    Json,
 }
 
 /// `[shutdown]`

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use crate::app::{App, EndpointForm, Mode, RequestRules, Results};
+use crate::app::{App, RequestRules};
 use crate::config::file::{self, File};
 use crate::config::resolve::broker::collect;
 use crate::config::resolve::keys::{self, Keys};
@@ -13,8 +13,7 @@ use crate::config::shape::{nearest, one_of};
 use crate::config::text::Text;
 use crate::config::text::looks_secret;
 use crate::ece::Padding;
-use crate::message::{MediaType, Name};
-use crate::origin::Service;
+use crate::message::Name;
 use crate::vapid::{KeyRing, Subject, VapidKey};
 
 /// Resolves `[apps]` and `[keys]`.
@@ -51,36 +50,16 @@ fn one(
         subject: subject?,
         ring: ring?,
         ttl: ttl?,
-        results: match app.results {
-            file::Results::All => Results::All,
-            file::Results::Failures => Results::Failures,
-            file::Results::None => Results::None,
-        },
-        mode: match app.mode {
-            file::Mode::Send => Mode::Send,
-            file::Mode::DryRun => Mode::DryRun,
-        },
+        results: app.results,
+        mode: app.mode,
         payload_limit: app.payload_limit.bytes(),
-        endpoint: match app.endpoint {
-            file::Endpoint::Full => EndpointForm::Full,
-            file::Endpoint::Fingerprint => EndpointForm::Fingerprint,
-        },
+        endpoint: app.endpoint,
         requests: requests(app),
     }))
 }
 
 fn requests(app: &file::App) -> RequestRules {
-    let limits = &app.payload_limits;
-    let own = [
-        (Service::Fcm, limits.fcm),
-        (Service::Mozilla, limits.mozilla),
-        (Service::Apple, limits.apple),
-        (Service::Wns, limits.wns),
-        (Service::Ntfy, limits.ntfy),
-        (Service::NextPush, limits.nextpush),
-        (Service::Other, limits.other),
-    ];
-    let own = own.into_iter();
+    let own = app.payload_limits.iter();
     RequestRules {
         aesgcm: app.aesgcm,
         padding: match app.padding {
@@ -91,12 +70,9 @@ fn requests(app: &file::App) -> RequestRules {
             }
             file::Padding::Ceiling => Padding::ToCeiling,
         },
-        declarative: match app.declarative_content_type {
-            file::MediaType::OctetStream => MediaType::OctetStream,
-            file::MediaType::Notification => MediaType::Notification,
-        },
+        declarative: app.declarative_content_type,
         payload_limits: own
-            .filter_map(|(service, limit)| Some((service, limit?.bytes())))
+            .map(|(service, limit)| (*service, limit.bytes()))
             .collect(),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use url::{Host, Url};
 
-use crate::broker::{Declare, Lane, Settings};
+use crate::broker::{Lane, Settings};
 use crate::config::file::{self, File};
 use crate::config::resolve::{Reported, Scope, secret};
 use crate::config::secrets::{locate, read_certificates};
@@ -23,11 +23,7 @@ pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Settings, Re
         url: url?,
         ca: ca?,
         prefix: prefix?,
-        declare: match broker.declare {
-            file::Declare::Create => Declare::Create,
-            file::Declare::Passive => Declare::Passive,
-            file::Declare::None => Declare::None,
-        },
+        declare: broker.declare,
         lanes: lanes?,
         bands: bands?,
         delivery_limit: broker.delivery_limit.get(),

@@ -17,7 +17,7 @@ use std::io;
 
 use crate::admin;
 use crate::app::Apps;
-use crate::config::file::{File, Format};
+use crate::config::file::File;
 use crate::config::layers::Sources;
 use crate::config::problem::{Finding, Problems, Source};
 use crate::config::request::Environment;
@@ -145,11 +145,7 @@ pub(super) fn resolve(
 
 fn logging(file: &File, scope: &mut Scope<'_>) -> Result<logging::Settings, Reported> {
     let settings = logging::Settings {
-        format: match file.log.format {
-            Format::Auto => logging::Format::Auto,
-            Format::Text => logging::Format::Text,
-            Format::Json => logging::Format::Json,
-        },
+        format: file.log.format,
         filter: file.log.filter.0.clone(),
     };
     match logging::subscriber(&settings, Sink::Stream, io::sink) {
