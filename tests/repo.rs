@@ -14,6 +14,8 @@ mod config;
 mod layering;
 #[path = "repo/readme.rs"]
 mod readme;
+#[path = "repo/reference.rs"]
+mod reference;
 #[path = "repo/shell.rs"]
 mod shell;
 #[path = "repo/sources.rs"]
