@@ -132,10 +132,10 @@ pub async fn report(notifier: Notifier, health: Arc<Health>, stop: CancellationT
     }
     let mut ticks = interval(notifier.period());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut said = Said::default();
+    let mut last = LastNotified::default();
     loop {
         let is_last = stop.is_cancelled();
-        let message = said.next(&health, SystemClock.now().mono, notifier.watchdog.is_some());
+        let message = last.next(&health, SystemClock.now().mono, notifier.watchdog.is_some());
         if !message.is_empty() {
             notifier.send(&message);
         }
@@ -152,12 +152,12 @@ pub async fn report(notifier: Notifier, health: Arc<Health>, stop: CancellationT
 
 /// What the service manager knows already.
 #[derive(Default)]
-struct Said {
+struct LastNotified {
     status: String,
     stopping: bool,
 }
 
-impl Said {
+impl LastNotified {
     /// Returns what is left to say at `now`.
     fn next(&mut self, health: &Health, now: Instant, watchdog: bool) -> String {
         let mut message = String::new();
@@ -196,17 +196,17 @@ mod tests {
     #[test]
     fn the_watchdog_is_fed_only_while_the_pipeline_turns() {
         let (health, start) = health();
-        let mut said = Said::default();
+        let mut last = LastNotified::default();
         assert_eq!(
-            said.next(&health, start, true),
+            last.next(&health, start, true),
             "STATUS=waiting for broker\nWATCHDOG=1\n"
         );
-        assert_eq!(said.next(&health, start, true), "WATCHDOG=1\n");
-        assert_eq!(said.next(&health, start, false), "");
+        assert_eq!(last.next(&health, start, true), "WATCHDOG=1\n");
+        assert_eq!(last.next(&health, start, false), "");
         let stuck = start + HEARTBEAT_LIMIT * 2;
-        assert_eq!(said.next(&health, stuck, true), "");
+        assert_eq!(last.next(&health, stuck, true), "");
         health.beat(stuck);
-        assert_eq!(said.next(&health, stuck, true), "WATCHDOG=1\n");
+        assert_eq!(last.next(&health, stuck, true), "WATCHDOG=1\n");
     }
 
     #[test]
@@ -214,17 +214,17 @@ mod tests {
         let (health, start) = health();
         health.set_in_flight(2);
         health.drain();
-        let mut said = Said::default();
+        let mut last = LastNotified::default();
         assert_eq!(
-            said.next(&health, start, false),
+            last.next(&health, start, false),
             "STOPPING=1\nEXTEND_TIMEOUT_USEC=10000000\nSTATUS=draining, 2 in flight\n"
         );
         assert_eq!(
-            said.next(&health, start, false),
+            last.next(&health, start, false),
             "EXTEND_TIMEOUT_USEC=10000000\n"
         );
         let stuck = start + HEARTBEAT_LIMIT * 2;
-        assert_eq!(said.next(&health, stuck, false), "");
+        assert_eq!(last.next(&health, stuck, false), "");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a machine can keep of the house rules, without a network or a broker.
+//! What a machine can keep of the environment rules, without a network or a broker.
 #![expect(
     clippy::unwrap_used,
     reason = "a test that cannot read its input should fail"

@@ -27,7 +27,7 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    /// Starts to process what is taken; what comes of it goes to `owed`.
+    /// Starts to process what is taken; the results go to `settled`.
     pub(super) fn start<T: Transport>(
         pipeline: Arc<Pipeline<T>>,
         redeliveries: Arc<Redeliveries>,

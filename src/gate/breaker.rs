@@ -7,7 +7,7 @@
 //!
 //! Failures count in a row, not as a share: a bridge that fails for one subscriber in ten is no
 //! reason to leave the other nine alone (classify/README.md §2, row 32). What was under way when the
-//! state changed says nothing about the state after it: each [`Ticket`] belongs to one epoch, and
+//! state changed says nothing about the state after it: each [`Pass`] belongs to one epoch, and
 //! in the half-open state the probe is the only one whose ticket is of the present.
 
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub(super) struct Breaker {
 
 /// The right to one request, in the state of the breaker that granted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ticket {
+pub(super) struct Pass {
     epoch: u64,
     /// Whether the breaker waits for this request alone.
     pub(super) probe: bool,
@@ -88,7 +88,7 @@ impl Breaker {
     }
 
     /// Grants one request. An error is how long to wait.
-    pub(super) fn ask(&mut self, now: Instant) -> Result<Ticket, Duration> {
+    pub(super) fn ask(&mut self, now: Instant) -> Result<Pass, Duration> {
         if let Some(wait) = self.shut(now) {
             return Err(wait);
         }
@@ -100,19 +100,19 @@ impl Breaker {
             State::Closed { .. } | State::HalfOpen(_) => false,
         };
         let epoch = self.epoch;
-        Ok(Ticket { epoch, probe })
+        Ok(Pass { epoch, probe })
     }
 
     /// Records the result of a request: whether the origin is up, and how long it asked to be left
     /// alone.
     pub(super) fn record(
         &mut self,
-        ticket: Ticket,
+        pass: Pass,
         up: bool,
         asked: Option<Duration>,
         now: Instant,
     ) -> Option<Turn> {
-        if ticket.epoch != self.epoch {
+        if pass.epoch != self.epoch {
             return None;
         }
         match (self.state, up) {
@@ -139,9 +139,9 @@ impl Breaker {
     }
 
     /// Takes back a request without a result. After an abandoned probe the next request is the probe.
-    pub(super) fn abandon(&mut self, ticket: Ticket) {
+    pub(super) fn abandon(&mut self, pass: Pass) {
         match self.state {
-            State::HalfOpen(opening) if ticket.epoch == self.epoch => {
+            State::HalfOpen(opening) if pass.epoch == self.epoch => {
                 self.turn(State::Open(opening));
             }
             State::HalfOpen(_) | State::Closed { .. } | State::Open(_) => {}
@@ -194,8 +194,8 @@ mod tests {
     fn tripped() -> (Breaker, Instant) {
         let (mut breaker, now) = breaker();
         for turn in [None, None, Some(Turn::Opened(SECOND))] {
-            let ticket = breaker.ask(now).unwrap();
-            assert_eq!(breaker.record(ticket, false, None, now), turn);
+            let pass = breaker.ask(now).unwrap();
+            assert_eq!(breaker.record(pass, false, None, now), turn);
         }
         (breaker, now)
     }
@@ -204,11 +204,11 @@ mod tests {
     fn a_row_of_failures_opens_it_and_a_success_ends_the_row() {
         let (mut breaker, now) = breaker();
         for up in [false, false, true, false, false] {
-            let ticket = breaker.ask(now).unwrap();
-            assert_eq!(breaker.record(ticket, up, None, now), None);
+            let pass = breaker.ask(now).unwrap();
+            assert_eq!(breaker.record(pass, up, None, now), None);
         }
-        let ticket = breaker.ask(now).unwrap();
-        let turn = breaker.record(ticket, false, None, now);
+        let pass = breaker.ask(now).unwrap();
+        let turn = breaker.record(pass, false, None, now);
         assert_eq!(turn, Some(Turn::Opened(SECOND)));
         assert_eq!(breaker.ask(now + SECOND / 4), Err(SECOND * 3 / 4));
     }
@@ -264,8 +264,8 @@ mod tests {
     fn stragglers_say_nothing_about_the_state_after_them() {
         let (mut breaker, now) = breaker();
         let stragglers: Vec<_> = (0..9).map(|_| breaker.ask(now).unwrap()).collect();
-        for ticket in &stragglers[..3] {
-            breaker.record(*ticket, false, None, now);
+        for pass in &stragglers[..3] {
+            breaker.record(*pass, false, None, now);
         }
         assert_eq!(breaker.record(stragglers[3], true, None, now), None);
         assert_eq!(
@@ -278,8 +278,8 @@ mod tests {
         assert_eq!(breaker.record(stragglers[4], true, None, later), None);
         assert_eq!(breaker.record(stragglers[5], false, None, later), None);
         assert_eq!(breaker.record(probe, true, None, later), Some(Turn::Closed));
-        for ticket in &stragglers[6..] {
-            assert_eq!(breaker.record(*ticket, false, None, later), None);
+        for pass in &stragglers[6..] {
+            assert_eq!(breaker.record(*pass, false, None, later), None);
         }
         assert!(breaker.is_closed(), "late time-outs do not open it again");
     }
@@ -316,18 +316,18 @@ mod tests {
                 now += Duration::from_millis(milliseconds);
                 match step {
                     0 => held.extend(breaker.ask(now)),
-                    1 | 2 => if let Some(ticket) = held.pop() {
-                        breaker.record(ticket, step == 1, None, now);
+                    1 | 2 => if let Some(pass) = held.pop() {
+                        breaker.record(pass, step == 1, None, now);
                     },
-                    _ => if let Some(ticket) = held.pop() {
-                        breaker.abandon(ticket);
+                    _ => if let Some(pass) = held.pop() {
+                        breaker.abandon(pass);
                     },
                 }
                 let probes = held.iter().filter(|it| it.probe && it.epoch == breaker.epoch);
                 prop_assert!(probes.count() <= 1);
             }
-            for ticket in held {
-                breaker.abandon(ticket);
+            for pass in held {
+                breaker.abandon(pass);
             }
             prop_assert!(breaker.ask(now + SETTINGS.open_cap).is_ok());
         }

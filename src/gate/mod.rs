@@ -327,13 +327,13 @@ fn enter(
     request: Request<'_>,
     now: Instant,
 ) -> Result<Permit, Shut> {
-    let ticket = gate.enter(request, now)?;
+    let pass = gate.enter(request, now)?;
     let gate = Arc::clone(gate);
     Ok(Permit::new(
         gate,
         permit,
         shared_permits,
-        ticket,
+        pass,
         request.key,
         now,
     ))

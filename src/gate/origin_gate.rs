@@ -14,7 +14,7 @@ use crate::origin::Listing;
 use crate::outcome::{DeferralReason, Meaning, Reason, Scope, Verdict};
 
 use super::breaker;
-use super::breaker::{Breaker, Ticket, Turn};
+use super::breaker::{Breaker, Pass, Turn};
 use super::deferral::{Deferral, Shut};
 use super::fair_semaphore::FairSemaphore;
 use super::flow::Flows;
@@ -137,24 +137,24 @@ impl OriginGate {
     }
 
     /// Enters with a place already taken.
-    pub(super) fn enter(&self, request: Request<'_>, now: Instant) -> Result<Ticket, Shut> {
+    pub(super) fn enter(&self, request: Request<'_>, now: Instant) -> Result<Pass, Shut> {
         let mut state = self.lock();
         state.used_at = now;
         // The pauses come first: a probe that may not be sent would find out nothing.
         if let Some(pause) = state.paused(request.key, now) {
             return Err(pause);
         }
-        let ticket = state.breaker.ask(now).map_err(open)?;
+        let pass = state.breaker.ask(now).map_err(open)?;
         state.in_flight += 1;
         state.keys.of(request.key);
         state.flows.admitted(request.lane, request.key, now);
-        Ok(ticket)
+        Ok(pass)
     }
 
     /// Records the result of a request that entered at `since`.
     pub(super) fn report(
         &self,
-        ticket: Ticket,
+        pass: Pass,
         key: &Name,
         since: Instant,
         verdict: &Verdict,
@@ -164,7 +164,7 @@ impl OriginGate {
         state.answered |= is_answer(verdict.reason);
         let turn = state
             .breaker
-            .record(ticket, !verdict.down, verdict.after, now);
+            .record(pass, !verdict.down, verdict.after, now);
         state.feel(key, since, verdict, now);
         let paused = state.throttled(key, verdict, now);
         if matches!(turn, Some(Turn::Opened(_))) {
@@ -173,7 +173,7 @@ impl OriginGate {
         self.semaphore.resize(state.limiter.limit());
         match turn {
             Some(Turn::Opened(wait)) => {
-                if !ticket.probe {
+                if !pass.probe {
                     self.tripped.fetch_add(1, Ordering::Relaxed);
                 }
                 Some(Change::Opened(wait))
@@ -188,11 +188,11 @@ impl OriginGate {
     }
 
     /// Records that a request is over; `unreported` is its ticket if its result was not reported.
-    pub(super) fn leave(&self, unreported: Option<Ticket>) {
+    pub(super) fn leave(&self, unreported: Option<Pass>) {
         let mut state = self.lock();
         state.in_flight = state.in_flight.saturating_sub(1);
-        if let Some(ticket) = unreported {
-            state.breaker.abandon(ticket);
+        if let Some(pass) = unreported {
+            state.breaker.abandon(pass);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::message::Name;
 use crate::outcome::Verdict;
 
 use super::SharedPermits;
-use super::breaker::Ticket;
+use super::breaker::Pass;
 use super::fair_semaphore::FairPermit;
 use super::origin_gate::OriginGate;
 use super::request::Change;
@@ -19,7 +19,7 @@ pub struct Permit {
     gate: Arc<OriginGate>,
     _place: FairPermit,
     _shared_permits: SharedPermits,
-    ticket: Ticket,
+    pass: Pass,
     reported: bool,
     key: Name,
     since: Instant,
@@ -30,7 +30,7 @@ impl Permit {
         gate: Arc<OriginGate>,
         permit: FairPermit,
         shared_permits: SharedPermits,
-        ticket: Ticket,
+        pass: Pass,
         key: &Name,
         since: Instant,
     ) -> Self {
@@ -38,7 +38,7 @@ impl Permit {
             gate,
             _place: permit,
             _shared_permits: shared_permits,
-            ticket,
+            pass,
             reported: false,
             key: key.clone(),
             since,
@@ -48,28 +48,28 @@ impl Permit {
     /// Returns what changed when it was granted: the breaker is half-open if this is its probe.
     #[must_use]
     pub fn change(&self) -> Option<Change> {
-        self.ticket.probe.then_some(Change::HalfOpen)
+        self.pass.probe.then_some(Change::HalfOpen)
     }
 
     /// Reports the verdict on the request, frees the permits, and returns what that changed.
     pub fn report(mut self, verdict: &Verdict, now: Instant) -> Option<Change> {
         self.reported = true;
-        let (ticket, since) = (self.ticket, self.since);
-        self.gate.report(ticket, &self.key, since, verdict, now)
+        let (pass, since) = (self.pass, self.since);
+        self.gate.report(pass, &self.key, since, verdict, now)
     }
 }
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit")
-            .field("ticket", &self.ticket)
+            .field("pass", &self.pass)
             .finish_non_exhaustive()
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let unreported = (!self.reported).then_some(self.ticket);
+        let unreported = (!self.reported).then_some(self.pass);
         self.gate.leave(unreported);
     }
 }

@@ -113,13 +113,13 @@ impl OriginConnections {
             let turn = self.http1_turns.acquire().await;
             return Ok(Lease {
                 client: self.client(&self.http1, Version::Http1, dialer)?,
-                place: Place::Turn(turn.map_err(|_closed| Failure::Connect)?),
+                share: Share::Turn(turn.map_err(|_closed| Failure::Connect)?),
             });
         }
         let (connection, in_flight) = self.load.enter(now);
         Ok(Lease {
             client: self.client(&self.http2[connection], Version::Http2, dialer)?,
-            place: Place::Stream(in_flight),
+            share: Share::Stream(in_flight),
         })
     }
 
@@ -142,11 +142,11 @@ impl OriginConnections {
 pub(super) struct Lease<'a> {
     /// The client that holds the connection.
     pub(super) client: &'a reqwest::Client,
-    place: Place<'a>,
+    share: Share<'a>,
 }
 
 /// What a request takes up until it is dropped.
-enum Place<'a> {
+enum Share<'a> {
     Stream(InFlight),
     Turn(#[expect(dead_code, reason = "held for its `Drop`")] SemaphorePermit<'a>),
 }
@@ -154,9 +154,9 @@ enum Place<'a> {
 impl Lease<'_> {
     /// Creates the body of the request.
     pub(super) fn body(&self, bytes: Bytes) -> reqwest::Body {
-        match &self.place {
-            Place::Stream(in_flight) => in_flight.body(bytes),
-            Place::Turn(_) => bytes.into(),
+        match &self.share {
+            Share::Stream(in_flight) => in_flight.body(bytes),
+            Share::Turn(_) => bytes.into(),
         }
     }
 }

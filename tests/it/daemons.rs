@@ -22,7 +22,7 @@ const MORE: &str = "delay.bands = ['250ms', '500ms', '1s', '2s', '4s']
     gate.failures = 1000
     retry.base = '500ms'";
 
-/// The daemons on the queues of a house; the first is its own.
+/// The daemons on the queues of an environment; the first is its own.
 struct Herd {
     env: TestEnv,
     others: Vec<Daemon>,

@@ -23,7 +23,7 @@ fn quick() -> sandbox::Settings {
     }
 }
 
-/// Opens a house whose daemon reaches the broker through a cable.
+/// Opens an environment whose daemon reaches the broker through a cable.
 async fn behind_a_cable(settings: sandbox::Settings, more: &str) -> (TestEnv, TcpProxy) {
     let vhost = Broker::shared().vhost();
     let proxy = TcpProxy::to(vhost.port()).await;

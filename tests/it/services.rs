@@ -73,11 +73,11 @@ async fn every_answer_of_every_service_is_understood() {
     env.settled().await;
     // What is settled is in the queue.
     env.gather(0, is_change).await;
-    let told = told(&env);
+    let reported = reported(&env);
     let wrong: Vec<_> = expected
         .iter()
-        .map(|(id, ends)| (named(id), ends, told.get(id)))
-        .filter(|(_, ends, told)| Some(*ends) != *told)
+        .map(|(id, ends)| (named(id), ends, reported.get(id)))
+        .filter(|(_, ends, reported)| Some(*ends) != *reported)
         .collect();
     assert!(wrong.is_empty(), "expected, got: {wrong:#?}");
     let changes = changes(&expected);
@@ -110,8 +110,8 @@ async fn publish_rows(env: &TestEnv) -> BTreeMap<String, String> {
     let mut expected = BTreeMap::new();
     for (number, (service, meets, ends, requests)) in TABLE.iter().enumerate() {
         let id = format!("{}-{number}", service.name());
-        let told = format!("{ends} {requests} {}", service.name());
-        expected.insert(id.clone(), told);
+        let reported = format!("{ends} {requests} {}", service.name());
+        expected.insert(id.clone(), reported);
         let subscription = subscribe(env, number, *meets);
         let options = json!({ "topic": "orders", "ttl": 600 });
         env.publish(&event(&id, &subscription, options)).await;
@@ -161,8 +161,12 @@ async fn trouble_of_mozillas_bridge_to_android_leaves_desktop_browsers_alone() {
         }
         for id in events {
             let result = env.results_of(&id, 1).await.remove(0);
-            let told = (&result["outcome"], &result["reason"], &result["requests"]);
-            assert_eq!(told, (&json!("failed"), &json!(reason), &json!(1)), "{id}");
+            let reported = (&result["outcome"], &result["reason"], &result["requests"]);
+            assert_eq!(
+                reported,
+                (&json!("failed"), &json!(reason), &json!(1)),
+                "{id}"
+            );
         }
         let id = format!("desktop-{answer}");
         let desktop = env.subscribe(json!({}));
@@ -194,15 +198,15 @@ async fn one_subscription_that_refuses_the_key_holds_up_no_other() {
     let fine = env.subscribe(json!({}));
     env.publish(&event("fine", &fine, login)).await;
     let result = env.results_of("fine", 1).await.remove(0);
-    let told = (&result["outcome"], &result["requests"]);
-    assert_eq!(told, (&json!("accepted"), &json!(1)));
+    let reported = (&result["outcome"], &result["requests"]);
+    assert_eq!(reported, (&json!("accepted"), &json!(1)));
 
     let result = env.results_of("refused", 1).await.remove(0);
-    let told = (&result["outcome"], &result["requests"]);
-    assert_eq!(told, (&json!("accepted"), &json!(2)), "{result:#}");
+    let reported = (&result["outcome"], &result["requests"]);
+    assert_eq!(reported, (&json!("accepted"), &json!(2)), "{result:#}");
     let result = env.results_of("another", 1).await.remove(0);
-    let told = (&result["outcome"], &result["reason"]);
-    assert_eq!(told, (&json!("rejected"), &json!("key_mismatch")));
+    let reported = (&result["outcome"], &result["reason"]);
+    assert_eq!(reported, (&json!("rejected"), &json!("key_mismatch")));
     let is_told = |result: &Value| change(result) == ("another".into(), "key_mismatch".into());
     env.gather(1, is_told).await;
 }
@@ -306,7 +310,7 @@ fn script(json: Value) -> Script {
 }
 
 /// What has become of each event: outcome, reason, requests, push service.
-fn told(env: &TestEnv) -> BTreeMap<String, String> {
+fn reported(env: &TestEnv) -> BTreeMap<String, String> {
     let results = env.results.iter().filter(|result| is_delivery(result));
     results
         .map(|result| {

@@ -141,14 +141,14 @@ async fn a_producer_whose_clock_is_wrong_by_hours_is_served() {
         assert!(warnings.contains(warning), "{id}: {warnings}");
         assert_eq!(warnings == "[]", warning.is_empty(), "{id}: {warnings}");
         let messages = env.sandbox.messages(Some(&one.id));
-        let told = messages.first().map(|it| it.ttl.clone().unwrap());
-        let told: Option<u64> = told.map(|ttl| ttl.parse().unwrap());
-        let as_expected = match (told, &ttl) {
-            (Some(told), Some(ttl)) => ttl.contains(&told),
+        let reported = messages.first().map(|it| it.ttl.clone().unwrap());
+        let reported: Option<u64> = reported.map(|ttl| ttl.parse().unwrap());
+        let as_expected = match (reported, &ttl) {
+            (Some(reported), Some(ttl)) => ttl.contains(&reported),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        assert!(as_expected, "{id}: TTL {told:?}, expected {ttl:?}");
+        assert!(as_expected, "{id}: TTL {reported:?}, expected {ttl:?}");
     }
 }
 
@@ -204,8 +204,8 @@ async fn a_machine_whose_clock_is_wrong_by_hours_signs_by_the_push_services_cloc
             // A token is good for twelve hours and may be for a day.
             let refused = round == "first" && checks_tokens(service) && hours.abs() > 12;
             let expected = (json!("accepted"), json!(1), json!(1 + u64::from(refused)));
-            let told = ["outcome", "attempts", "requests"].map(|name| result[name].clone());
-            if <(_, _, _)>::from(told) != expected {
+            let reported = ["outcome", "attempts", "requests"].map(|name| result[name].clone());
+            if <(_, _, _)>::from(reported) != expected {
                 wrong.push(format!("{result:#}"));
             }
         }

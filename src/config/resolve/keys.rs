@@ -63,11 +63,11 @@ fn warn_of_twins(keys: &Keys, scope: &mut Scope<'_>) {
     let mut seen = BTreeMap::new();
     for (id, key) in keys {
         if let Ok(key) = key
-            && let Some(twin) = seen.insert(*key.public_key(), id)
+            && let Some(other) = seen.insert(*key.public_key(), id)
         {
             scope.warn(
                 &format!("keys.{id}"),
-                format!("is the same key as keys.{twin}"),
+                format!("is the same key as keys.{other}"),
             );
         }
     }

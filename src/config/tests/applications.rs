@@ -4,11 +4,11 @@ use super::*;
 
 #[test]
 fn how_requests_are_made_is_read_and_off_by_default() {
-    let place = Place::new();
+    let directory = ConfigDir::new();
     let requests = |more: &str, variables: &[(&str, &str)]| {
         let (app, key) = GOOD.split_once("[keys.main]").unwrap();
         let text = format!("{app}{more}\n[keys.main]{key}");
-        let config = place.load(&text, variables, &[]).unwrap();
+        let config = directory.load(&text, variables, &[]).unwrap();
         config.daemon.apps.iter().next().unwrap().requests.clone()
     };
     let plain = requests("", &[]);
@@ -39,7 +39,7 @@ fn how_requests_are_made_is_read_and_off_by_default() {
 
 #[test]
 fn every_problem_of_applications_and_keys_is_told() {
-    let place = Place::new();
+    let directory = ConfigDir::new();
     let key = "[keys.main]\nprivate_key_file = \"main.pem\"\n";
     let app = "[apps.shop]\nsubject = \"mailto:push@shop.org\"\n";
     for (text, expected) in [
@@ -123,16 +123,16 @@ fn every_problem_of_applications_and_keys_is_told() {
             "apps: expected a section, got 1 (FILE)",
         ),
     ] {
-        assert_eq!(place.problems(&text, &[], &[]), [expected], "{text}");
+        assert_eq!(directory.problems(&text, &[], &[]), [expected], "{text}");
     }
 }
 
 #[test]
 fn a_family_of_push_services_has_what_it_says_and_else_what_all_have() {
-    let place = Place::new();
+    let directory = ConfigDir::new();
     let text = good("[retry]\nbase = \"2s\"\n[retry.services.ntfy]\nmax_attempts = 3");
     let variables = [("PUSHRIDER_RETRY__SERVICES__NTFY__CAP", "1h")];
-    let config = place.load(&text, &variables, &[]).unwrap();
+    let config = directory.load(&text, &variables, &[]).unwrap();
     let retry = config.daemon.retry;
     for (service, attempts, cap) in [(Service::Ntfy, 3, 3600), (Service::Other, 10, 600)] {
         let policy = retry.of(service);
@@ -161,14 +161,14 @@ fn a_family_of_push_services_has_what_it_says_and_else_what_all_have() {
             "retry.services.fcm.tries: no such key; there are max_attempts, base, cap, retry_after_cap (FILE)",
         ),
     ] {
-        assert_eq!(place.problems(&good(text), &[], &[]), [expected]);
+        assert_eq!(directory.problems(&good(text), &[], &[]), [expected]);
     }
 }
 
 #[test]
 fn whom_to_push_to_is_an_operators_choice() {
     let rules = |text: &str| {
-        let config = Place::new().load(&good(text), &[], &[]).unwrap();
+        let config = ConfigDir::new().load(&good(text), &[], &[]).unwrap();
         (
             config.daemon.push_service.guard,
             config.effective.to_string(),
@@ -207,18 +207,18 @@ fn whom_to_push_to_is_an_operators_choice() {
 
 #[test]
 fn a_public_key_of_another_private_key_is_told_at_start() {
-    let place = Place::new();
-    let own = place.load(GOOD, &[], &[]).unwrap().daemon.apps;
+    let directory = ConfigDir::new();
+    let own = directory.load(GOOD, &[], &[]).unwrap().daemon.apps;
     let own = own.iter().next().unwrap().ring.primary.clone();
     let own = own.public_key_base64url();
     let with = |public: &str| good(&format!("public_key = \"{public}\""));
-    assert!(place.load(&with(own), &[], &[]).is_ok());
+    assert!(directory.load(&with(own), &[], &[]).is_ok());
     // The generator of the curve.
     let other =
         "BGsX0fLhLEJH-Lzm5WOkQPJ3A32BLeszoPShOUXYmMKWT-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU";
     for public in [other, "", "main.pem"] {
         assert_eq!(
-            place.problems(&with(public), &[], &[]),
+            directory.problems(&with(public), &[], &[]),
             [format!(
                 "keys.main.public_key: is not the public half of the private key, which is {own}; \
                  restore the pair with which pages subscribed (FILE)"

@@ -4,19 +4,19 @@ use super::*;
 
 #[test]
 fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
-    let place = Place::new();
+    let directory = ConfigDir::new();
     let text = good("[retry]\nmax_attempts = 2\nbase = \"2s\"\ncap = \"2m\"");
     let variables = [
         ("PUSHRIDER_RETRY__BASE", "3s"),
         ("PUSHRIDER_RETRY__CAP", "3m"),
     ];
-    let config = place
+    let config = directory
         .load(&text, &variables, &[("retry.cap", "4m")])
         .unwrap();
     let retry = config.daemon.retry.of(Service::Fcm);
     assert_eq!(retry.max_attempts, 2);
     assert_eq!([retry.base, retry.cap], [3, 240].map(Duration::from_secs));
-    let printed = place.shorten(&config.effective.to_string());
+    let printed = directory.shorten(&config.effective.to_string());
     for line in [
         "max_attempts = 2  # FILE",
         "base = \"3s\"  # PUSHRIDER_RETRY__BASE",
@@ -32,9 +32,9 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
 
 #[test]
 fn variables_are_read_as_what_they_are() {
-    let place = Place::new();
-    let pem = fs::read_to_string(place.path("main.pem")).unwrap();
-    let config = place
+    let directory = ConfigDir::new();
+    let pem = fs::read_to_string(directory.path("main.pem")).unwrap();
+    let config = directory
         .load(
             "",
             &[
@@ -83,7 +83,7 @@ fn variables_are_read_as_what_they_are() {
 
 #[test]
 fn a_variable_that_sets_nothing_is_a_problem() {
-    let place = Place::new();
+    let directory = ConfigDir::new();
     for (name, value, expected) in [
         (
             "PUSHRIDER_BROKER_URL",
@@ -112,26 +112,26 @@ fn a_variable_that_sets_nothing_is_a_problem() {
         ),
     ] {
         assert_eq!(
-            place.problems(GOOD, &[(name, value)], &[]),
+            directory.problems(GOOD, &[(name, value)], &[]),
             [expected],
             "{name}"
         );
     }
     let expected = "the command line is seen by every user of the machine; give a secret as \
                     broker.url_file or in the environment";
-    let problems = place.problems(GOOD, &[], &[("broker.url", "amqp://h")]);
+    let problems = directory.problems(GOOD, &[], &[("broker.url", "amqp://h")]);
     assert_eq!(problems, [format!("broker.url: {expected} (--set)")]);
 }
 
 #[test]
 fn amqp_url_wins_over_the_file_and_loses_to_our_own_variable() {
-    let place = Place::new();
-    place.write("url", "amqp://from-file\n");
+    let directory = ConfigDir::new();
+    directory.write("url", "amqp://from-file\n");
     let (foreign, own) = (
         ("AMQP_URL", "amqp://foreign"),
         ("PUSHRIDER_BROKER__URL", "amqp://own"),
     );
-    let own_file = place.path("url");
+    let own_file = directory.path("url");
     let own_file = ("PUSHRIDER_BROKER__URL_FILE", own_file.to_str().unwrap());
     let file = good("[broker]\nurl_file = \"url\"");
     for (text, variables, expected) in [
@@ -146,52 +146,52 @@ fn amqp_url_wins_over_the_file_and_loses_to_our_own_variable() {
             "amqps://u:p%40@[::1]/v%2Fh",
         ),
     ] {
-        let config = place.load(text, &variables, &[]).unwrap();
+        let config = directory.load(text, &variables, &[]).unwrap();
         assert_eq!(config.daemon.broker.url.expose(), expected);
     }
 }
 
 #[test]
 fn credentials_of_the_service_manager_are_found_by_the_name_of_their_key() {
-    let place = Place::new();
-    fs::create_dir(place.path("credentials")).unwrap();
-    place.write("credentials/broker.url", "amqp://credential\n");
-    let pem = fs::read_to_string(place.path("main.pem")).unwrap();
-    place.write("credentials/keys.main.private_key", &pem);
+    let directory = ConfigDir::new();
+    fs::create_dir(directory.path("credentials")).unwrap();
+    directory.write("credentials/broker.url", "amqp://credential\n");
+    let pem = fs::read_to_string(directory.path("main.pem")).unwrap();
+    directory.write("credentials/keys.main.private_key", &pem);
     // As a mask of an access list looks; the service manager knows what it does.
-    place.chmod("credentials/keys.main.private_key", 0o440);
-    let folder = place.path("credentials");
+    directory.chmod("credentials/keys.main.private_key", 0o440);
+    let folder = directory.path("credentials");
     let variables = [("CREDENTIALS_DIRECTORY", folder.to_str().unwrap())];
     let app = "[apps.shop]\nsubject = \"mailto:push@shop.org\"\n";
-    let config = place.load(app, &variables, &[]).unwrap();
+    let config = directory.load(app, &variables, &[]).unwrap();
     assert_eq!(config.daemon.broker.url.expose(), "amqp://credential");
     assert_eq!(config.warnings, []);
     let file = format!("{app}[broker]\nurl = \"amqp://file\"");
-    let config = place.load(&file, &variables, &[]).unwrap();
+    let config = directory.load(&file, &variables, &[]).unwrap();
     assert_eq!(config.daemon.broker.url.expose(), "amqp://file");
-    place.write("credentials/broker.url", "http://credential");
+    directory.write("credentials/broker.url", "http://credential");
     let expected = "broker.url: must begin with amqp:// or amqps:// (DIR/credentials/broker.url)";
-    assert_eq!(place.problems(app, &variables, &[]), [expected]);
+    assert_eq!(directory.problems(app, &variables, &[]), [expected]);
 }
 
 #[test]
 fn state_is_kept_where_the_key_says_or_the_service_manager_made_room() {
-    let place = Place::new();
-    fs::create_dir(place.path("state")).unwrap();
+    let directory = ConfigDir::new();
+    fs::create_dir(directory.path("state")).unwrap();
     let own = good("[push]\nstate_dir = \"state\"");
     let offered = [("STATE_DIRECTORY", "/var/lib/pushrider:/var/lib/other")];
-    let state = place.path("state");
+    let state = directory.path("state");
     for (text, variables, expected) in [
         (GOOD, &[][..], None),
         (GOOD, &offered, Some(Path::new("/var/lib/pushrider"))),
         (&own, &offered, Some(state.as_path())),
     ] {
-        let config = place.load(text, variables, &[]).unwrap();
+        let config = directory.load(text, variables, &[]).unwrap();
         assert_eq!(config.daemon.state_dir.as_deref(), expected);
     }
     let missing = good("[push]\nstate_dir = \"nowhere\"");
     let expected = "push.state_dir: DIR/nowhere is not a directory; make it, for the daemon to write to (FILE)";
-    assert_eq!(place.problems(&missing, &[], &[]), [expected]);
+    assert_eq!(directory.problems(&missing, &[], &[]), [expected]);
 }
 
 #[test]

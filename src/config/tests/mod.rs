@@ -26,9 +26,9 @@ mod secrets;
 const MARK: &str = "Geheimnis";
 
 /// A folder with a configuration and a key.
-struct Place(TempDir);
+struct ConfigDir(TempDir);
 
-impl Place {
+impl ConfigDir {
     fn new() -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         let key = VapidKey::generate(Name::parse("main").unwrap()).unwrap();
@@ -97,7 +97,7 @@ fn good(more: &str) -> String {
 
 #[test]
 fn one_application_and_one_key_are_enough() {
-    let config = Place::new().load(GOOD, &[], &[]).unwrap();
+    let config = ConfigDir::new().load(GOOD, &[], &[]).unwrap();
     assert_eq!(config.warnings, []);
     let settings = config.daemon;
     assert_eq!(settings.broker.url.expose(), "amqp://127.0.0.1:5672");
@@ -115,14 +115,14 @@ fn one_application_and_one_key_are_enough() {
 
 #[test]
 fn what_works_but_is_odd_is_warned_about() {
-    let place = Place::new();
+    let directory = ConfigDir::new();
     let text = good("[keys.twin]\nprivate_key_file = \"main.pem\"\n")
         .replace("[keys.main]", "primary = \"main\"\n[keys.main]");
-    let config = place.load(&text, &[], &[]).unwrap();
+    let config = directory.load(&text, &[], &[]).unwrap();
     let warnings: Vec<String> = config
         .warnings
         .iter()
-        .map(|w| place.shorten(&w.to_string()))
+        .map(|w| directory.shorten(&w.to_string()))
         .collect();
     let expected = [
         "keys.twin: is the same key as keys.main (FILE)",

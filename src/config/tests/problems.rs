@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn every_problem_is_told_with_its_key_its_source_and_what_was_expected() {
-    let place = Place::new();
+    let directory = ConfigDir::new();
     for (text, expected) in [
         (
             "[push]\ntimeout = 20",
@@ -203,15 +203,19 @@ fn every_problem_is_told_with_its_key_its_source_and_what_was_expected() {
             "events.max_size: expected a size from \"1KiB\" to \"128MiB\", got \"1GiB\" (FILE)",
         ),
     ] {
-        assert_eq!(place.problems(&good(text), &[], &[]), [expected], "{text}");
+        assert_eq!(
+            directory.problems(&good(text), &[], &[]),
+            [expected],
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn what_the_rules_of_others_say_is_repeated_under_the_key() {
-    let place = Place::new();
+    let directory = ConfigDir::new();
     let text = "[apps.shop]\nsubject = \"push@shop.org\"\n[keys.main]\nprivate_key = \"x\"";
-    let problems = place.problems(text, &[], &[]);
+    let problems = directory.problems(text, &[], &[]);
     let begins = [
         "keys.main.private_key: ",
         "apps.shop.subject: the VAPID subject must begin",
@@ -231,7 +235,7 @@ fn one_run_tells_all_problems_of_shape_and_meaning() {
         ("PUSHRIDER_RETRY__BASE", "1d"),
         ("PUSHRIDER_PUSH__MAX_WAIT", "soon"),
     ];
-    let problems = Place::new().problems(text, &variables, &[("log.format", "xml")]);
+    let problems = ConfigDir::new().problems(text, &variables, &[("log.format", "xml")]);
     let keys: Vec<&str> = problems
         .iter()
         .map(|line| line.split(": ").next().unwrap())
@@ -257,7 +261,7 @@ fn one_run_tells_all_problems_of_shape_and_meaning() {
 
 #[test]
 fn a_syntax_error_is_told_by_its_place_alone() {
-    let problems = Place::new().problems("[broker]\nurl = amqp://u:Geheimnis@h\n", &[], &[]);
+    let problems = ConfigDir::new().problems("[broker]\nurl = amqp://u:Geheimnis@h\n", &[], &[]);
     assert_eq!(problems.len(), 1);
     assert!(
         problems[0].starts_with("not TOML at line 2, column 7: "),

@@ -4,35 +4,35 @@ use super::*;
 
 #[test]
 fn a_key_that_others_can_read_is_warned_about_and_one_they_can_write_is_refused() {
-    let place = Place::new();
+    let directory = ConfigDir::new();
     let warnings = || -> Vec<String> {
-        let found = place.load(GOOD, &[], &[]).unwrap().warnings;
+        let found = directory.load(GOOD, &[], &[]).unwrap().warnings;
         found
             .iter()
-            .map(|warning| place.shorten(&warning.to_string()))
+            .map(|warning| directory.shorten(&warning.to_string()))
             .collect()
     };
     assert!(warnings().is_empty());
-    place.chmod("main.pem", 0o644);
+    directory.chmod("main.pem", 0o644);
     let expected =
         "keys.main.private_key_file: every user can read DIR/main.pem; chmod 600 it (FILE)";
     assert_eq!(warnings(), [expected]);
-    place.chmod("main.pem", 0o602);
+    directory.chmod("main.pem", 0o602);
     let expected = "keys.main.private_key_file: every user can replace DIR/main.pem; chmod 600 it, \
                     and make a new key if anybody did (FILE)";
-    assert_eq!(place.problems(GOOD, &[], &[]), [expected]);
+    assert_eq!(directory.problems(GOOD, &[], &[]), [expected]);
 }
 
 #[test]
 fn a_readable_configuration_is_warned_about_if_it_holds_a_secret() {
-    let place = Place::new();
+    let directory = ConfigDir::new();
     let text = good("[broker]\nurl = \"amqp://u:p@h\"");
-    place.load(&text, &[], &[]).unwrap();
-    place.chmod("pushrider.toml", 0o644);
+    directory.load(&text, &[], &[]).unwrap();
+    directory.chmod("pushrider.toml", 0o644);
     let load = |variables: &[(&str, &str)]| {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let request = Request {
-            file: Some(place.path("pushrider.toml")),
+            file: Some(directory.path("pushrider.toml")),
             set: Vec::new(),
             environment: variables.iter().map(own).collect(),
         };
@@ -42,13 +42,13 @@ fn a_readable_configuration_is_warned_about_if_it_holds_a_secret() {
     assert_eq!(warnings.len(), 1);
     let expected = "broker.url: every user can read this secret; chmod 600 the file, or use \
                     broker.url_file (FILE)";
-    assert_eq!(place.shorten(&warnings[0].to_string()), expected);
+    assert_eq!(directory.shorten(&warnings[0].to_string()), expected);
     assert_eq!(load(&[("AMQP_URL", "amqp://other")]), []);
 }
 
 #[test]
 fn no_message_shows_a_secret() {
-    let place = Place::new();
+    let directory = ConfigDir::new();
     let key = format!("{MARK}{}", "x".repeat(43 - MARK.len()));
     let url = format!("amqp://u:{MARK}@h");
     let mut files: Vec<String> = Vec::new();
@@ -116,18 +116,18 @@ fn no_message_shows_a_secret() {
         files.push(format!("broker.url = \"{}\"", url.replace("MARK", MARK)));
     }
     for text in files {
-        let output = output(&place, &text, &[]);
+        let output = output(&directory, &text, &[]);
         assert!(!output.contains(MARK), "{text}\n{output}");
         let (key, value) = text.split_once(" = ").unwrap();
         let name = format!("PUSHRIDER_{}", key.to_uppercase().replace('.', "__"));
-        let output = self::output(&place, "", &[(&name, value.trim_matches('"'))]);
+        let output = self::output(&directory, "", &[(&name, value.trim_matches('"'))]);
         assert!(!output.contains(MARK), "{name}\n{output}");
     }
 }
 
 /// Everything that could be shown of a configuration, good or bad.
-fn output(place: &Place, text: &str, variables: &[(&str, &str)]) -> String {
-    match place.load(text, variables, &[]) {
+fn output(directory: &ConfigDir, text: &str, variables: &[(&str, &str)]) -> String {
+    match directory.load(text, variables, &[]) {
         Ok(config) => format!("{config:?}\n{}\n{:?}", config.effective, config.warnings),
         Err(problems) => format!("{problems}\n{problems:?}"),
     }
@@ -135,16 +135,18 @@ fn output(place: &Place, text: &str, variables: &[(&str, &str)]) -> String {
 
 #[test]
 fn a_good_configuration_shows_no_secret_either() {
-    let place = Place::new();
+    let directory = ConfigDir::new();
     let url = format!("[broker]\nurl = \"amqp://{MARK}:{MARK}@h?heartbeat=5\"");
-    let config = place.load(&good(&url), &[("PUSHRIDER_X", MARK)], &[]).err();
+    let config = directory
+        .load(&good(&url), &[("PUSHRIDER_X", MARK)], &[])
+        .err();
     assert!(config.is_some_and(|problems| !problems.to_string().contains(MARK)));
-    let shown = output(&place, &good(&url), &[]);
+    let shown = output(&directory, &good(&url), &[]);
     assert!(
         shown.contains("push@shop.org") && !shown.contains(MARK),
         "{shown}"
     );
-    let config = place.load(&good(&url), &[], &[]).unwrap();
+    let config = directory.load(&good(&url), &[], &[]).unwrap();
     assert_eq!(crate::config::place(&config.daemon.broker.url), "amqp://h");
 }
 
@@ -155,7 +157,7 @@ proptest! {
     fn a_damaged_file_shows_no_secret(
         at in 0usize..230, length in 0usize..12, with in "[\\[\\]\"'=.\n{}#a ]{0,3}",
     ) {
-        let place = Place::new();
+        let directory = ConfigDir::new();
         let mut text = format!(
             "[broker]\nurl = \"amqp://u:{MARK}@h\"\n[keys]\nmain = {{ private_key = '{MARK}' }}\n\
              [keys.b]\nprivate_key = \"\"\"\n-----BEGIN PRIVATE KEY-----\n{MARK}\n\"\"\"\n"
@@ -165,7 +167,7 @@ proptest! {
         // A damaged mark is no secret.
         let whole = text.match_indices(MARK).all(|(i, _)| end <= i || i + MARK.len() <= at);
         text.replace_range(at..end, &with);
-        let shown = output(&place, &text, &[]);
+        let shown = output(&directory, &text, &[]);
         proptest::prop_assert!(!whole || !shown.contains(MARK), "{text}\n{shown}");
     }
 }

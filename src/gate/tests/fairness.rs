@@ -19,11 +19,11 @@ async fn one_origin_cannot_take_the_room_of_another() {
 #[tokio::test(start_paused = true)]
 async fn strangers_share_half_of_the_whole() {
     let gates = Gates::new(SETTINGS);
-    let strangers = [
+    let unlisted = [
         granted(&gates, "a", false).await,
         granted(&gates, "b", false).await,
     ];
-    assert!(strangers.iter().all(Option::is_some));
+    assert!(unlisted.iter().all(Option::is_some));
     assert!(granted(&gates, "c", false).await.is_none());
     assert!(granted(&gates, "c", true).await.is_some());
 }

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn every_answer_has_its_publications() {
-    for (says, owed) in [
+    for (says, publications) in [
         (Says::Status(201), vec!["delivery.shop.accepted._ accepted"]),
         (
             Says::Status(410),
@@ -56,7 +56,7 @@ async fn every_answer_has_its_publications() {
         ),
     ] {
         let env = env([says]);
-        assert_eq!(comes_to(&env, event(json!({}))).await, owed);
+        assert_eq!(comes_to(&env, event(json!({}))).await, publications);
     }
 }
 
@@ -64,12 +64,12 @@ async fn every_answer_has_its_publications() {
 async fn a_private_address_ends_messages_of_unlisted_hosts_alone() {
     let unlisted = json!({ "subscription": subscription("https://push.example.net/x") });
     let apple = json!({ "subscription": subscription("https://web.push.apple.com/x") });
-    for (more, owed) in [
+    for (more, publications) in [
         (apple, "wait 5s dns 1"),
         (unlisted, "delivery.shop.rejected._ endpoint_forbidden"),
     ] {
         let env = env([Says::Fails(Failure::ForbiddenAddress)]);
-        assert_eq!(comes_to(&env, event(more)).await, [owed]);
+        assert_eq!(comes_to(&env, event(more)).await, [publications]);
     }
 }
 
@@ -87,11 +87,11 @@ async fn a_misdirected_request_is_made_again_at_once_and_then_waits() {
 #[tokio::test]
 async fn a_result_says_what_happened() {
     let env = env([]);
-    let owed = env
+    let publications = env
         .pipeline
         .process(&inbound(event(json!({ "metadata": { "order": 7 } }))))
         .await;
-    let result = parsed(&owed[0]);
+    let result = parsed(&publications[0]);
     for (member, value) in [
         ("event_id", json!("e1")),
         ("app", json!("shop")),
@@ -158,10 +158,10 @@ async fn bad_input_costs_one_message_and_is_explained() {
         ),
     ] {
         let env = env([]);
-        let owed = env.pipeline.process(&inbound(body)).await;
-        assert_eq!(outline(&owed), ["quarantine", result], "{body}");
-        assert_eq!(owed[0].body, body);
-        let detail = parsed(&owed[1])["detail"].to_string();
+        let publications = env.pipeline.process(&inbound(body)).await;
+        assert_eq!(outline(&publications), ["quarantine", result], "{body}");
+        assert_eq!(publications[0].body, body);
+        let detail = parsed(&publications[1])["detail"].to_string();
         assert!(
             detail.len() > 20 && !detail.contains("serde"),
             "{body}: {detail}"
@@ -178,7 +178,7 @@ async fn bad_input_costs_one_message_and_is_explained() {
 
 #[tokio::test]
 async fn a_message_of_another_type_is_not_taken_for_an_event() {
-    for (kind, told) in [
+    for (kind, expected) in [
         (
             "webpush.notification.v1",
             vec!["delivery.shop.accepted._ accepted"],
@@ -194,7 +194,11 @@ async fn a_message_of_another_type_is_not_taken_for_an_event() {
             properties: BasicProperties::default().with_type(kind.into()),
             ..inbound(event(json!({})))
         };
-        assert_eq!(outline(&env.pipeline.process(&typed).await), told, "{kind}");
+        assert_eq!(
+            outline(&env.pipeline.process(&typed).await),
+            expected,
+            "{kind}"
+        );
     }
 }
 
@@ -203,7 +207,7 @@ async fn what_cannot_be_sent_is_rejected_without_a_request() {
     let forbidden = json!({ "subscription": subscription("http://push.example.net/a") });
     let private = json!({ "subscription": subscription("https://10.0.0.1/a") });
     let removed = json!({ "subscription": subscription("https://permanently-removed.invalid/a") });
-    for (more, owed) in [
+    for (more, publications) in [
         (
             forbidden,
             vec!["delivery.shop.rejected._ endpoint_forbidden"],
@@ -238,7 +242,7 @@ async fn what_cannot_be_sent_is_rejected_without_a_request() {
         ),
     ] {
         let env = env([]);
-        assert_eq!(comes_to(&env, event(more)).await, owed);
+        assert_eq!(comes_to(&env, event(more)).await, publications);
         assert!(env.service.requests.lock().unwrap().is_empty());
     }
 }

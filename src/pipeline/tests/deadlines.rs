@@ -21,13 +21,13 @@ async fn ends(
     let env = env_of(ring(&["new", "old"]), script, 100);
     let step = Duration::from_secs(seconds);
     *env.service.slow.lock().unwrap() = Some((Arc::clone(&env.clock), step));
-    let owed = env.pipeline.process(&inbound(to("a", more))).await;
+    let publications = env.pipeline.process(&inbound(to("a", more))).await;
     let requests = env.service.requests.lock().unwrap();
     let ttl = |it: &PushRequest| it.headers["ttl"].to_str().unwrap().to_owned();
-    let end = outline(&owed).remove(0);
+    let end = outline(&publications).remove(0);
     (
         end,
-        parsed(&owed[0])["requests"].clone(),
+        parsed(&publications[0])["requests"].clone(),
         requests.iter().map(ttl).collect(),
     )
 }
@@ -36,8 +36,11 @@ async fn ends(
 async fn no_second_request_is_made_after_the_deadline() {
     const EXPIRES: &str = "delivery.shop.expired._ ttl_elapsed";
     for (script, ttl, sent) in [(EXPIRED, 10, "10"), (MISMATCH, 10, "10"), (EXPIRED, 0, "0")] {
-        let told = ends([script], 30, json!({ "ttl": ttl })).await;
-        assert_eq!(told, (EXPIRES.to_owned(), json!(1), vec![sent.to_owned()]));
+        let expected = ends([script], 30, json!({ "ttl": ttl })).await;
+        assert_eq!(
+            expected,
+            (EXPIRES.to_owned(), json!(1), vec![sent.to_owned()])
+        );
     }
 }
 
@@ -49,23 +52,23 @@ async fn a_second_request_has_the_ttl_that_is_left_then() {
         (MISMATCH, 60, ["60", "45"]),
         (EXPIRED, 0, ["0", "0"]),
     ] {
-        let told = ends([script], 15, json!({ "ttl": ttl })).await;
+        let expected = ends([script], 15, json!({ "ttl": ttl })).await;
         let sent = sent.map(str::to_owned).to_vec();
-        assert_eq!(told, (ACCEPTED.to_owned(), json!(2), sent));
+        assert_eq!(expected, (ACCEPTED.to_owned(), json!(2), sent));
     }
 }
 
 #[tokio::test]
 async fn a_deadline_that_comes_during_the_wait_for_a_permit_is_kept() {
-    let told = Arc::new(Notify::new());
-    let env = env_of(app(Mode::Send), [Says::Holds(Arc::clone(&told))], 1);
+    let expected = Arc::new(Notify::new());
+    let env = env_of(app(Mode::Send), [Says::Holds(Arc::clone(&expected))], 1);
     let [first, second] = ["a", "b"].map(|token| inbound(to(token, json!({ "ttl": 10 }))));
     let mut holding = std::pin::pin!(env.pipeline.process(&first));
     let mut waiting = std::pin::pin!(env.pipeline.process(&second));
     assert!(poll!(&mut holding).is_pending());
     assert!(poll!(&mut waiting).is_pending());
     env.clock.advance(Duration::from_secs(10));
-    told.notify_one();
+    expected.notify_one();
     holding.await;
     assert_eq!(
         outline(&waiting.await),

@@ -37,7 +37,7 @@ async fn while_there_is_no_room_a_recipient_never_waits_for_more_than_half_of_it
 #[tokio::test(start_paused = true)]
 async fn schedules_and_retries_do_not_count_as_deferrals() {
     let env = env_of(app(Mode::Send), [], 0);
-    for (deferrals, told) in [(0, "wait 1s busy 0"), (1, "wait 3s busy 0")] {
+    for (deferrals, expected) in [(0, "wait 1s busy 0"), (1, "wait 3s busy 0")] {
         let history = RetryHistory {
             pass: 9,
             deferrals,
@@ -48,10 +48,10 @@ async fn schedules_and_retries_do_not_count_as_deferrals() {
             properties: BasicProperties::default().with_headers(history.write()),
             ..inbound(event(json!({})))
         };
-        let owed = env.pipeline.process(&again).await;
-        assert_eq!(outline(&owed), [told]);
+        let publications = env.pipeline.process(&again).await;
+        assert_eq!(outline(&publications), [expected]);
         assert_eq!(
-            RetryHistory::read(&owed[0].headers).deferrals,
+            RetryHistory::read(&publications[0].headers).deferrals,
             deferrals + 1
         );
     }
@@ -69,9 +69,9 @@ async fn an_attempt_ends_the_row_of_deferrals() {
         properties: BasicProperties::default().with_headers(history.write()),
         ..inbound(event(json!({})))
     };
-    let owed = env.pipeline.process(&again).await;
-    assert_eq!(outline(&owed), ["wait 5s service_unavailable 1"]);
-    assert_eq!(RetryHistory::read(&owed[0].headers).deferrals, 0);
+    let publications = env.pipeline.process(&again).await;
+    assert_eq!(outline(&publications), ["wait 5s service_unavailable 1"]);
+    assert_eq!(RetryHistory::read(&publications[0].headers).deferrals, 0);
 }
 
 /// An event of its own endpoint and name.
@@ -79,13 +79,13 @@ fn numbered(n: usize) -> String {
     event(json!({ "id": format!("n{n}"), "subscription": fcm(&n.to_string()) }))
 }
 
-/// A house whose push service has failed ten times in a row.
+/// An environment whose push service has failed ten times in a row.
 async fn house_of_trouble(then: impl IntoIterator<Item = Says>) -> TestEnv {
     let failures = (0..10).map(|_| Says::Status(503));
     let env = env(failures.chain(then));
     for n in 0..10 {
-        let owed = comes_to(&env, numbered(n)).await;
-        assert_eq!(owed, ["wait 5s service_unavailable 1"]);
+        let publications = comes_to(&env, numbered(n)).await;
+        assert_eq!(publications, ["wait 5s service_unavailable 1"]);
     }
     env
 }
@@ -137,9 +137,12 @@ async fn who_has_no_time_for_a_pause_is_told_what_for() {
     let env = env([Says::RetryAfter(429, "120")]);
     assert_eq!(comes_to(&env, numbered(0)).await, ["wait 120s throttled 1"]);
     let short = event(json!({ "id": "e2", "ttl": 60 }));
-    let owed = env.pipeline.process(&inbound(short)).await;
-    assert_eq!(outline(&owed), ["delivery.shop.expired._ ttl_elapsed"]);
-    let detail = parsed(&owed[0])["detail"].to_string();
+    let publications = env.pipeline.process(&inbound(short)).await;
+    assert_eq!(
+        outline(&publications),
+        ["delivery.shop.expired._ ttl_elapsed"]
+    );
+    let detail = parsed(&publications[0])["detail"].to_string();
     assert!(
         detail.contains("the pause that the push service asked for"),
         "{detail}"
@@ -153,8 +156,8 @@ async fn who_has_no_time_for_a_pause_is_told_what_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_subscription_of_mozilla_whose_request_hangs_holds_up_no_other() {
-    let told = Arc::new(Notify::new());
-    let env = env_of(app(Mode::Send), [Says::Holds(Arc::clone(&told))], 2);
+    let expected = Arc::new(Notify::new());
+    let env = env_of(app(Mode::Send), [Says::Holds(Arc::clone(&expected))], 2);
     let mozilla = |id: usize, token: &str| {
         let endpoint = format!("https://updates.push.services.mozilla.com/wpush/v2/{token}");
         let id = format!("{token}{id}");
@@ -166,7 +169,7 @@ async fn a_subscription_of_mozilla_whose_request_hangs_holds_up_no_other() {
     let pushed = async |inbound: &Inbound| outline(&env.pipeline.process(inbound).await);
     let (other, late) = (mozilla(0, "answers"), async {
         tokio::time::sleep(Duration::from_secs(5)).await;
-        told.notify_one();
+        expected.notify_one();
     });
     let began = SystemClock.now().mono;
     let hung = futures_util::future::join_all(hung.iter().map(&pushed));

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// An event that was in a queue for an hour before the house opened.
+/// An event that was in a queue for an hour before the environment opened.
 fn queued(id: &str, more: Value) -> String {
     let mut members = json!({ "id": id, "created_at": "2026-11-21T11:00:00Z" });
     members
@@ -16,18 +16,22 @@ fn queued(id: &str, more: Value) -> String {
 async fn what_was_queued_for_a_subscription_just_found_gone_is_not_sent() {
     for (status, reason) in [(410, "unsubscribed"), (404, "not_found")] {
         let env = env([Says::Text(status, NOT_FOUND)]);
-        let told = format!("delivery.shop.gone._ {reason}");
+        let expected = format!("delivery.shop.gone._ {reason}");
         assert_eq!(
             comes_to(&env, queued("e1", json!({}))).await,
-            [told.as_str(), "subscription.shop.gone"]
+            [expected.as_str(), "subscription.shop.gone"]
         );
-        let owed = env
+        let publications = env
             .pipeline
             .process(&inbound(queued("e2", json!({}))))
             .await;
-        assert_eq!(outline(&owed), [told], "and no second subscription event");
+        assert_eq!(
+            outline(&publications),
+            [expected],
+            "and no second subscription event"
+        );
         assert_eq!(env.service.requests.lock().unwrap().len(), 1);
-        let result = parsed(&owed[0]);
+        let result = parsed(&publications[0]);
         for (member, value) in [
             ("event_id", json!("e2")),
             ("status", json!(status)),
@@ -99,9 +103,9 @@ async fn the_dead_of_a_campaign_are_counted_though_nothing_is_sent_to_them() {
     comes_to(&env, queued("e1", json!({ "subscription": fcm("0") }))).await;
     let mut campaign: Value = serde_json::from_str(&campaign(3)).unwrap();
     campaign["created_at"] = json!("2026-11-21T11:00:00Z");
-    let owed = env.pipeline.process(&inbound(campaign.to_string())).await;
+    let publications = env.pipeline.process(&inbound(campaign.to_string())).await;
     assert_eq!(
-        outline(&owed),
+        outline(&publications),
         [
             "delivery.shop.gone._ unsubscribed",
             "delivery.shop.accepted._ accepted",
@@ -109,6 +113,6 @@ async fn the_dead_of_a_campaign_are_counted_though_nothing_is_sent_to_them() {
             "summary.shop._"
         ]
     );
-    assert_eq!(parsed(&owed[3])["outcomes"]["gone"], 1);
+    assert_eq!(parsed(&publications[3])["outcomes"]["gone"], 1);
     assert_eq!(env.service.requests.lock().unwrap().len(), 3);
 }

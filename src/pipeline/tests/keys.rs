@@ -26,8 +26,8 @@ pub(super) fn to(token: &str, more: Value) -> String {
 
 /// Returns how many requests a result counts, and the key it names.
 pub(super) async fn sent(env: &TestEnv, body: String) -> (Value, Value) {
-    let owed = env.pipeline.process(&inbound(body)).await;
-    let result = parsed(&owed[0]);
+    let publications = env.pipeline.process(&inbound(body)).await;
+    let result = parsed(&publications[0]);
     assert_eq!(result["outcome"], "accepted", "{result:#}");
     (result["requests"].clone(), result["vapid_key"].clone())
 }
@@ -71,11 +71,14 @@ async fn the_keys_of_a_ring_are_tried_from_new_to_old_after_the_one_that_was_ask
 async fn a_copy_that_waits_begins_with_the_key_it_had_come_to() {
     let app = ring(&["new", "old"]);
     let env = env_of(app.clone(), [MISMATCH, Says::Status(503)], 100);
-    let owed = env.pipeline.process(&inbound(to("a", json!({})))).await;
-    assert_eq!(outline(&owed), ["wait 5s service_unavailable 1"]);
+    let publications = env.pipeline.process(&inbound(to("a", json!({})))).await;
+    assert_eq!(outline(&publications), ["wait 5s service_unavailable 1"]);
     let restarted = env_of(app, [], 100);
     restarted.clock.advance(Duration::from_secs(5));
-    let later = restarted.pipeline.process(&returned(&owed[0])).await;
+    let later = restarted
+        .pipeline
+        .process(&returned(&publications[0]))
+        .await;
     let result = parsed(&later[0]);
     assert_eq!(
         (&result["requests"], &result["vapid_key"]),
@@ -167,12 +170,15 @@ async fn a_suspended_key_is_passed_over_while_another_may_fit() {
 async fn a_short_life_is_not_ended_at_the_first_word_against_a_key() {
     let env = env_of(ring(&["main"]), [MISMATCH, MISMATCH], 100);
     let short = to("a", json!({ "ttl": 6 }));
-    let owed = env.pipeline.process(&inbound(short)).await;
-    assert_eq!(outline(&owed), ["wait 4s key_mismatch 0"]);
+    let publications = env.pipeline.process(&inbound(short)).await;
+    assert_eq!(outline(&publications), ["wait 4s key_mismatch 0"]);
     env.clock.advance(Duration::from_millis(5200));
-    let owed = env.pipeline.process(&returned(&owed[0])).await;
-    assert_eq!(outline(&owed), ["delivery.shop.expired._ ttl_elapsed"]);
-    let result = parsed(&owed[0]);
+    let publications = env.pipeline.process(&returned(&publications[0])).await;
+    assert_eq!(
+        outline(&publications),
+        ["delivery.shop.expired._ ttl_elapsed"]
+    );
+    let result = parsed(&publications[0]);
     assert_eq!(
         (&result["status"], &result["requests"]),
         (&json!(403), &json!(2))
@@ -185,12 +191,12 @@ async fn a_stranger_who_refuses_a_key_raises_no_alarm() {
     let refused = r#"{"code":401,"errno":109,"error":"Unauthorized","message":"InvalidSignature","more_info":"x"}"#;
     let script = (0..5).map(|_| Says::Text(401, refused));
     let env = env_of(ring(&["main"]), script, 100);
-    let mut owed = Vec::new();
+    let mut publications = Vec::new();
     for n in 0..6 {
         let stranger = subscription(&format!("https://push.example.net/wpush/v2/{n}"));
-        owed = comes_to(&env, event(json!({ "subscription": stranger }))).await;
+        publications = comes_to(&env, event(json!({ "subscription": stranger }))).await;
     }
-    assert_eq!(owed, ["wait 20s vapid_rejected 0"]);
+    assert_eq!(publications, ["wait 20s vapid_rejected 0"]);
     assert_eq!(requests(&env), 5, "the key is suspended there");
     let metrics = env.pipeline.metrics.render().unwrap();
     let mut alarms = metrics
@@ -304,9 +310,9 @@ async fn a_message_that_any_key_could_have_signed_proves_none() {
         let env = env_of(ring(&["wrong"]), script, 100);
         let at = |path| json!({ "subscription": subscription(&format!("{host}{path}")) });
         sent(&env, to("any", at(path))).await;
-        let owed = comes_to(&env, to("bound", at("/wpush/v2/bound"))).await;
-        let waits = owed == ["wait 10s key_mismatch 0"];
-        assert_eq!(waits, doubted, "{host}{path}: {owed:?}");
+        let publications = comes_to(&env, to("bound", at("/wpush/v2/bound"))).await;
+        let waits = publications == ["wait 10s key_mismatch 0"];
+        assert_eq!(waits, doubted, "{host}{path}: {publications:?}");
     }
 }
 

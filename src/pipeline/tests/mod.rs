@@ -103,8 +103,8 @@ impl Transport for Arc<Scripted> {
                 status
             }
             Says::Fails(failure) => return Attempt::Failed(failure),
-            Says::Holds(told) => {
-                told.notified().await;
+            Says::Holds(expected) => {
+                expected.notified().await;
                 201
             }
             Says::Panics => panic!("scripted"),

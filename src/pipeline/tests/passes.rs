@@ -62,16 +62,19 @@ async fn a_producer_cannot_forge_what_was_tried() {
         properties: BasicProperties::default().with_headers(history.write()),
         ..inbound(event(json!({})))
     };
-    let owed = env.pipeline.process(&forged).await;
-    assert_eq!(outline(&owed), ["wait 5s service_unavailable 1"]);
+    let publications = env.pipeline.process(&forged).await;
+    assert_eq!(outline(&publications), ["wait 5s service_unavailable 1"]);
 }
 
 #[tokio::test]
 async fn what_the_service_did_not_process_is_sent_again_at_once() {
     let env = env([Says::Fails(Failure::NotProcessed), Says::Status(201)]);
-    let owed = env.pipeline.process(&inbound(event(json!({})))).await;
-    assert_eq!(outline(&owed), ["delivery.shop.accepted._ accepted"]);
-    let result = parsed(&owed[0]);
+    let publications = env.pipeline.process(&inbound(event(json!({})))).await;
+    assert_eq!(
+        outline(&publications),
+        ["delivery.shop.accepted._ accepted"]
+    );
+    let result = parsed(&publications[0]);
     assert_eq!(
         (&result["attempts"], &result["requests"]),
         (&json!(1), &json!(2))
@@ -99,14 +102,14 @@ async fn a_campaign_is_split_and_each_recipient_fares_by_itself() {
     let whole = env.pipeline.process(&inbound(campaign(120))).await;
     assert_eq!(outline(&whole), vec!["chunk to default"; 3]);
     let chunk = env.pipeline.process(&returned(&whole[0])).await;
-    let told = outline(&chunk);
-    let count = |what: &str| told.iter().filter(|one| one.contains(what)).count();
+    let expected = outline(&chunk);
+    let count = |what: &str| expected.iter().filter(|one| one.contains(what)).count();
     assert_eq!(count("accepted"), 47);
     assert_eq!(count("delivery.shop.gone"), 1);
     assert_eq!(count("subscription.shop.gone"), 1);
     assert_eq!(count("wait 5s service_unavailable 1"), 1);
     assert_eq!((count("internal_error"), count("quarantine")), (1, 1));
-    assert_eq!(told.last().unwrap(), "summary.shop._");
+    assert_eq!(expected.last().unwrap(), "summary.shop._");
     let summary = parsed(chunk.last().unwrap());
     assert_eq!(summary["waiting"], 1, "{summary}");
     let copy = chunk.iter().find(|one| one.kind == Kind::Retry).unwrap();
@@ -138,7 +141,7 @@ async fn one_endpoint_twice_in_an_event_is_sent_once() {
 
 #[tokio::test]
 async fn results_are_narrowed_as_asked_but_the_dead_are_always_told() {
-    for (results, says, owed) in [
+    for (results, says, publications) in [
         ("failures", 201, vec![]),
         (
             "failures",
@@ -151,14 +154,14 @@ async fn results_are_narrowed_as_asked_but_the_dead_are_always_told() {
         let env = env([Says::Status(says)]);
         assert_eq!(
             comes_to(&env, event(json!({ "results": results }))).await,
-            owed
+            publications
         );
     }
 }
 
 #[tokio::test]
 async fn what_the_broker_gave_up_on_ends_in_a_result_and_the_quarantine() {
-    for (death, owed) in [
+    for (death, publications) in [
         ("delivery_limit", "delivery.shop.rejected._ poison"),
         ("expired", "delivery.shop.expired._ producer_expiration"),
     ] {
@@ -173,8 +176,8 @@ async fn what_the_broker_gave_up_on_ends_in_a_result_and_the_quarantine() {
             properties: BasicProperties::default().with_headers(headers),
             ..inbound(event(json!({})))
         };
-        let told = outline(&env.pipeline.process(&dead).await);
-        assert_eq!(told, ["quarantine", owed]);
+        let expected = outline(&env.pipeline.process(&dead).await);
+        assert_eq!(expected, ["quarantine", publications]);
         assert!(env.service.requests.lock().unwrap().is_empty());
     }
 }

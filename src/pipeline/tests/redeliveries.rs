@@ -81,10 +81,10 @@ fn given_up(inbound: &Inbound, reason: &str) -> Inbound {
 async fn a_redelivery_gets_the_result_of_the_first_delivery() {
     let mut daemon = Daemon::answering([Says::Status(503)]);
     let first = inbound(event(json!({})));
-    let (_, owed) = daemon.take(&first).await;
+    let (_, publications) = daemon.take(&first).await;
     daemon.reconnect();
-    let (_, owed_again) = daemon.take(&again(&first)).await;
-    assert!(Arc::ptr_eq(&owed, &owed_again));
+    let (_, publications_again) = daemon.take(&again(&first)).await;
+    assert!(Arc::ptr_eq(&publications, &publications_again));
     assert_eq!(daemon.requests(), 1);
     let (_, another) = daemon.take(&first).await;
     assert_eq!(outline(&another), ["delivery.shop.accepted._ accepted"]);
@@ -95,17 +95,17 @@ async fn a_redelivery_gets_the_result_of_the_first_delivery() {
 async fn a_copy_published_twice_is_pushed_once() {
     let mut daemon = Daemon::answering([Says::Status(503)]);
     let first = inbound(event(json!({})));
-    let (_, owed) = daemon.take(&first).await;
+    let (_, publications) = daemon.take(&first).await;
     // The confirm is lost, and the same copy is published again.
     daemon.reconnect();
-    let (_, owed_again) = daemon.take(&again(&first)).await;
+    let (_, publications_again) = daemon.take(&again(&first)).await;
     daemon.env.clock.advance(Duration::from_secs(5));
-    let (receipt, once) = daemon.take(&returned(&owed[0])).await;
+    let (receipt, once) = daemon.take(&returned(&publications[0])).await;
     assert_eq!(outline(&once), ["delivery.shop.accepted._ accepted"]);
-    let (_, twice) = daemon.take(&returned(&owed_again[0])).await;
+    let (_, twice) = daemon.take(&returned(&publications_again[0])).await;
     assert!(Arc::ptr_eq(&once, &twice), "while it is not acknowledged");
     daemon.acknowledge(receipt);
-    let (_, late) = daemon.take(&returned(&owed_again[0])).await;
+    let (_, late) = daemon.take(&returned(&publications_again[0])).await;
     assert!(late.is_empty(), "all of it was confirmed");
     assert_eq!(daemon.requests(), 2);
 }
@@ -133,8 +133,11 @@ async fn a_copy_of_a_version_without_ids_is_pushed_and_remembered() {
         properties: BasicProperties::default().with_headers(headers),
         ..inbound(event(json!({})))
     };
-    let (_, owed) = daemon.take(&copy).await;
-    assert_eq!(outline(&owed), ["delivery.shop.accepted._ accepted"]);
+    let (_, publications) = daemon.take(&copy).await;
+    assert_eq!(
+        outline(&publications),
+        ["delivery.shop.accepted._ accepted"]
+    );
     daemon.reconnect();
     daemon.take(&again(&copy)).await;
     assert_eq!(daemon.requests(), 1);
@@ -165,8 +168,8 @@ async fn an_event_with_an_id_whose_acknowledgement_was_lost_is_not_pushed_again(
         let (receipt, _) = daemon.take(&event).await;
         daemon.acknowledge(receipt);
         daemon.reconnect();
-        let (_, owed) = daemon.take(&again(&event)).await;
-        assert!(owed.is_empty(), "{:?}", outline(&owed));
+        let (_, publications) = daemon.take(&again(&event)).await;
+        assert!(publications.is_empty(), "{:?}", outline(&publications));
         assert_eq!(daemon.requests(), 1);
     }
 }
@@ -175,25 +178,33 @@ async fn an_event_with_an_id_whose_acknowledgement_was_lost_is_not_pushed_again(
 async fn what_the_broker_gave_up_on_gets_the_result_of_its_last_delivery() {
     let mut daemon = Daemon::answering([Says::Status(503)]);
     let first = inbound(event(json!({})));
-    let (_, owed) = daemon.take(&first).await;
+    let (_, publications) = daemon.take(&first).await;
     daemon.reconnect();
-    let (_, told) = daemon.take(&given_up(&first, "delivery_limit")).await;
-    assert!(Arc::ptr_eq(&owed, &told), "{:?}", outline(&told));
-    let copy = returned(&owed[0]);
+    let (_, expected) = daemon.take(&given_up(&first, "delivery_limit")).await;
+    assert!(
+        Arc::ptr_eq(&publications, &expected),
+        "{:?}",
+        outline(&expected)
+    );
+    let copy = returned(&publications[0]);
     daemon.env.clock.advance(Duration::from_secs(5));
-    let (_, owed) = daemon.take(&copy).await;
+    let (_, publications) = daemon.take(&copy).await;
     daemon.reconnect();
-    let (_, told) = daemon.take(&given_up(&copy, "delivery_limit")).await;
-    assert!(Arc::ptr_eq(&owed, &told), "{:?}", outline(&told));
+    let (_, expected) = daemon.take(&given_up(&copy, "delivery_limit")).await;
+    assert!(
+        Arc::ptr_eq(&publications, &expected),
+        "{:?}",
+        outline(&expected)
+    );
 }
 
 #[tokio::test]
 async fn what_the_broker_gave_up_on_elsewhere_ends_as_poison() {
     let mut daemon = Daemon::answering([]);
     let dead = given_up(&inbound(event(json!({}))), "delivery_limit");
-    let (_, told) = daemon.take(&dead).await;
+    let (_, expected) = daemon.take(&dead).await;
     assert_eq!(
-        outline(&told),
+        outline(&expected),
         ["quarantine", "delivery.shop.rejected._ poison"]
     );
 }
@@ -206,9 +217,9 @@ async fn what_expired_in_a_lane_is_not_taken_for_an_equal_event() {
     daemon.reconnect();
     let expired = given_up(&first, "expired");
     for expired in [expired.clone(), again(&expired)] {
-        let (_, told) = daemon.take(&expired).await;
+        let (_, expected) = daemon.take(&expired).await;
         assert_eq!(
-            outline(&told),
+            outline(&expected),
             ["quarantine", "delivery.shop.expired._ producer_expiration"]
         );
     }
@@ -217,9 +228,9 @@ async fn what_expired_in_a_lane_is_not_taken_for_an_equal_event() {
 #[tokio::test]
 async fn a_producer_cannot_name_a_copy() {
     let mut daemon = Daemon::answering([Says::Status(503)]);
-    let (_, owed) = daemon.take(&inbound(event(json!({})))).await;
+    let (_, publications) = daemon.take(&inbound(event(json!({})))).await;
     daemon.env.clock.advance(Duration::from_secs(5));
-    let copy = returned(&owed[0]);
+    let copy = returned(&publications[0]);
     let forged = Inbound {
         source: Source::Lane,
         ..copy.clone()

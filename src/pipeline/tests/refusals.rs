@@ -9,15 +9,15 @@ async fn ends(env: &TestEnv, first: Inbound) -> Vec<(u64, String, String)> {
     let mut left = VecDeque::from([first]);
     while let Some(inbound) = left.pop_front() {
         let size = inbound.body.len();
-        let owed = env.pipeline.process(&inbound).await;
-        let copied: usize = owed.iter().map(|it| it.body.len()).sum();
+        let publications = env.pipeline.process(&inbound).await;
+        let copied: usize = publications.iter().map(|it| it.body.len()).sum();
         let bound = 3 * size + (256 << 10);
         assert!(copied <= bound, "{copied} bytes came of {size}");
-        for publication in owed.iter() {
+        for publication in publications.iter() {
             match publication.kind {
                 Kind::Chunk => left.push_back(returned(publication)),
                 Kind::Result => {
-                    assert!(ids.insert(publication.message_id.clone()), "told twice");
+                    assert!(ids.insert(publication.message_id.clone()), "expected twice");
                     let result = parsed(publication);
                     let text = |name: &str| result[name].as_str().unwrap().to_owned();
                     let id = result["recipient"]["id"].as_u64().unwrap();
@@ -93,9 +93,9 @@ async fn a_large_event_that_the_broker_gave_up_on_ends_in_chunks_and_is_not_push
         properties: BasicProperties::default().with_headers(headers),
         ..inbound(large(json!({ "payload": "hi" })).to_string())
     };
-    let owed = outline(&env.pipeline.process(&dead).await);
-    let parked = owed.iter().filter(|it| *it == "quarantine").count();
-    assert_eq!(parked, 1, "{owed:?}");
+    let publications = outline(&env.pipeline.process(&dead).await);
+    let parked = publications.iter().filter(|it| *it == "quarantine").count();
+    assert_eq!(parked, 1, "{publications:?}");
     let detail =
         "the broker gave up on the event: it was delivered too often without being settled";
     assert_all_end(&env, dead, "poison", detail).await;
@@ -123,13 +123,13 @@ async fn a_bad_recipient_is_named_by_its_place_in_the_event_whatever_chunk_it_is
             .as_object_mut()
             .unwrap()
             .extend(more.as_object().unwrap().clone());
-        let mut owed = env.pipeline.process(&inbound(event.to_string())).await;
-        if owed.len() == 1 {
+        let mut publications = env.pipeline.process(&inbound(event.to_string())).await;
+        if publications.len() == 1 {
             env.clock.advance(Duration::from_secs(3600));
-            owed = env.pipeline.process(&returned(&owed[0])).await;
+            publications = env.pipeline.process(&returned(&publications[0])).await;
         }
         let mut details = Vec::new();
-        for chunk in owed.iter() {
+        for chunk in publications.iter() {
             let ended = env.pipeline.process(&returned(chunk)).await;
             let results = ended
                 .iter()

@@ -27,8 +27,8 @@ async fn an_expired_token_is_replaced_by_one_that_goes_by_the_services_clock() {
             Says::Dated(201, "", there),
         ];
         let env = env_of(ring(&["main"]), script, 100);
-        let owed = env.pipeline.process(&inbound(to("a", json!({})))).await;
-        let result = parsed(&owed[0]);
+        let publications = env.pipeline.process(&inbound(to("a", json!({})))).await;
+        let result = parsed(&publications[0]);
         assert_eq!(
             (&result["outcome"], &result["requests"]),
             (&json!("accepted"), &json!(2))
@@ -87,8 +87,8 @@ async fn a_second_request_leaves_out_what_the_first_was_refused_for() {
     let script = [Says::Text(400, r#"{"reason":"BadWebPushTopic"}"#)];
     let env = env_of(ring(&["main"]), script, 100);
     let body = to("a", json!({ "subscription": apple, "topic": "orders" }));
-    let owed = env.pipeline.process(&inbound(body)).await;
-    let result = parsed(&owed[0]);
+    let publications = env.pipeline.process(&inbound(body)).await;
+    let result = parsed(&publications[0]);
     assert_eq!(
         (&result["outcome"], &result["requests"]),
         (&json!("accepted"), &json!(2))

@@ -6,8 +6,8 @@ use super::*;
 
 #[tokio::test]
 async fn who_gets_a_seat_too_late_is_sent_nothing() {
-    let told = Arc::new(Notify::new());
-    let env = env_of(app(Mode::Send), [Says::Holds(Arc::clone(&told))], 1);
+    let expected = Arc::new(Notify::new());
+    let env = env_of(app(Mode::Send), [Says::Holds(Arc::clone(&expected))], 1);
     let recipients: Vec<_> = (0..4)
         .map(|n| json!({ "id": n, "subscription": fcm(&n.to_string()) }))
         .collect();
@@ -17,13 +17,13 @@ async fn who_gets_a_seat_too_late_is_sent_nothing() {
     assert!(poll!(&mut processing).is_pending());
     assert_eq!(env.service.requests.lock().unwrap().len(), 1);
     env.clock.advance(Duration::from_secs(20));
-    told.notify_one();
-    let owed = processing.await;
+    expected.notify_one();
+    let publications = processing.await;
     // Neither those without a slot nor the one with a slot and no permit.
     assert_eq!(env.service.requests.lock().unwrap().len(), 1);
-    let late: Vec<_> = outline(&owed)
+    let late: Vec<_> = outline(&publications)
         .into_iter()
         .filter(|it| it == "delivery.shop.expired._ ttl_elapsed")
         .collect();
-    assert_eq!(late.len(), 3, "{:?}", outline(&owed));
+    assert_eq!(late.len(), 3, "{:?}", outline(&publications));
 }

@@ -46,7 +46,7 @@ impl Echo {
         answer: impl Fn(&Inbound) -> Vec<Publication> + Send + 'static,
     ) -> Self {
         let (deliveries, mut taken) = mpsc::channel::<Delivery>(256);
-        let (owe, owed) = mpsc::channel(256);
+        let (owe, publications) = mpsc::channel(256);
         let (state, watched) = watch::channel(BrokerState::default());
         let (held, mut hold) = watch::channel(false);
         let (saw, seen) = watch::channel(0);
@@ -58,7 +58,7 @@ impl Echo {
         let life = run(
             settings,
             deliveries,
-            owed,
+            publications,
             state,
             counted,
             redeliveries,
@@ -70,12 +70,12 @@ impl Echo {
                 hold.wait_for(|held| !held).await.unwrap();
                 let publications = answer(&delivery.inbound).into();
                 let receipt = delivery.receipt;
-                let owed = SettledDelivery {
+                let publications = SettledDelivery {
                     receipt,
                     publications,
                     in_hand: delivery.in_hand,
                 };
-                if owe.send(owed).await.is_err() {
+                if owe.send(publications).await.is_err() {
                     break;
                 }
             }

@@ -13,7 +13,7 @@ use super::daemon::Daemon;
 use super::vhost::Vhost;
 use super::{eventually, wanted};
 
-/// The queue in which a house gathers every result.
+/// The queue in which an environment gathers every result.
 const RESULTS: &str = "test.results";
 
 /// A virtual host, a sandbox and a daemon between them.
@@ -26,7 +26,7 @@ pub(crate) struct TestEnv {
 }
 
 impl TestEnv {
-    /// Opens a house on the shared broker, with a daemon that is ready.
+    /// Opens an environment on the shared broker, with a daemon that is ready.
     pub(crate) async fn open(more: &str) -> Self {
         Self::open_with(sandbox::Settings::default(), more).await
     }
