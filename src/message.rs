@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use serde::Serialize;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use crate::subscription::{Subscription, encode_base64url, hex};
 
@@ -45,7 +46,7 @@ pub struct PushMessage {
     PartialEq,
     Eq,
     Hash,
-    strum::IntoStaticStr,
+    IntoStaticStr,
     serde::Serialize,
     serde::Deserialize,
 )]
@@ -102,16 +103,7 @@ impl Ttl {
 
 /// How eagerly a message is delivered (RFC 8030 §5.3).
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    Hash,
-    strum::VariantArray,
-    strum::IntoStaticStr,
-    strum::EnumString,
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, VariantArray, IntoStaticStr, EnumString,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum Urgency {
@@ -129,7 +121,7 @@ pub enum Urgency {
 
 impl Urgency {
     /// Every urgency, in ascending order.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the header's word.
     #[must_use]
@@ -182,9 +174,7 @@ impl Topic {
 }
 
 /// How a message is encrypted.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::EnumString,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, IntoStaticStr, EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum Coding {
     /// RFC 8291.

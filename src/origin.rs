@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use url::Url;
 
 /// The origin of a push resource: scheme, host and port, serialised in ASCII.
@@ -60,9 +61,9 @@ impl fmt::Debug for Origin {
     Hash,
     PartialOrd,
     Ord,
-    strum::VariantArray,
-    strum::IntoStaticStr,
-    strum::EnumString,
+    VariantArray,
+    IntoStaticStr,
+    EnumString,
     serde::Deserialize,
 )]
 #[strum(serialize_all = "snake_case")]
@@ -93,7 +94,7 @@ impl serde::Serialize for Service {
 
 impl Service {
     /// Every family, in the order of the metrics.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the name used in results, logs and metric labels.
     #[must_use]

@@ -21,6 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::FieldTable;
+use strum::IntoStaticStr;
 
 use crate::message::{EventId, Name};
 use crate::redelivery;
@@ -89,7 +90,7 @@ pub struct Inbound {
 }
 
 /// The kinds of queues that are consumed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Source {
     /// `webpush.lane.<lane>`: what producers published. Its `x-pushrider-*` headers mean nothing.

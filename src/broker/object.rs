@@ -3,6 +3,7 @@
 use std::fmt;
 
 use lapin::types::{FieldTable, ShortString};
+use strum::IntoStaticStr;
 
 /// Something that must exist on the broker.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +33,7 @@ pub(super) enum Object {
 }
 
 /// The kinds of exchanges that are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub(super) enum ExchangeKind {
     Topic,

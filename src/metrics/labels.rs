@@ -1,7 +1,9 @@
 //! The labels that belong to no other room.
 
+use strum::{IntoStaticStr, VariantArray};
+
 /// The two kinds of connections of a generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Role {
     /// Consumes and acknowledges.
@@ -12,7 +14,7 @@ pub enum Role {
 
 impl Role {
     /// Both kinds.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the word of the metrics' label.
     #[must_use]
@@ -22,7 +24,7 @@ impl Role {
 }
 
 /// How the broker answered a publication.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Confirmed {
     /// Taken.
@@ -37,7 +39,7 @@ pub enum Confirmed {
 
 impl Confirmed {
     /// Every answer.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the word of the metrics' label.
     #[must_use]
@@ -47,7 +49,7 @@ impl Confirmed {
 }
 
 /// What a breaker becomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum BreakerState {
     /// Nobody is sent there.
@@ -60,7 +62,7 @@ pub enum BreakerState {
 
 impl BreakerState {
     /// Every state.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the word of the metrics' label.
     #[must_use]
@@ -70,7 +72,7 @@ impl BreakerState {
 }
 
 /// Why a key signs nothing for an origin until an operator has looked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum KeyAlarm {
     /// No subscription there was made with it.
@@ -81,7 +83,7 @@ pub enum KeyAlarm {
 
 impl KeyAlarm {
     /// Every cause.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the word of the metrics' label.
     #[must_use]

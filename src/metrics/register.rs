@@ -1,4 +1,4 @@
-//! Making a metric and registering it, in one call each.
+//! Creates a metric and registers it, in one call each.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -75,4 +75,15 @@ pub(super) fn histograms(
         registry,
         HistogramVec::new(buckets(name, help, bounds), labels)?,
     )
+}
+
+/// The type of metric that the function of the same name creates.
+#[expect(non_camel_case_types, reason = "they are named after the functions")]
+pub(super) mod types {
+    pub(in crate::metrics) type counter = prometheus::IntCounter;
+    pub(in crate::metrics) type counters = prometheus::IntCounterVec;
+    pub(in crate::metrics) type gauge = prometheus::IntGauge;
+    pub(in crate::metrics) type gauges = prometheus::IntGaugeVec;
+    pub(in crate::metrics) type histogram = prometheus::Histogram;
+    pub(in crate::metrics) type histograms = prometheus::HistogramVec;
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use strum::{IntoStaticStr, VariantArray};
 
 pub use self::reason::{DeferralReason, Outcome, Reason, Waiting};
 pub use self::record::{Record, Warning};
@@ -123,18 +124,7 @@ impl Verdict {
 }
 
 /// What a second request changes (classify/README.md §2).
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    strum::VariantArray,
-    strum::IntoStaticStr,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Again {
     /// Nothing: the service has certainly not seen the first (row 36).
@@ -157,7 +147,7 @@ pub enum Again {
 
 impl Again {
     /// Every change.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the word of the logs.
     #[must_use]
@@ -167,7 +157,7 @@ impl Again {
 }
 
 /// How far a pause reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Scope {
     /// All requests to the origin.
@@ -185,7 +175,7 @@ impl Scope {
 }
 
 /// What to do about an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Meaning {
     /// The push service has taken the message.
@@ -200,7 +190,7 @@ pub enum Meaning {
 
 impl Meaning {
     /// Every meaning.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the word of the metrics' label.
     #[must_use]

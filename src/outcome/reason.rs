@@ -1,18 +1,9 @@
 //! The closed sets of the contract: how a recipient ends, and why (examples/README.md, "The result").
 
+use strum::{EnumString, IntoStaticStr, VariantArray};
+
 /// The end of a recipient; closed for version 1 of the contract.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    strum::VariantArray,
-    strum::IntoStaticStr,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// A push service took it.
@@ -29,7 +20,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the word of results, routing keys, logs and metrics.
     #[must_use]
@@ -48,9 +39,9 @@ impl Outcome {
     Hash,
     PartialOrd,
     Ord,
-    strum::VariantArray,
-    strum::IntoStaticStr,
-    strum::EnumString,
+    VariantArray,
+    IntoStaticStr,
+    EnumString,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum Reason {
@@ -118,7 +109,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the contract's table.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the reason that a header's word names.
     #[must_use]
@@ -211,7 +202,7 @@ impl Waiting {
 }
 
 /// Why a recipient was not admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum DeferralReason {
     /// There was no permit within the time to wait for one.
@@ -226,7 +217,7 @@ pub enum DeferralReason {
 
 impl DeferralReason {
     /// Every reason.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the word of the metrics' label.
     #[must_use]

@@ -14,6 +14,8 @@
 //! | summary | consumers | [`summary`] |
 //! | subscription event | consumers | [`subscription`] |
 
+use strum::{IntoStaticStr, VariantArray};
+
 mod audience;
 mod death;
 pub mod event;
@@ -33,7 +35,7 @@ pub mod summary;
 mod table;
 
 /// The kinds of messages that leave the daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::VariantArray, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Kind {
     /// A delivery result.
@@ -52,7 +54,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the word of the metrics' label.
     #[must_use]

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use strum::IntoStaticStr;
 
 use super::event::EventRef;
 use super::output::{self, RecipientMember, Time};
@@ -13,7 +14,7 @@ use crate::origin::Service;
 use crate::outcome::{Outcome, Reason, Record};
 
 /// What happened to a subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Change {
     /// It is dead: delete it.
