@@ -85,12 +85,7 @@ fn refuse(refusal: &Refusal) -> Option<ServiceAnswer> {
         Refusal::TooLarge(_) => "payload_too_large",
         Refusal::Vapid(error) => of_vapid(error),
         Refusal::Subject(_) => "vapid_rejected",
-        Refusal::TtlConflict
-        | Refusal::CodingMissing
-        | Refusal::Coding(_)
-        | Refusal::LegacyHeader(_)
-        | Refusal::Repeated(_)
-        | Refusal::NotText(_) => "bad_request",
+        _ => "bad_request",
     };
     named(answers(), name)
 }

@@ -152,18 +152,7 @@ fn refuse(refusal: &Refusal) -> Option<ServiceAnswer> {
         Refusal::TooLarge(_) => "payload_too_large",
         Refusal::TtlMissing | Refusal::Ttl(_) => "bad_ttl",
         Refusal::Vapid(error) => of_vapid(error),
-        Refusal::Method
-        | Refusal::LengthMissing
-        | Refusal::Topic(_)
-        | Refusal::TopicUndecodable(_)
-        | Refusal::TtlConflict
-        | Refusal::Subject(_)
-        | Refusal::Urgency(_)
-        | Refusal::CodingMissing
-        | Refusal::Coding(_)
-        | Refusal::LegacyHeader(_)
-        | Refusal::Repeated(_)
-        | Refusal::NotText(_) => "bad_request",
+        _ => "bad_request",
     };
     named(answers(), name)
 }

@@ -5,6 +5,10 @@
 //! words, and says where the real one would not mind (classify/README.md §1; the answers of Mozilla
 //! are measured, §11). What a service takes although no browser can show it is recorded as wrong all
 //! the same.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a service gives one answer to most of what is wrong with a push"
+)]
 
 use std::time::SystemTime;
 

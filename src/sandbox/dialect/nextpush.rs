@@ -37,22 +37,6 @@ fn refuse(refusal: &Refusal) -> Option<ServiceAnswer> {
     match refusal {
         Refusal::NotFound => named(answers(), "gone"),
         Refusal::Method => named(answers(), "method"),
-        Refusal::TtlMissing
-        | Refusal::Ttl(_)
-        | Refusal::TtlConflict
-        | Refusal::Vapid(_)
-        | Refusal::Subject(_)
-        | Refusal::LengthMissing
-        | Refusal::Topic(_)
-        | Refusal::TopicUndecodable(_)
-        | Refusal::Urgency(_)
-        | Refusal::TooLarge(_)
-        | Refusal::CodingMissing
-        | Refusal::Coding(_)
-        | Refusal::LegacyHeader(_)
-        | Refusal::SharedKey
-        | Refusal::Decrypt(_)
-        | Refusal::Repeated(_)
-        | Refusal::NotText(_) => None,
+        _ => None,
     }
 }

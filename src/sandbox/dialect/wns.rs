@@ -102,15 +102,7 @@ fn refuse(refusal: &Refusal) -> Option<ServiceAnswer> {
         Refusal::TooLarge(_) => "payload_too_large",
         Refusal::Vapid(VapidError::KeyMismatch) => "key_mismatch",
         Refusal::Vapid(_) | Refusal::Subject(_) => "vapid_rejected",
-        Refusal::TtlMissing
-        | Refusal::Ttl(_)
-        | Refusal::LengthMissing
-        | Refusal::TopicUndecodable(_)
-        | Refusal::CodingMissing
-        | Refusal::Coding(_)
-        | Refusal::LegacyHeader(_)
-        | Refusal::Repeated(_)
-        | Refusal::NotText(_) => "bad_request",
+        _ => "bad_request",
     };
     named(answers(), name)
 }
