@@ -253,13 +253,19 @@ async fn what_is_scheduled_for_a_subscription_that_ends_meanwhile_is_not_sent() 
     let mut env = TestEnv::open("").await;
     let ended = env.subscribe(json!({ "status": 410 }));
     let created_at = written(ahead(Duration::ZERO) - Duration::from_secs(60));
-    let deliver_at = written(ahead(Duration::from_secs(3)));
+    let due = ahead(Duration::from_secs(10));
+    let deliver_at = written(due);
     let scheduled = (1..20).map(|n| {
         let times = json!({ "created_at": created_at, "deliver_at": deliver_at });
         event(&format!("e{n}"), &ended, times)
     });
     publish_all(&env, scheduled).await;
     env.publish(&event("e0", &ended, json!({}))).await;
+    env.gather(1, is_delivery).await;
+    assert!(
+        ahead(Duration::ZERO) < due,
+        "the subscription ends while the others wait"
+    );
     let results = env.gather(20, is_delivery).await;
     env.settled().await;
     let all = env.gather(21, |_| true).await;
