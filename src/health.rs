@@ -17,7 +17,7 @@ use tokio::time::Instant;
 /// The pipeline beats about once a second, also when it has nothing to do.
 pub const HEARTBEAT_LIMIT: Duration = Duration::from_secs(15);
 
-/// How the daemon is doing; shared by those who know it and those who ask.
+/// The state of the daemon, shared by the tasks that set it and those that read it.
 #[derive(Debug)]
 pub struct Health {
     state: Mutex<State>,

@@ -40,7 +40,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Answers {
-    /// Answers a request whose body nobody reads.
+    /// Answers a request without reading its body.
     pub(super) fn answer<B>(&self, request: &Request<B>, now: Instant) -> Response<Body> {
         let path = request.uri().path();
         if let Some(app) = app_of(path) {

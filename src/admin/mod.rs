@@ -48,7 +48,7 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
 }
 
-/// A bound socket that nobody serves yet.
+/// A bound socket that is not served yet.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,

@@ -1,4 +1,4 @@
-//! What goes wrong with the broker, and who must act.
+//! Errors of the broker, and what an operator must do about them.
 //!
 //! Most trouble passes: the network, a broker that restarts or is not up yet. Some never does until
 //! an operator acts, and is told apart by AMQP's reply codes, never by text. None of these values
@@ -31,7 +31,7 @@ pub enum NeedsOperator {
     /// The extra certificates cannot be read.
     #[error("the CA file of the broker holds no readable PEM certificate")]
     UnreadableCa,
-    /// `check`: nobody answers.
+    /// `check`: the broker does not answer.
     #[error("the broker at {address} cannot be reached: {reason}")]
     Unreachable {
         /// Host and port.

@@ -210,9 +210,9 @@ pub struct Settings {
     pub delivery_limit: u32,
     /// How long quarantined originals are kept.
     pub quarantine_age: Duration,
-    /// How many results nobody bound a queue for are kept.
+    /// How many results without a bound queue are kept.
     pub unrouted_messages: u32,
-    /// How long results nobody bound a queue for are kept.
+    /// How long results without a bound queue are kept.
     pub unrouted_age: Duration,
     /// The AMQP heartbeat: a silent broker is noticed after twice this long.
     pub heartbeat: Duration,

@@ -1,4 +1,4 @@
-//! The life with the broker: one generation after the other, with pauses between them.
+//! Runs one generation of connections after the other, with pauses between them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,7 @@
-//! What an answer that a service family's room has recognised means for the recipient.
+//! What a recognized answer means for the recipient.
 //!
-//! The rooms say *what was said*; what follows from it is decided here, once for every service.
+//! The modules of the services say what the service said. What follows from it is decided here, once for
+//! every service.
 
 use std::time::Duration;
 
@@ -69,7 +70,7 @@ pub(super) enum Diagnosis {
     PartlyDown,
     /// Taken by the service and dropped.
     NotDelivered,
-    /// Taken by the service, and not said to have been received, in words that nobody knows.
+    /// Taken by the service, and not said to have been received, in unknown words.
     PerhapsNotDelivered,
 }
 
@@ -120,7 +121,8 @@ const DOUBT_BELIEVED: u32 = 4;
 const DOUBT_LASTS: Duration = Duration::from_secs(3600);
 
 impl Diagnosis {
-    /// Returns what the sign means for the recipient, whom the service `asked` to wait.
+    /// Returns what the diagnosis means for the recipient; `retry_after` is the wait that the service
+    /// asked for.
     pub(super) fn verdict(self, context: Context, retry_after: Option<Duration>) -> Verdict {
         match self {
             Self::Gone(reason) => Verdict::of(Meaning::Gone, reason),

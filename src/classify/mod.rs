@@ -1,19 +1,18 @@
 //! What an attempt means.
 //!
-//! Push services agree on little: only 2xx, 404 and 410 mean the same everywhere, and what the rest
-//! means is the service's own. So each family has a room of its own, which recognises what its
-//! service says by markers that are data at the top of the room; what follows from a [`Diagnosis`] is
-//! decided once for all of them, and what no room recognises is judged by its status alone. The
-//! table is classify/README.md §2, in its order, and "row" is a row of it.
+//! Push services agree on little: only 2xx, 404 and 410 mean the same everywhere, and the meaning of the
+//! rest is the service's own. So each family has a module, which recognizes its service's answers by markers
+//! that are data at the top of the file. What follows from a [`Diagnosis`] is decided once for all of them,
+//! and an answer that no module recognizes is judged by its status alone. The table is classify/README.md §2,
+//! in its order, and "row" is a row of it.
 //!
-//! Three asymmetries are on purpose. A subscription ends only on a service's plain word, because a
-//! wrong `gone` deletes a subscriber and a wrong retry costs a request. So a 404 that is not in the
-//! service's own words may come from a proxy or a front end in trouble, and must be said twice. The
-//! 401 and 403 of an unlisted host speak of its own access control rather than of our VAPID token,
-//! and its words are not repeated. And a refused token pauses nothing: even the large services have
-//! paths that are not for VAPID and refuse whatever a key signs, and whoever subscribes such a path
-//! must not stop the messages of others. Whether a key is at fault is judged over several
-//! subscriptions (`mismatch`).
+//! Three asymmetries are on purpose. First, a subscription ends only on a plain statement of its service,
+//! because a wrong `gone` deletes a subscriber and a wrong retry costs a request. A 404 that is not in the
+//! service's own words may come from a proxy or a failing front end, and counts only when it is repeated.
+//! Second, the 401 and 403 of an unlisted host concern its own access control rather than the VAPID token,
+//! and its text is not repeated. Third, a refused token pauses nothing: even the large services have paths
+//! that are not made for VAPID and refuse every key, and a subscription with such a path must not stop the
+//! messages of others. Whether a key is at fault is judged over several subscriptions (`sender::keys`).
 
 mod answer_view;
 mod apple;
@@ -78,7 +77,7 @@ pub fn classify(attempt: &Attempt, context: Context, now: SystemTime) -> Verdict
     }
 }
 
-/// Describes an answer to those who may teach this room to recognise it: the headers that may tell
+/// Describes an answer that should be recognized in a later version: the headers that may tell
 /// it from others and the beginning of its body, in at most 512 bytes, without secrets.
 #[must_use]
 pub fn evidence(answer: &Answer) -> Box<str> {
@@ -154,7 +153,7 @@ fn recognized(view: &AnswerView<'_>, service: Service) -> Option<Diagnosis> {
     }
 }
 
-/// Judges an answer that no room recognises (rows 3, 21, 21b, 23, 28, 30, 33 and 34).
+/// Judges an answer that no module recognizes (rows 3, 21, 21b, 23, 28, 30, 33 and 34).
 fn by_status(
     status: u16,
     service: Service,
@@ -177,7 +176,7 @@ fn by_status(
     }
 }
 
-/// A throttle is taken to speak for the whole host unless a room knows better (row 28).
+/// A throttle concerns the whole host, unless a service's module says otherwise (row 28).
 const HOST: Throttle = Throttle {
     pause: Some(Scope::Origin),
     cooldown: Cooldown::AsAsked,

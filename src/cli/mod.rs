@@ -107,7 +107,7 @@ fn assignment(text: &str) -> Result<(String, String), &'static str> {
 #[derive(Debug)]
 struct Failure {
     status: u8,
-    /// For a person; empty if nobody listens any more.
+    /// For a person; empty if standard output is closed.
     message: String,
 }
 
@@ -160,7 +160,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Writes a line to standard error; where there is none, nobody needs to know.
+/// Writes a line to standard error; an error of that is ignored.
 fn tell(line: &str) {
     let _unheard = writeln!(io::stderr(), "{line}");
 }

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where the configuration file is when nobody says otherwise; it need not exist.
+/// The default configuration file; it need not exist.
 pub const DEFAULT_FILE: &str = "/etc/pushrider/pushrider.toml";
 
 /// The environment variable that names the configuration file.

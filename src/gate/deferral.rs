@@ -47,11 +47,11 @@ const SPREAD: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs
 /// The longest spread that a long wait brings.
 const SPREAD_CAP: Duration = Duration::from_secs(300);
 
-/// The shortest wait for room, before the jitter: places are free again after a round trip, but a trip
+/// The shortest wait for a permit, before the jitter: one is free after a round trip, but a trip
 /// through the broker has its price.
 const SOON: Duration = Duration::from_millis(500);
 
-/// The shortest wait for room of a recipient whose deadline is near.
+/// The shortest wait for a permit of a recipient whose deadline is near.
 const SHORTEST: Duration = Duration::from_millis(100);
 
 impl Deferral {

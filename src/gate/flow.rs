@@ -50,7 +50,7 @@ impl Flows {
         self.of(lane, key).throughput.admitted(now);
     }
 
-    /// Returns whether recipients of a flow are about to come back for room.
+    /// Returns whether recipients of a flow are about to come back for a permit.
     pub(super) fn is_awaited(&self, lane: &Name, key: &Name, now: Instant) -> bool {
         let known = self.find(lane, key);
         known.is_some_and(|index| self.0[index].room.is_pending(now))

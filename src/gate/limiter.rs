@@ -50,7 +50,7 @@ impl Limiter {
 
     /// Raises the limit after a success while `in_flight` requests were under way.
     pub(super) fn succeeded(&mut self, in_flight: usize) {
-        // A limit that nobody reaches is not known to be borne.
+        // It is not known whether the origin serves more than the requests under way.
         if as_limit(in_flight) * 2.0 < self.limit {
             return;
         }

@@ -1,34 +1,33 @@
 //! Permits: how many requests may be under way, in all and per origin, and which origins to leave alone.
 //!
-//! A push service in trouble must not take the room of the others, so every request holds a permit
-//! of its origin besides one of the whole. How many requests an origin takes at once is learned from
-//! its answers (`limiter`); one that is down is left alone until a probe finds it up (`breaker`); one
-//! that asks for a pause gets it, whole or for the key that was throttled (`pause`). Unlisted origins are
-//! chosen by anybody: they start small and share at most half of the whole. Each origin has a gate of
-//! its own (`table`).
+//! A push service that is slow or down must not use up what the others need, so every request holds a permit
+//! of its origin and one of the whole. How many requests an origin takes at once is learned from its answers
+//! (`limiter`). An origin that is down is left alone until a probe succeeds (`breaker`). An origin that asks
+//! for a pause gets it, for all keys or for the key that was throttled (`pause`). Anybody can choose an
+//! unlisted origin: they start small and share at most half of the whole. Each origin has a gate of its own
+//! (`table`).
 //!
-//! Where an operator has set a rate, requests are spaced before they ask for a place (`rate`), so
-//! that what waits for its turn holds no place of the others.
+//! Where an operator has set a rate, requests are spaced before they ask for a permit (`rate`), so that a
+//! request that waits for its turn holds no permit.
 //!
 //! # How requests queue
 //!
-//! 1. A request that finds a place takes it; then nobody waits.
-//! 2. One that finds none waits in memory, for about a second at most, unless too many of its lane wait
-//!    for the origin already (`waiters`): what waits in memory fills the prefetch window, which others
+//! 1. A request takes a free permit at once; then there is no waiter.
+//! 2. A request without a permit waits in memory, for about a second at most, unless too many of its lane
+//!    wait for the origin already (`waiters`): what waits in memory fills the prefetch window, which others
 //!    need. All unlisted origins together have one small share of such waiters.
-//! 3. A place that becomes free goes to the lanes in turn, and within a lane to the recipient that was
-//!    deferred most often, then to the one that came first (`places`).
-//! 4. What gets no place waits in the broker (`deferral`). It is told to come back when those before it
-//!    will have been served, at the rate at which requests to the origin went out lately (`throughput`,
-//!    `line`). What is new does not use the room to wait of those who are about to come back.
-//! 5. What an origin that is paused defers queues in the same way from the end of the pause on. While
-//!    an origin is down, those who come back are spread, so that they do not all go round at once.
+//! 3. A permit that becomes free goes to the lanes in turn, and within a lane to the recipient that was
+//!    deferred most often, then to the one that came first (`fair_semaphore`).
+//! 4. A recipient that gets no permit waits in the broker (`deferral`). It comes back when those before it
+//!    will have been served, at the measured rate of requests to the origin (`throughput`, `line`). A new
+//!    recipient does not use the share of waiters that those who are about to come back need.
+//! 5. The recipients that an origin in a pause defers queue in the same way from the end of the pause. While
+//!    an origin is down, their returns are spread, so that they do not all come back at once.
 //!
-//! Each lane and key has its own line at an origin (`flow`).
+//! Each lane and key has its own queue at an origin (`flow`).
 //!
-//! A [`Permit`] frees its places when it is dropped: on success, panic and cancellation alike. One
-//! that is dropped without a report is an abandoned request: had it been a breaker's probe, the
-//! next request is.
+//! A [`Permit`] is free again when it is dropped: on success, panic and cancellation alike. A permit that is
+//! dropped without a report is an abandoned request: if it was a breaker's probe, the next request is one.
 
 mod breaker;
 mod deferral;
@@ -189,7 +188,7 @@ impl Gates {
         self.tripped.load(Ordering::Relaxed)
     }
 
-    /// Finds room for one request, waiting for at most `patience`.
+    /// Gets a permit for one request, waiting for at most `patience`.
     async fn find_room(
         &self,
         gate: &Arc<OriginGate>,
@@ -258,7 +257,7 @@ impl Gates {
         Some(std::iter::once(own).chain(shared))
     }
 
-    /// Spares the timer when there is room, which is nearly always.
+    /// Avoids the timer when a permit is free, which is nearly always.
     fn take_at_once(
         &self,
         gate: &OriginGate,

@@ -1,7 +1,7 @@
-//! The gate of one origin: its places, its breaker, its pauses and rates.
+//! The gate of one origin: its permits, its breaker, its pauses and rates.
 //!
-//! One short lock guards what is decided; the places have a lock of their own, so that who waits for
-//! one holds none.
+//! One short lock guards what is decided. The permits have a lock of their own, so that a waiter holds no
+//! lock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -114,14 +114,14 @@ impl OriginGate {
         self.lock().keys.of(key).bucket.give_back(rate);
     }
 
-    /// Returns whether nobody is admitted now, without entering.
+    /// Returns whether no request is admitted now, without entering.
     pub(super) fn shut(&self, key: &Name, now: Instant) -> Option<Shut> {
         let mut state = self.lock();
         state.used_at = now;
         state.shut(key, now)
     }
 
-    /// Returns how much of the room to wait a request may use.
+    /// Returns which share of the waiters a request may use.
     pub(super) fn position(&self, request: Request<'_>, now: Instant) -> QueuePosition {
         let is_awaited = || self.lock().flows.is_awaited(request.lane, request.key, now);
         match request.deferrals {

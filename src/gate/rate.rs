@@ -1,14 +1,14 @@
 //! How many requests a second go to an origin with one key, where an operator says so.
 //!
-//! Push services have quotas that they tell nobody, and a 429 costs an attempt and a pause. Who
-//! knows a quota states it. Requests are then spaced evenly: a tenth of a second's worth may come at
-//! once, the others wait for their turn, which is taken when they ask.
+//! Push services do not publish their quotas, and a 429 costs an attempt and a pause. An operator who knows a
+//! quota states it. Requests are then spaced evenly: a tenth of a second's worth may come at once, the others
+//! wait for their turn, which is reserved when they ask.
 //!
-//! Whose turn is further off than anybody waits here goes to the broker, with a place in the line:
-//! each is told to come back one interval after the one before, so that they return at the very
-//! rate they may be sent at, in the order in which they left. The line is an estimate. What finds its
-//! turn taken lines up again; and once nobody has asked for a while, there is no line. While there is
-//! one, a turn that is not free at once belongs to those who come back, not to those who are new.
+//! A request whose turn is too far off to wait for in memory goes to the broker: each comes back one interval
+//! after the one before, so that they return at the rate at which they may be sent, in the order in which
+//! they left. The queue is an estimate. A request that finds its turn taken queues again, and after a while
+//! without requests there is no queue. While there is one, a turn that is not free at once belongs to the
+//! requests that come back, not to new ones.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub struct Rate(NonZeroU32);
 pub(super) struct Bucket {
     /// The first turn that is not taken.
     next: Option<Instant>,
-    /// When the last of those who wait in the broker comes back.
+    /// When the last request that waits in the broker comes back.
     line: Option<Instant>,
 }
 

@@ -1,4 +1,4 @@
-//! The labels that belong to no other room.
+//! The labels that no other module defines.
 
 use strum::{IntoStaticStr, VariantArray};
 

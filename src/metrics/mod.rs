@@ -181,7 +181,7 @@ impl Metrics {
             .set(i64::from(is_unusual));
     }
 
-    /// Counts a recipient whose subscription was called gone before, and who costs no request.
+    /// Counts a recipient whose subscription was called gone before, and that costs no request.
     pub fn tombstone_hit(&self) {
         self.series.tombstone_hits.inc();
     }

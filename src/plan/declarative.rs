@@ -18,7 +18,7 @@ pub(super) enum Judgement {
     Declarative,
     /// A declarative message with a member that user agents ignore; says which and why.
     Flawed(String),
-    /// Meant as a declarative message and taken by nobody for one; says why.
+    /// Meant as a declarative message, and not accepted as one by any user agent; says why.
     Broken(String),
 }
 

@@ -1,4 +1,4 @@
-//! A few connections per origin, and no more origins than there is room for.
+//! A few connections per origin, for a bounded number of origins.
 //!
 //! Why count: HTTP/2 carries a hundred requests at once and one connection is the cheapest, but
 //! one alone stalls on a lost packet and on the peer's stream limit. So requests fill the first

@@ -1,5 +1,5 @@
 //! What happens while a connection is made: the time it may take, the HTTP version it turns out
-//! to have, and what is told to those who wait for it.
+//! to have, and what waiters for it get.
 //!
 //! Why a layer of our own around the client's connector: which version an origin speaks is known
 //! as soon as TLS has agreed on it (ALPN), long before anything is answered. So a request that

@@ -1,10 +1,10 @@
-//! The way out to push services: the only room that sends.
+//! Sends requests to push services. No other module sends.
 //!
-//! What can go wrong here is anything a unlisted host's server can do: every limit and every deadline
-//! is ours, and every end of an exchange is an [`Attempt`], never an error.
+//! What can go wrong here is anything that the server of an unlisted host can do: every limit and every
+//! deadline is this side's, and every end of a round trip is an [`Attempt`], never an error.
 //!
-//! [`build`] and [`build_draft`] make a [`PushRequest`] of a message; [`Client`] sends it over one of the few
-//! connections its origin may have, to an address the guard permits, and reads the beginning of
+//! [`build`] and [`build_draft`] create a [`PushRequest`] from a message. [`Client`] sends it over one of the
+//! few connections that its origin may have, to an address that the guard permits, and reads the beginning of
 //! the answer. Nothing here retries, follows, decompresses or remembers a message.
 
 use std::fmt;

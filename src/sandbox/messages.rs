@@ -1,4 +1,4 @@
-//! The last messages that came, and who wants to hear of the next.
+//! The last messages that arrived, and the subscribers to the next.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -2,8 +2,8 @@
 //! head and body.
 //!
 //! Real services let much pass that no browser will ever show: a body nobody can decrypt is
-//! answered with 201. The sandbox is there to tell, so whatever a sender could get wrong is refused
-//! here with a sentence that names it.
+//! answered with 201. The sandbox exists to find such faults, so whatever a sender could get wrong is
+//! refused here with a sentence that names it.
 
 use std::sync::Arc;
 use std::time::SystemTime;

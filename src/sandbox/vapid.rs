@@ -34,7 +34,7 @@ pub struct Claims {
     pub aud: String,
     /// When the token expires, in seconds since 1970.
     pub exp: u64,
-    /// How to reach whoever pushes.
+    /// How to contact the sender.
     pub sub: Option<String>,
 }
 

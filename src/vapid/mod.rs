@@ -1,4 +1,4 @@
-//! Voluntary application server identification (RFC 8292): who sends, proved to each push service.
+//! Voluntary application server identification (RFC 8292): identifies the sender to each push service.
 //!
 //! Why tokens live twelve hours: a push service may remember a token it has checked (RFC 8292 §5)
 //! and some count new ones against the sender, so one is reused for a whole origin; but it is a

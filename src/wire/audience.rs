@@ -20,7 +20,7 @@ pub(super) enum Audience<'a> {
 }
 
 impl<'a> Audience<'a> {
-    /// Reads who an event is for; nobody, if that cannot be told.
+    /// Reads the recipients of an event; none if that cannot be read.
     pub(super) fn read(
         subscription: Option<&'a RawValue>,
         id: Option<&'a RawValue>,

@@ -45,7 +45,7 @@ impl Fault {
         )
     }
 
-    /// Records a member that nobody knows, and the one that was probably meant.
+    /// Records an unknown member, and the known one that was probably meant.
     pub(super) fn unknown(name: &str, known: &[&'static str]) -> Self {
         let name = Some(name).filter(|name| is_plain(name));
         let hint = match name.and_then(|name| meant(name, known)) {
@@ -94,7 +94,7 @@ impl Faults {
         self.0.get_or_insert(fault);
     }
 
-    /// Records the members of an object that nobody knows or that come twice.
+    /// Records the members of an object that are unknown or come twice.
     pub(super) fn note_strangers<const N: usize>(
         &mut self,
         object: &Object<'_, N>,

@@ -20,7 +20,7 @@ use crate::outcome::{Reason, Refusal, Waiting};
 pub struct RetryHistory {
     /// How often it has left and come back, whatever for.
     pub pass: u32,
-    /// How often in a row it was deferred for want of room, without an attempt in between.
+    /// How often in a row it was deferred for want of a permit, without an attempt in between.
     pub deferrals: u32,
     /// Attempts used up.
     pub attempts: u32,

@@ -1,6 +1,6 @@
 //! JSON read member by member, so that each fault is known by its place.
 //!
-//! Nothing here builds a tree or recurses: a value stays text until the one who knows its meaning
+//! Nothing here builds a tree or recurses: a value stays text until the code that knows its meaning
 //! reads it, and a nesting bomb is only ever skipped.
 
 use std::borrow::Cow;

@@ -1,4 +1,4 @@
-//! One recipient of an event: whom to push to, and what only this one gets (examples/README.md, "The event").
+//! One recipient of an event: its subscription, and its own options (examples/README.md, "The event").
 
 use std::borrow::Cow;
 use std::fmt;

@@ -53,7 +53,7 @@ pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Sending, Rep
     })
 }
 
-/// Finds where state is kept: where the key says, else where the service manager made room.
+/// Returns where state is kept: where the key says, else the service manager's state directory.
 pub(super) fn state_dir(file: &File, scope: &mut Scope<'_>) -> Result<Option<PathBuf>, Reported> {
     const KEY: &str = "push.state_dir";
     let Some(written) = &file.push.state_dir else {

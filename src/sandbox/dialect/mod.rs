@@ -1,8 +1,8 @@
-//! How each push service speaks: its paths, what it says to a right push and to a wrong one.
+//! How each push service answers: its paths, its answers to a right push and to a wrong one.
 //!
 //! Why: a developer should hear today what production will say. The sandbox judges every push in one
-//! way, whichever service it stands for; the room of a service puts the judgement in that service's
-//! words, and says where the real one would not mind (classify/README.md §1; the answers of Mozilla
+//! way, whichever service it imitates; the module of a service gives the judgement in that service's
+//! words, and says what the real one would accept (classify/README.md §1; the answers of Mozilla
 //! are measured, §11). What a service takes although no browser can show it is recorded as wrong all
 //! the same.
 #![expect(
@@ -142,7 +142,7 @@ impl Dialect {
     }
 }
 
-/// Finds an answer of a room by its name.
+/// Finds an answer of a service by its name.
 fn named(answers: Vec<(&'static str, ServiceAnswer)>, name: &str) -> Option<ServiceAnswer> {
     answers
         .into_iter()
