@@ -53,7 +53,7 @@ CONF
   return 1
 }
 
-# answers_amqp PORT: tells whether a node answers the AMQP greeting with a method frame; one that is
+# answers_amqp PORT: Returns whether a node answers the AMQP greeting with a method frame; one that is
 # still starting only takes the connection.
 answers_amqp() {
   local node type

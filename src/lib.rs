@@ -47,7 +47,9 @@
 //! ```
 //!
 //! Nothing to the left of [`config`] sees a configuration type: each module defines the small settings
-//! that it needs, and `config::resolve` fills them.
+//! that it needs, and `config::resolve` fills them. The decryption, the VAPID verification and the header
+//! parsing of [`sandbox`] share no code with what they check; endpoints, origins, the clock and base64 are
+//! shared.
 //!
 //! # Design decisions that are not obvious
 //!

@@ -127,7 +127,7 @@ mod tests {
     const STEP: Duration = Duration::from_millis(10);
 
     #[test]
-    fn a_stranger_is_soon_as_fast_as_it_can_be() {
+    fn an_unlisted_origin_is_soon_as_fast_as_it_can_be() {
         let mut limiter = Limiter::new(10, 200);
         let mut rounds = 0;
         while limiter.limit() < 200 {

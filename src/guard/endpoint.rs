@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_reach_nothing_but_public_https() {
+    fn endpoints_reach_nothing_but_public_https() {
         let address = |text: &str| Forbidden::Address(text.parse().unwrap());
         for (text, error) in [
             ("http://push.example.net/x", Forbidden::Http),

@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_cannot_make_the_table_grow() {
+    fn unlisted_origins_cannot_make_the_table_grow() {
         let settings = Settings {
             connect_timeout: Duration::from_secs(1),
             ca: None,

@@ -21,7 +21,8 @@ use std::time::Duration;
 use h2::Reason;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::status::StatusCode;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::script::{Act, Answer, Choice, Response, ScriptError};
@@ -34,12 +35,15 @@ use super::script::{Act, Answer, Choice, Response, ScriptError};
     expecting = "an answer, as in {\"status\": 503}"
 )]
 pub(crate) struct AnswerSpec {
+    #[serde(deserialize_with = "times")]
     times: u32,
     delay: Option<String>,
     answer: Option<Box<str>>,
+    #[serde(deserialize_with = "status")]
     status: Option<u16>,
     headers: BTreeMap<String, Values>,
     body: Option<String>,
+    #[serde(deserialize_with = "body_bytes")]
     body_bytes: u64,
     trickle: Option<String>,
     fault: Option<Fault>,
@@ -61,6 +65,35 @@ impl Default for AnswerSpec {
             reason: None,
         }
     }
+}
+
+fn times<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    number(deserializer, "times: expected a number, as in 3")
+}
+
+fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    number(
+        deserializer,
+        "status: expected a number from 100 to 999, as in 503",
+    )
+    .map(Some)
+}
+
+fn body_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    number(
+        deserializer,
+        "body_bytes: expected a number of bytes, as in 4096",
+    )
+}
+
+/// Reads a whole number, or fails with a sentence that names the member.
+fn number<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
+    deserializer: D,
+    expected: &'static str,
+) -> Result<T, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    let number = value.as_u64().and_then(|number| T::try_from(number).ok());
+    number.ok_or_else(|| D::Error::custom(expected))
 }
 
 /// One value of a header, or several lines of it.
@@ -241,6 +274,28 @@ mod tests {
             let answer = json!({ "fault": "reset", "reason": code });
             let answer: Answer = serde_json::from_value(answer).unwrap();
             assert!(matches!(answer.act, Act::Reset(given) if given == reason));
+        }
+    }
+
+    #[test]
+    fn a_number_of_another_type_is_reported_by_its_member() {
+        for (json, sentence) in [
+            (
+                r#"{"status":"410"}"#,
+                "status: expected a number from 100 to 999, as in 503",
+            ),
+            (
+                r#"{"status":70000}"#,
+                "status: expected a number from 100 to 999, as in 503",
+            ),
+            (r#"{"times":-1}"#, "times: expected a number, as in 3"),
+            (
+                r#"{"body_bytes":"1k"}"#,
+                "body_bytes: expected a number of bytes, as in 4096",
+            ),
+        ] {
+            let error = serde_json::from_str::<AnswerSpec>(json).err().unwrap();
+            assert!(error.to_string().starts_with(sentence), "{error}");
         }
     }
 }

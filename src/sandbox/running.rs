@@ -80,7 +80,7 @@ impl Running {
         self.service.subscribe(request.into())
     }
 
-    /// Begins another script for a subscription; tells whether there is one of that id, whose
+    /// Begins another script for a subscription; returns whether there is one of that id, whose
     /// service has all the answers.
     pub fn play(&self, id: &str, script: Script) -> bool {
         self.service

@@ -185,7 +185,7 @@ impl<'a> Event<'a> {
         let [ttl, created_at, deliver_at, expires_at, options @ ..] = rest;
         // A later version may well have members that this one does not know: it is judged first.
         faults.read("version", version, member::version);
-        faults.note_strangers(object, &MEMBERS);
+        faults.note_unknown(object, &MEMBERS);
         Self {
             about: EventRef {
                 id: faults.read("id", id, member::event_id),

@@ -95,7 +95,7 @@ impl Faults {
     }
 
     /// Records the members of an object that are unknown or come twice.
-    pub(super) fn note_strangers<const N: usize>(
+    pub(super) fn note_unknown<const N: usize>(
         &mut self,
         object: &Object<'_, N>,
         known: &[&'static str; N],

@@ -153,7 +153,7 @@ pub(super) fn results(path: &'static str, raw: &RawValue) -> Result<Results, Fau
     word(path, raw, "all, failures, none", Results::parse)
 }
 
-/// Reads a topic and tells whether it had to be replaced; an empty one is none.
+/// Reads a topic and returns whether it had to be replaced; an empty one is none.
 ///
 /// Typed languages write their empty string for "no topic". A stand-in for it would make all of
 /// a subscriber's messages replace one another.

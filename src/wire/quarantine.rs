@@ -30,8 +30,8 @@ pub fn headers(fault: &Fault, queue: &str, original: &BasicProperties) -> FieldT
     if let Some(timestamp) = *original.timestamp() {
         table::put_number(&mut headers, "x-pushrider-timestamp", timestamp);
     }
-    if let Some(theirs) = original.headers() {
-        Trace::read(theirs).write(&mut headers);
+    if let Some(producer) = original.headers() {
+        Trace::read(producer).write(&mut headers);
     }
     headers
 }
@@ -42,14 +42,14 @@ mod tests {
 
     #[test]
     fn an_original_says_why_it_is_there_and_whose_it_is() {
-        let mut theirs = FieldTable::default();
-        table::put_text(&mut theirs, "traceparent", "00-1-2-01");
-        table::put_text(&mut theirs, "CC", "elsewhere");
+        let mut producer = FieldTable::default();
+        table::put_text(&mut producer, "traceparent", "00-1-2-01");
+        table::put_text(&mut producer, "CC", "elsewhere");
         let original = BasicProperties::default()
             .with_message_id("m1".into())
             .with_type("webpush.notification.v1".into())
             .with_timestamp(17)
-            .with_headers(theirs);
+            .with_headers(producer);
         let detail = "x".repeat(10_000);
         let fault = Fault::malformed("", detail.clone());
         let headers = headers(&fault, "webpush.lane.default", &original);

@@ -265,7 +265,7 @@ fn members<'a>(
         ));
         return [None; MEMBERS.len()];
     };
-    faults.note_strangers(&object, &MEMBERS);
+    faults.note_unknown(&object, &MEMBERS);
     object.values
 }
 

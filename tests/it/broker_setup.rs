@@ -243,7 +243,7 @@ async fn a_peer_that_accepts_and_stays_silent_leaves_no_thread_behind() {
         let sockets = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
         let open = sockets.lines().filter(|line| {
             let fields: Vec<_> = line.split_whitespace().collect();
-            // The client's end of the cable, established.
+            // The client's end of the proxy, established.
             fields[2].ends_with(&mine) && fields[3] == "01"
         });
         wanted(open.count(), |&open| open == 0)

@@ -155,9 +155,9 @@ async fn what_the_broker_refuses_is_the_operators_and_what_differs_is_left() {
     let operator = Operator::new();
     let runner = operator.declares(&vhost.url_of(RUNNER, vhost.port()));
     refused(&runner, "may not declare queue webpush.quarantine (403)");
-    let stranger = operator.declares(&vhost.url_of("nobody", vhost.port()));
-    assert_eq!(text(&stranger.stdout), "");
-    refused(&stranger, "refuses the user name or the password (403)");
+    let outsider = operator.declares(&vhost.url_of("nobody", vhost.port()));
+    assert_eq!(text(&outsider.stdout), "");
+    refused(&outsider, "refuses the user name or the password (403)");
 
     vhost.queue("webpush.quarantine", arguments(&[])).await;
     let limit = [

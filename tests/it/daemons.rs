@@ -32,7 +32,7 @@ struct Herd {
 impl Herd {
     /// Adds a daemon when so many results are there.
     async fn joined_at(&mut self, results: usize) {
-        told(&self.env, results).await;
+        wait_for_results(&self.env, results).await;
         let mut daemon = Daemon::new(&self.env.vhost.url(), &self.env.sandbox, MORE);
         daemon.start().await;
         self.others.push(daemon);
@@ -40,7 +40,7 @@ impl Herd {
 
     /// Kills the daemon that joined first when so many results are there.
     async fn killed_at(&mut self, results: usize) {
-        told(&self.env, results).await;
+        wait_for_results(&self.env, results).await;
         self.others.remove(0).kill().await;
         self.kills += 1;
     }
@@ -58,7 +58,7 @@ impl Herd {
 }
 
 /// Waits until so many results are there.
-async fn told(env: &TestEnv, results: usize) {
+async fn wait_for_results(env: &TestEnv, results: usize) {
     until_depth(env, &["test.results"], |depth| depth >= results).await;
 }
 
@@ -119,11 +119,11 @@ async fn after_kills_and_cuts_at_most_what_was_in_hand_is_pushed_twice() {
     let broker = Broker::own();
     let vhost = broker.vhost();
     let vhost_name = vhost.name().to_owned();
-    let cables = [
+    let proxies = [
         TcpProxy::to(vhost.port()).await,
         TcpProxy::to(vhost.port()).await,
     ];
-    let [url, other_url] = [&cables[0], &cables[1]].map(|it| vhost.url_of("guest", it.port()));
+    let [url, other_url] = [&proxies[0], &proxies[1]].map(|it| vhost.url_of("guest", it.port()));
     let mut env = TestEnv::open_at(vhost, &url, settings, MORE).await;
     let mut other = Daemon::new(&other_url, &env.sandbox, MORE);
     other.start().await;
@@ -136,22 +136,22 @@ async fn after_kills_and_cuts_at_most_what_was_in_hand_is_pushed_twice() {
     });
     publish_all(&env, events).await;
 
-    told(&env, 300).await;
-    cables[0].cut();
-    told(&env, 600).await;
+    wait_for_results(&env, 300).await;
+    proxies[0].cut();
+    wait_for_results(&env, 600).await;
     other.kill().await;
     other.start().await;
-    told(&env, 900).await;
+    wait_for_results(&env, 900).await;
     broker.kill();
     broker.restart();
     env.vhost = env.vhost.again();
-    told(&env, 1200).await;
-    cables[1].cut();
-    told(&env, 1500).await;
+    wait_for_results(&env, 1200).await;
+    proxies[1].cut();
+    wait_for_results(&env, 1500).await;
     env.daemon.kill().await;
     env.daemon.start().await;
-    told(&env, 1800).await;
-    cables.iter().for_each(TcpProxy::cut);
+    wait_for_results(&env, 1800).await;
+    proxies.iter().for_each(TcpProxy::cut);
     let results = repeats_of(&mut env, EVENTS).await;
 
     let accepted = usize::try_from(env.sandbox.stats().statuses[&201]).unwrap();

@@ -21,7 +21,7 @@ const URGENT: usize = 200;
 const PACE: Duration = Duration::from_millis(20);
 
 /// How many subscriptions the bulk lane's events are for.
-const CROWD: usize = 100;
+const BACKLOG_OF_BULK: usize = 100;
 
 /// How many recipients the bulk lane's events have: more than the urgent ones leave time for.
 const BULK: u64 = 3000;
@@ -41,10 +41,10 @@ const NARROW: &str = "push.per_origin = 20
 /// daemon at work.
 const SLACK: Duration = Duration::from_millis(150);
 
-/// A daemon with two lanes, and the crowd of its bulk lane.
+/// A daemon with two lanes, and the backlog of its bulk lane.
 struct Road {
     env: TestEnv,
-    crowd: Vec<SubscriptionJson>,
+    backlog: Vec<SubscriptionJson>,
 }
 
 impl Road {
@@ -57,8 +57,10 @@ impl Road {
         let env = TestEnv::open_with(settings, NARROW).await;
         // Each takes another time to answer, or all places would become free at once.
         let slow = |n| json!({ "status": 201, "delay": format!("{}ms", 50 + n) });
-        let crowd = (0..CROWD).map(|n| env.subscribe(slow(n))).collect();
-        Self { env, crowd }
+        let backlog = (0..BACKLOG_OF_BULK)
+            .map(|n| env.subscribe(slow(n)))
+            .collect();
+        Self { env, backlog }
     }
 
     /// Publishes to the bulk lane without waiting for the confirm of one before the next.
@@ -139,8 +141,8 @@ async fn compare(busy: &Road, quiet: &Road, bulk: impl Iterator<Item = Value>) {
 #[tokio::test]
 async fn a_full_bulk_lane_of_events_does_not_delay_the_urgent_one() {
     let (busy, quiet) = (Road::open().await, Road::open().await);
-    let crowd = busy.crowd.iter().cycle().zip(0..BULK);
-    let bulk = crowd.map(|(one, n)| event(&format!("b{n}"), one, json!({})));
+    let backlog = busy.backlog.iter().cycle().zip(0..BULK);
+    let bulk = backlog.map(|(one, n)| event(&format!("b{n}"), one, json!({})));
     compare(&busy, &quiet, bulk).await;
 }
 
@@ -148,11 +150,11 @@ async fn a_full_bulk_lane_of_events_does_not_delay_the_urgent_one() {
 async fn campaigns_in_the_bulk_lane_do_not_delay_the_urgent_one() {
     let (busy, quiet) = (Road::open().await, Road::open().await);
     let recipients: Vec<_> = busy
-        .crowd
+        .backlog
         .iter()
         .map(|it| json!({ "subscription": it }))
         .collect();
-    let campaigns = 0..BULK / CROWD as u64;
+    let campaigns = 0..BULK / BACKLOG_OF_BULK as u64;
     let bulk = campaigns.map(|n| json!({ "id": format!("c{n}"), "recipients": recipients }));
     compare(&busy, &quiet, bulk).await;
 }

@@ -23,8 +23,8 @@ fn quick() -> sandbox::Settings {
     }
 }
 
-/// Opens an environment whose daemon reaches the broker through a cable.
-async fn behind_a_cable(settings: sandbox::Settings, more: &str) -> (TestEnv, TcpProxy) {
+/// Opens an environment whose daemon reaches the broker through a proxy.
+async fn behind_a_proxy(settings: sandbox::Settings, more: &str) -> (TestEnv, TcpProxy) {
     let vhost = Broker::shared().vhost();
     let proxy = TcpProxy::to(vhost.port()).await;
     let url = vhost.url_of("guest", proxy.port());
@@ -82,7 +82,7 @@ fn campaign(env: &TestEnv, recipients: usize, more: Value) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_off_amid_a_split_it_pushes_to_nobody_twice() {
     const RECIPIENTS: usize = 4000;
-    let (env, proxy) = behind_a_cable(quick(), "log.filter = 'info'").await;
+    let (env, proxy) = behind_a_proxy(quick(), "log.filter = 'info'").await;
     let body = campaign(&env, RECIPIENTS, json!({ "results": "none" }));
     let before = proxy.bytes(Way::Up);
     proxy.delay(Duration::from_millis(20));
@@ -107,7 +107,7 @@ async fn cut_off_amid_chunks_it_pushes_to_nobody_twice() {
         latency: Duration::from_millis(50),
         ..quick()
     };
-    let (env, proxy) = behind_a_cable(settings, "log.filter = 'info'").await;
+    let (env, proxy) = behind_a_proxy(settings, "log.filter = 'info'").await;
     // Results of several MiB together.
     let pad = json!({ "metadata": { "pad": "m".repeat(1500) } });
     let body = campaign(&env, RECIPIENTS, pad);
@@ -138,7 +138,7 @@ async fn cut_off_amid_chunks_it_pushes_to_nobody_twice() {
 async fn cut_off_amid_retry_copies_under_load_it_pushes_to_nobody_twice() {
     const EVENTS: usize = 3000;
     let more = "log.filter = 'info'\ngate.failures = 1000\nretry.base = '1s'";
-    let (env, proxy) = behind_a_cable(quick(), more).await;
+    let (env, proxy) = behind_a_proxy(quick(), more).await;
     let events: Vec<_> = (0..EVENTS)
         .map(|n| {
             let fails_first = json!([{ "status": 503, "times": 1 }, { "status": 201 }]);
@@ -161,7 +161,7 @@ async fn cut_off_amid_retry_copies_under_load_it_pushes_to_nobody_twice() {
 
 #[tokio::test]
 async fn an_equal_event_that_another_consumer_returned_is_pushed_too() {
-    let (mut env, proxy) = behind_a_cable(sandbox::Settings::default(), "").await;
+    let (mut env, proxy) = behind_a_proxy(sandbox::Settings::default(), "").await;
     let fine = env.subscribe(json!({}));
     let body = json!({ "subscription": fine, "payload": "tick" });
     env.publish(&body).await;
@@ -207,7 +207,7 @@ async fn equal_events_with_an_id_that_arrive_while_the_prefetch_grows_are_all_pu
 
 #[tokio::test]
 async fn what_the_broker_gives_up_on_while_it_is_pushed_ends_as_the_push_does() {
-    let (mut env, proxy) = behind_a_cable(
+    let (mut env, proxy) = behind_a_proxy(
         sandbox::Settings::default(),
         "broker.delivery_limit = 2\nlog.filter = 'info'",
     )

@@ -219,18 +219,18 @@ async fn a_deployment_may_push_to_the_services_it_knows_alone() {
         ..sandbox::Settings::default()
     };
     let mut env = TestEnv::open_with(settings, "guard.hosts = 'known'").await;
-    for (id, origin) in [("named", 0), ("stranger", 1)] {
+    for (id, origin) in [("named", 0), ("unlisted", 1)] {
         let subscription = env.subscribe_at(origin, json!({}));
         env.publish(&event(id, &subscription, json!({}))).await;
     }
     let named = env.results_of("named", 1).await.remove(0);
     assert_eq!(named["outcome"], "accepted");
-    let stranger = env.results_of("stranger", 1).await.remove(0);
+    let unlisted = env.results_of("unlisted", 1).await.remove(0);
     assert_eq!(
-        (&stranger["reason"], &stranger["requests"]),
+        (&unlisted["reason"], &unlisted["requests"]),
         (&json!("endpoint_forbidden"), &json!(0))
     );
-    let detail = stranger["detail"].as_str().unwrap();
+    let detail = unlisted["detail"].as_str().unwrap();
     assert!(
         detail.contains("guard.hosts") && detail.contains("[services]"),
         "{detail}"

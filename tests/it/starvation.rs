@@ -1,9 +1,9 @@
 //! One service's trouble is its own: the others' events flow, its own wait and lose nothing.
 //!
-//! Two origins share a daemon. One is sick, each time in another way, while the other gets a stream
-//! of events; then the sick one recovers. A second daemon, with nothing sick, gets the same stream,
+//! Two origins share a daemon. One is failing, each time in another way, while the other gets a stream
+//! of events; then the failing one recovers. A second daemon, with nothing failing, gets the same stream,
 //! event by event in turn: whatever else the machine does, it does to both, so what is left of a
-//! difference is what the sick one costs. The property over longer times and at greater loads, to
+//! difference is what the failing one costs. The property over longer times and at greater loads, to
 //! the tenth, is tested in virtual time (`gate::tests::starving`).
 
 use std::collections::BTreeMap;
@@ -20,11 +20,11 @@ use crate::support::{eventually, wanted};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Events for the one that is well, and for the sick one.
+/// Events for the one that is well, and for the failing one.
 const STREAM: usize = 300;
 const BACKLOG: usize = 120;
 
-/// A daemon whose requests are few, so that a sick service could take the room of all.
+/// A daemon whose requests are few, so that a failing service could take the room of all.
 const TIGHT: &str = "push.in_flight = 40
     push.per_origin = 20
     push.timeout = '1s'
@@ -109,9 +109,9 @@ struct TwoOrigins {
     env: TestEnv,
     failing: Vec<SubscriptionJson>,
     healthy: SubscriptionJson,
-    /// The same without anything sick.
+    /// The same without anything failing.
     control: TestEnv,
-    well_twin: SubscriptionJson,
+    healthy_control: SubscriptionJson,
 }
 
 /// How long events took from being published to the push service, sorted.
@@ -121,7 +121,7 @@ struct Flow {
 }
 
 impl TwoOrigins {
-    async fn open(sickness: Value) -> Self {
+    async fn open(fault: Value) -> Self {
         let settings = sandbox::Settings {
             listen: vec!["127.0.0.1:0".parse().unwrap(); 2],
             keep: 10_000,
@@ -129,17 +129,17 @@ impl TwoOrigins {
         };
         let control = TestEnv::open_with(settings.clone(), TIGHT).await;
         let env = TestEnv::open_with(settings, TIGHT).await;
-        let failing = (0..BACKLOG).map(|_| env.subscribe_at(0, sickness.clone()));
+        let failing = (0..BACKLOG).map(|_| env.subscribe_at(0, fault.clone()));
         Self {
             failing: failing.collect(),
             healthy: env.subscribe_at(1, json!({})),
             env,
-            well_twin: control.subscribe_at(1, json!({})),
+            healthy_control: control.subscribe_at(1, json!({})),
             control,
         }
     }
 
-    /// Sends the stream with and without a sick service, of which it must notice nothing.
+    /// Sends the stream with and without a failing service, of which it must notice nothing.
     async fn suffers(&mut self) {
         self.stream("first").await;
         self.fill().await;
@@ -147,7 +147,7 @@ impl TwoOrigins {
         flow.assert_as_fast();
     }
 
-    /// Lets the sick service recover: its events arrive, and few of them have been spent on it.
+    /// Lets the failing service recover: its events arrive, and few of them have been spent on it.
     async fn recovers(&mut self) {
         let failed = self.refused();
         assert!(
@@ -173,7 +173,7 @@ impl TwoOrigins {
         assert_eq!(open, 0.0);
     }
 
-    /// Sends a stream to the services that are well, event by event in turn.
+    /// Sends a stream to the services that are healthy, event by event in turn.
     async fn stream(&mut self, prefix: &str) -> Flow {
         let mut published = BTreeMap::new();
         for n in 0..STREAM {
@@ -197,9 +197,12 @@ impl TwoOrigins {
         Flow { alone, beside }
     }
 
-    /// Returns the two streams: the one that is alone, and the one beside the sick service.
+    /// Returns the two streams: the one that is alone, and the one beside the failing service.
     fn streams(&self) -> [(&TestEnv, &SubscriptionJson); 2] {
-        [(&self.control, &self.well_twin), (&self.env, &self.healthy)]
+        [
+            (&self.control, &self.healthy_control),
+            (&self.env, &self.healthy),
+        ]
     }
 
     /// Returns how long each event took that was published at a known time, sorted.
@@ -222,10 +225,10 @@ impl TwoOrigins {
     /// virtual time.
     fn assert_no_storm(&self) {
         let messages = self.env.sandbox.messages(None);
-        let of_sick = |it: &&Arc<Message>| *it.subscription != *self.healthy.id;
+        let of_failing = |it: &&Arc<Message>| *it.subscription != *self.healthy.id;
         let taken = messages
             .iter()
-            .filter(of_sick)
+            .filter(of_failing)
             .filter(|it| it.status == Some(201));
         let mut tenths = BTreeMap::<u128, usize>::new();
         for message in taken {
@@ -236,7 +239,7 @@ impl TwoOrigins {
         assert!(tenths.values().all(|&n| n <= BACKLOG * 3 / 4), "{tenths:?}");
     }
 
-    /// Publishes the events of the sick service and waits until the daemon has met them.
+    /// Publishes the events of the failing service and waits until the daemon has met them.
     async fn fill(&mut self) {
         for (n, one) in self.failing.iter().enumerate() {
             let event = event(&format!("failing{n}"), one, json!({ "ttl": 3600 }));
@@ -249,7 +252,7 @@ impl TwoOrigins {
         .await;
     }
 
-    /// Waits for every result of the sick service's events, and checks that each has one.
+    /// Waits for every result of the failing service's events, and checks that each has one.
     async fn all_arrive(&mut self) -> Vec<Value> {
         let results = self.env.gather(BACKLOG, |it| is_of(it, "failing")).await;
         self.env.settled().await;
@@ -262,7 +265,7 @@ impl TwoOrigins {
         results
     }
 
-    /// Counts the requests that the sick service has not taken.
+    /// Counts the requests that the failing service has not taken.
     fn refused(&self) -> usize {
         let requests = |one: &SubscriptionJson| self.env.sandbox.messages(Some(&one.id)).len();
         let all: usize = self.failing.iter().map(requests).sum();
@@ -290,7 +293,7 @@ fn is_of(result: &Value, prefix: &str) -> bool {
 }
 
 impl Flow {
-    /// Asserts that nothing of the stream waited for the sick one: at the median it is within a
+    /// Asserts that nothing of the stream waited for the failing one: at the median it is within a
     /// tenth, and a millisecond for the clocks.
     ///
     /// A service that took the others' room would cost them its time-outs, of a second for 20

@@ -39,11 +39,13 @@ const ORDER: [&str; 30] = [
 ];
 
 /// Pairs that must not import each other although the order allows it.
-const FORBIDDEN_PAIRS: [(&str, &str); 7] = [
+const FORBIDDEN_PAIRS: [(&str, &str); 9] = [
     ("broker", "push_service"),
     // The sandbox checks what the product sends; with the product's own code it would check nothing.
     ("sandbox", "ece"),
     ("sandbox", "vapid"),
+    ("sandbox", "wire"),
+    ("sandbox", "message"),
     ("sandbox", "pipeline"),
     ("metrics", "gate"),
     ("pipeline", "config"),

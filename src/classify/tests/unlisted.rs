@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_stranger_must_say_404_twice() {
+fn an_unlisted_host_must_say_404_twice() {
     let unlisted = unlisted(Service::Other);
     let after = |last_status| Context {
         last_status,
@@ -22,7 +22,7 @@ fn a_stranger_must_say_404_twice() {
 }
 
 #[test]
-fn a_stranger_at_the_door_is_not_a_vapid_fault() {
+fn the_access_control_of_an_unlisted_host_is_not_a_vapid_fault() {
     for status in [401, 403] {
         for service in [
             Service::Mozilla,
@@ -40,7 +40,7 @@ fn a_stranger_at_the_door_is_not_a_vapid_fault() {
 }
 
 #[test]
-fn a_strangers_words_are_not_repeated() {
+fn the_text_of_an_unlisted_host_is_not_repeated() {
     for &service in Service::ALL {
         let body = Bytes::from_static(b"{\"reason\": \"BadTtl\", \"message\": \"secret\"}");
         let says = answer(400, &[("x-wns-error-description", "secret")], body);
@@ -50,7 +50,7 @@ fn a_strangers_words_are_not_repeated() {
 }
 
 #[test]
-fn autopush_gives_itself_away_behind_a_strangers_name() {
+fn autopush_is_recognized_behind_an_unlisted_name() {
     let error = r#"{"code":401,"errno":109,"error":"Unauthorized",
         "message":"VAPID public key mismatch","more_info":"http://autopush.example"}"#;
     let no_user = error.replace("109", "106");
@@ -105,7 +105,7 @@ fn may_end(service: Service, status: u16, phrase: &str) -> bool {
     next_push || autopush || by_path
 }
 
-fn any_stranger() -> impl Strategy<Value = Service> {
+fn any_unlisted_service() -> impl Strategy<Value = Service> {
     proptest::sample::select(vec![
         Service::Mozilla,
         Service::Ntfy,
@@ -116,8 +116,8 @@ fn any_stranger() -> impl Strategy<Value = Service> {
 
 proptest! {
     #[test]
-    fn a_strangers_phrases_end_no_subscription(
-        service in any_stranger(),
+    fn phrases_of_an_unlisted_host_end_no_subscription(
+        service in any_unlisted_service(),
         status in prop_oneof![100u16..=599, Just(400), Just(401), Just(403), Just(507)],
         phrase in proptest::sample::select(PHRASES),
         attempt in 1u32..9,

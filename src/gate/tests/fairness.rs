@@ -17,7 +17,7 @@ async fn one_origin_cannot_take_the_room_of_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn strangers_share_half_of_the_whole() {
+async fn unlisted_origins_share_half_of_the_whole() {
     let gates = Gates::new(SETTINGS);
     let unlisted = [
         granted(&gates, "a", false).await,

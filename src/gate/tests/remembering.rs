@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn what_protects_an_origin_is_not_forgotten_for_strangers() {
+async fn what_protects_an_origin_is_not_evicted_for_unlisted_origins() {
     let (gates, at) = tripped().await;
     let paused = asked(&gates, "b", "main", at).await.unwrap();
     paused.report(&throttled(Some(Scope::Key), 3600), at);

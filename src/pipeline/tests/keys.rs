@@ -187,14 +187,14 @@ async fn a_short_life_is_not_ended_at_the_first_word_against_a_key() {
 }
 
 #[tokio::test]
-async fn a_stranger_who_refuses_a_key_raises_no_alarm() {
+async fn a_unlisted_host_who_refuses_a_key_raises_no_alarm() {
     let refused = r#"{"code":401,"errno":109,"error":"Unauthorized","message":"InvalidSignature","more_info":"x"}"#;
     let script = (0..5).map(|_| Says::Text(401, refused));
     let env = env_of(ring(&["main"]), script, 100);
     let mut publications = Vec::new();
     for n in 0..6 {
-        let stranger = subscription(&format!("https://push.example.net/wpush/v2/{n}"));
-        publications = comes_to(&env, event(json!({ "subscription": stranger }))).await;
+        let unlisted = subscription(&format!("https://push.example.net/wpush/v2/{n}"));
+        publications = comes_to(&env, event(json!({ "subscription": unlisted }))).await;
     }
     assert_eq!(publications, ["wait 20s vapid_rejected 0"]);
     assert_eq!(requests(&env), 5, "the key is suspended there");

@@ -1,4 +1,4 @@
-//! A sender for tests: builds right pushes from the RFCs, beside the product's own sending rooms.
+//! A sender for tests: builds right pushes from the RFCs, beside the product's own sending modules.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

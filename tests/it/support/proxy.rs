@@ -1,4 +1,4 @@
-//! A cable between a client and a server that can be cut, frozen, slowed and listened to.
+//! A proxy between a client and a server that can be cut, frozen, slowed and listened to.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -43,7 +43,7 @@ struct State {
 }
 
 impl TcpProxy {
-    /// Lays a cable to a port on loopback.
+    /// Lays a proxy to a port on loopback.
     pub(crate) async fn to(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();

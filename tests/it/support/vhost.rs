@@ -37,7 +37,7 @@ impl Vhost {
         &self.name
     }
 
-    /// The port of the broker, for a cable.
+    /// The port of the broker, for a proxy.
     pub(crate) fn port(&self) -> u16 {
         self.amqp
     }
