@@ -194,7 +194,7 @@ impl Confirms {
     }
 }
 
-/// A confirm, by the number of its ticket.
+/// A confirm, by the number of its publication.
 struct Waiting {
     number: u64,
     confirm: PublisherConfirm,

@@ -36,13 +36,13 @@ const BATCH: usize = 64;
 /// So many publications may be unconfirmed: lapin searches all of them for each confirm.
 const UNCONFIRMED_LIMIT: usize = 4096;
 
-/// How long what is unconfirmed may take when nothing more is owed.
+/// How long the last confirms may take once no delivery is left to settle.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often it is checked whether confirms are overdue.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Publishes what is owed, and releases each delivery to the acker when all of it is confirmed.
+/// Publishes what settles deliveries, and releases each delivery to the acker when all of it is confirmed.
 pub(super) struct Publisher<'a> {
     settled: &'a mut mpsc::Receiver<SettledDelivery>,
     channel: Arc<Channel>,
@@ -54,7 +54,7 @@ pub(super) struct Publisher<'a> {
     parked: Vec<PendingPublish>,
     /// What is published next.
     outbox: VecDeque<PendingPublish>,
-    /// When to give up, once nothing more is owed.
+    /// When to give up, once no delivery is left to settle.
     closing: Option<Instant>,
     outstanding: Outstanding,
     tick: Interval,

@@ -31,10 +31,10 @@ const GOOD_LIFE: Duration = LONGEST_PAUSE;
 /// After so long without the broker an operator should look.
 const LONG_OUTAGE: Duration = Duration::from_secs(60);
 
-/// Lives with the broker until `owed` is closed and everything in it is settled.
+/// Runs until `settled` is closed and drained, and reconnects as needed.
 ///
 /// Cancelling `stop_consuming` ends the consumers; publishing, confirming and acknowledging go on.
-/// `deliveries` is closed then, behind the last one: the pipeline drains it, and closes `owed` when
+/// `deliveries` is closed then, behind the last one: the pipeline drains it, and closes `settled` when
 /// it has settled what it settles. What was acknowledged is noted in `redeliveries`.
 ///
 /// # Errors
@@ -125,7 +125,7 @@ impl Session {
         error.needs_operator(self.shared.settings.declare)
     }
 
-    /// Lives through one generation; `Ok` if nothing more is owed.
+    /// Runs one generation; `Ok` if no delivery is left to settle.
     async fn generation(&mut self) -> Result<(), SessionError> {
         self.generation += 1;
         let shared = Arc::clone(&self.shared);
@@ -169,7 +169,7 @@ impl Session {
     }
 }
 
-/// Drops what is owed until nothing more comes: without a generation nothing can be settled, and
+/// Drops settled deliveries until no more come: without a generation nothing can be settled, and
 /// the broker delivers it again.
 async fn drain(settled: &mut mpsc::Receiver<SettledDelivery>) {
     while settled.recv().await.is_some() {}

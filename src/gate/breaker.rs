@@ -8,7 +8,7 @@
 //! Failures count in a row, not as a share: a bridge that fails for one subscriber in ten is no
 //! reason to leave the other nine alone (classify/README.md §2, row 32). What was under way when the
 //! state changed says nothing about the state after it: each [`Pass`] belongs to one epoch, and
-//! in the half-open state the probe is the only one whose ticket is of the present.
+//! in the half-open state the probe is the only one whose pass is of the present.
 
 use std::time::Duration;
 

@@ -187,7 +187,7 @@ impl OriginGate {
         }
     }
 
-    /// Records that a request is over; `unreported` is its ticket if its result was not reported.
+    /// Records that a request is over; `unreported` is its pass if its result was not reported.
     pub(super) fn leave(&self, unreported: Option<Pass>) {
         let mut state = self.lock();
         state.in_flight = state.in_flight.saturating_sub(1);

@@ -6,7 +6,7 @@
 //! tried, and lookups are bounded in number. A lookup cannot be called off: its thread ends when
 //! the system's resolver gives up. So one that takes long gives its place to the next name, while
 //! there are fewer than [`SLOW_LOOKUPS`] of them, and one domain has few lookups at a time. The
-//! large services have places of their own, which no other name can fill.
+//! large services have permits of their own, which no other name can use.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};

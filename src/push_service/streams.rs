@@ -9,8 +9,8 @@
 //! What can go wrong: an answer is seen a little later than its stream is free, so up to twice as
 //! many requests seem to be out as there are; and a process that was not scheduled for a moment looks
 //! like a server that holds requests back. So it takes two such moments without a request that went
-//! out at once between them; a lesson is never below half of what is seen to be out; what goes out at
-//! once beyond it corrects it; and now and then one more is tried. A lesson that is too low costs a
+//! out at once between them; the measured limit is never below half of what is seen to be out; what goes out at
+//! once beyond it corrects it; and now and then one more is tried. A limit that is too low costs a
 //! connection more.
 
 use std::time::Duration;

@@ -156,7 +156,7 @@ impl RetryHistory {
         }
     }
 
-    /// Returns the places of some recipients of the message, if they are known.
+    /// Returns the positions of some recipients of the message, if they are known.
     #[must_use]
     pub fn positions_of(&self, indices: &[usize]) -> Option<Positions> {
         let positions: Option<Vec<u32>> = indices.iter().map(|it| self.position_of(*it)).collect();

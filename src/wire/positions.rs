@@ -8,7 +8,7 @@ use super::event::RECIPIENT_LIMIT;
 
 /// The place of each recipient of a message, so that a fault of one names it as its producer does.
 ///
-/// As text: runs of ascending places, such as `0-49,60`.
+/// As text: runs of ascending positions, such as `0-49,60`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Positions(Vec<Range<u32>>);
 
@@ -54,7 +54,7 @@ impl fmt::Display for Positions {
     }
 }
 
-/// The text is not places that an event can have.
+/// The text is not a list of positions that an event can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoPlaces;
 

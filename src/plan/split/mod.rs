@@ -36,9 +36,9 @@ pub struct Split {
 pub struct Part {
     /// Its number, or that of its first chunk, from 1.
     pub number: u32,
-    /// Their places in the body, ascending.
+    /// Their positions in the body, ascending.
     pub recipients: Vec<usize>,
-    /// Their places in the event as it was published, if they are known.
+    /// Their positions in the event as it was published, if they are known.
     pub positions: Option<Positions>,
     /// Why they end without a request.
     pub refusal: Option<Refusal>,
