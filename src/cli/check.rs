@@ -5,9 +5,11 @@ use std::io::Write;
 
 use clap::Args;
 
+use super::configured::Configured;
+use super::failure::{Failure, tell};
+use super::runtime::start_runtime;
 use crate::app::App;
 use crate::broker;
-use crate::cli::{Configured, Failure, start_runtime, tell};
 use crate::config::{self, Config, Environment};
 
 /// Check the configuration and every file it names, and report all problems at once

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::configured::Configured;
+use super::failure::{Failure, tell};
 use crate::app::{App, Apps};
-use crate::cli::{Configured, Failure, tell};
 use crate::config::Environment;
 use crate::message::Name;
 use crate::secret::Secret;

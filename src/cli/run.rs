@@ -7,7 +7,9 @@ use std::num::NonZeroUsize;
 use clap::Args;
 use tracing::{error, warn};
 
-use crate::cli::{Configured, Failure, start_runtime};
+use super::configured::Configured;
+use super::failure::Failure;
+use super::runtime::start_runtime;
 use crate::config::Environment;
 use crate::daemon;
 use crate::logging;
@@ -60,7 +62,7 @@ fn with_causes(failure: &dyn Error) -> String {
 /// Returns 78 where a restart would only fail again.
 fn status(failure: &daemon::Failure) -> u8 {
     match failure {
-        daemon::Failure::Operator(_) | daemon::Failure::Client(_) => super::OPERATOR,
+        daemon::Failure::Operator(_) | daemon::Failure::Client(_) => super::failure::OPERATOR,
         daemon::Failure::Admin(_)
         | daemon::Failure::ServiceManager(_)
         | daemon::Failure::Metrics(_)

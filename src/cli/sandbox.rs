@@ -11,7 +11,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::cli::{Failure, start_runtime};
+use super::failure::Failure;
+use super::runtime::start_runtime;
 use crate::origin::Service;
 use crate::sandbox::{self, Message, Running, Settings, SubscribeRequest};
 

@@ -7,9 +7,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::configured::Configured;
+use super::failure::{Failure, tell};
+use super::runtime::start_runtime;
 use crate::broker;
 use crate::broker::{Declared, Definitions};
-use crate::cli::{Configured, Failure, start_runtime, tell};
 use crate::config::Environment;
 
 /// Show or declare the exchanges, queues and bindings that the daemon needs

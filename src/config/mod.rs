@@ -18,27 +18,11 @@ mod shape;
 mod text;
 mod units;
 
-use crate::daemon;
-use crate::logging;
-
 pub use self::file::File;
 pub use self::print::Effective;
 pub use self::problem::{Finding, Problems, Source};
 pub use self::request::{DEFAULT_FILE, Environment, FILE_VARIABLE, Request};
-pub use self::resolve::place;
-
-/// A configuration without problems.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// What the daemon needs.
-    pub daemon: daemon::Settings,
-    /// What logging needs.
-    pub logging: logging::Settings,
-    /// What works, but should be looked at.
-    pub warnings: Vec<Finding>,
-    /// The configuration as it came out of its layers.
-    pub effective: Effective,
-}
+pub use self::resolve::{Config, place};
 
 /// Reads the configuration, and every file it names.
 ///

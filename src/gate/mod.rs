@@ -69,6 +69,7 @@ use self::deferral::Shut;
 use self::fair_semaphore::{FairPermit, FairSemaphore};
 use self::limiter::Limiter;
 use self::origin_gate::{Beginning, OriginGate};
+use self::permit::SharedPermits;
 use self::slots::Slots;
 use self::table::Table;
 use self::waiters::{Waiters, Waiting};
@@ -121,12 +122,6 @@ pub enum Admission {
     Granted(Permit),
     /// Wait in the broker.
     Deferred(Deferral),
-}
-
-/// The permits besides the origin's own.
-struct SharedPermits {
-    _shared: Option<FairPermit>,
-    _whole: FairPermit,
 }
 
 impl Gates {
@@ -307,15 +302,6 @@ impl Gates {
             };
             OriginGate::new(begins, Arc::clone(&self.tripped), now)
         })
-    }
-}
-
-impl SharedPermits {
-    fn new(shared: Option<FairPermit>, whole: FairPermit) -> Self {
-        Self {
-            _shared: shared,
-            _whole: whole,
-        }
     }
 }
 

@@ -8,16 +8,30 @@ use tokio::time::Instant;
 use crate::message::Name;
 use crate::outcome::Verdict;
 
-use super::SharedPermits;
 use super::breaker::Pass;
 use super::fair_semaphore::FairPermit;
 use super::origin_gate::OriginGate;
 use super::request::Change;
 
+/// The permits besides the origin's own.
+pub(super) struct SharedPermits {
+    _shared: Option<FairPermit>,
+    _whole: FairPermit,
+}
+
+impl SharedPermits {
+    pub(super) fn new(shared: Option<FairPermit>, whole: FairPermit) -> Self {
+        Self {
+            _shared: shared,
+            _whole: whole,
+        }
+    }
+}
+
 /// The right to have one request under way. Dropped without a report, the request was abandoned.
 pub struct Permit {
     gate: Arc<OriginGate>,
-    _place: FairPermit,
+    _own: FairPermit,
     _shared_permits: SharedPermits,
     pass: Pass,
     reported: bool,
@@ -36,7 +50,7 @@ impl Permit {
     ) -> Self {
         Self {
             gate,
-            _place: permit,
+            _own: permit,
             _shared_permits: shared_permits,
             pass,
             reported: false,

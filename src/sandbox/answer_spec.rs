@@ -119,6 +119,13 @@ enum Fault {
     Cut,
 }
 
+impl<'de> Deserialize<'de> for Answer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spec = AnswerSpec::deserialize(deserializer)?;
+        Self::try_from(spec).map_err(D::Error::custom)
+    }
+}
+
 impl TryFrom<AnswerSpec> for Answer {
     type Error = ScriptError;
 

@@ -121,8 +121,7 @@ impl Playback {
 }
 
 /// One answer to a push that was right.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "super::answer_spec::AnswerSpec")]
+#[derive(Clone, Debug)]
 pub struct Answer {
     /// How many pushes are answered this way before the script goes on.
     pub times: u32,

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use regex::Regex;
+
 use crate::sources::{rust_files, without_tests};
 
 /// A path of modules below the crate, such as `["gate", "rate"]`.
@@ -20,31 +22,49 @@ fn module_of(path: &Path) -> Module {
     parts
 }
 
-/// A path that a file imports, and whether it only re-exports it.
+/// A path that a file names: where it imports it, or where it uses it without an import.
 struct Import {
     path: String,
+    /// Whether the file only passes the name on.
     is_reexport: bool,
 }
 
-/// Returns every path that a text imports: `use a::{b, c::d};` is `a::b` and `a::c::d`.
+/// Returns every path that a text names: `use a::{b, c::d};` is `a::b` and `a::c::d`.
 fn imports(text: &str) -> Vec<Import> {
+    let skipped = Regex::new(r"(?m)^\s*//.*$|\(in [a-z_:]+\)").unwrap();
+    let usage = Regex::new(r"(?m)^\s*(pub(?:\([a-z: ]+\))? )?use ([^;]*);").unwrap();
+    let path = Regex::new(r"(?:crate|super|self)(?:::\w+)+").unwrap();
+    let child = Regex::new(r"(?m)^\s*(?:pub(?:\([a-z: ]+\))? )?mod (\w+);").unwrap();
+    let text = &skipped.replace_all(text, "");
+    let code = &usage.replace_all(text, "");
+    let is_used = |name: &str| {
+        let word = Regex::new(&format!(r"(?-u:\b){name}(?-u:\b)")).unwrap();
+        word.is_match(code)
+    };
     let mut found = Vec::new();
-    for statement in text.split(';') {
-        let Some((before, tree)) = statement.rsplit_once("use ") else {
-            continue;
-        };
-        let visibility = before.lines().last().unwrap_or_default().trim();
-        let is_reexport = visibility.starts_with("pub");
-        let tree: String = tree.split_whitespace().collect();
-        let mut add = |path| found.push(Import { path, is_reexport });
-        match tree.split_once('{') {
-            None => add(tree),
-            Some((prefix, names)) => {
-                let names = names.trim_end_matches('}').split(',');
-                names.for_each(|name| add(format!("{prefix}{name}")));
-            }
+    for usage in usage.captures_iter(text) {
+        let tree: String = usage[2].split_whitespace().collect();
+        let (prefix, names) = tree.split_once('{').unwrap_or((&tree, ""));
+        let names = names
+            .strip_suffix('}')
+            .unwrap_or(names)
+            .trim_end_matches(',');
+        assert!(!names.contains('{'), "imports are not nested: {tree}");
+        for name in names.split(',') {
+            let path = format!("{prefix}{name}");
+            let last = path.rsplit("::").next().unwrap_or_default();
+            let is_reexport = usage.get(1).is_some() && !is_used(last);
+            found.push(Import { path, is_reexport });
         }
     }
+    let children = child.captures_iter(text).map(|it| it[1].to_owned());
+    let called = children.filter(|name| code.contains(&format!("{name}::")));
+    let named = path.find_iter(code).map(|it| it.as_str().to_owned());
+    let paths = called.map(|name| format!("self::{name}")).chain(named);
+    found.extend(paths.map(|path| Import {
+        path,
+        is_reexport: false,
+    }));
     found
 }
 

@@ -8,7 +8,7 @@ use crate::app::{App, RequestRules};
 use crate::config::file::{self, File};
 use crate::config::resolve::broker::collect;
 use crate::config::resolve::keys::{self, Keys};
-use crate::config::resolve::{Reported, Scope};
+use crate::config::resolve::scope::{Reported, Scope};
 use crate::config::shape::{nearest, one_of};
 use crate::config::text::Text;
 use crate::config::text::looks_secret;

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use crate::config::resolve::Scope;
+use crate::config::resolve::scope::Scope;
 use crate::config::units::duration_text;
 
 /// Reports that the value of the first key is above that of the second.

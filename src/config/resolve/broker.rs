@@ -7,7 +7,8 @@ use url::{Host, Url};
 
 use crate::broker::{Lane, Settings};
 use crate::config::file::{self, File};
-use crate::config::resolve::{Reported, Scope, secret};
+use crate::config::resolve::scope::{Reported, Scope};
+use crate::config::resolve::secret;
 use crate::config::secrets::{locate, read_certificates};
 use crate::secret::Secret;
 

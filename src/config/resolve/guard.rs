@@ -1,4 +1,4 @@
-//! Whom to push to: `[guard]` and `[services]`.
+//! Which hosts to push to: `[guard]` and `[services]`.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::config::file::File;
 use crate::config::hosts::{Allowed, Hosts};
-use crate::config::resolve::{Reported, Scope};
+use crate::config::resolve::scope::{Reported, Scope};
 use crate::guard;
 use crate::origin::{Origin, Service, Services};
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::file::{File, Key};
-use crate::config::resolve::{Reported, Scope, secret};
+use crate::config::resolve::scope::{Reported, Scope};
+use crate::config::resolve::secret;
 use crate::config::text::Text;
 use crate::vapid::VapidKey;
 

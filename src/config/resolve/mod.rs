@@ -9,6 +9,7 @@ mod broker;
 mod guard;
 mod keys;
 mod retry;
+mod scope;
 mod secret;
 mod sending;
 
@@ -19,69 +20,30 @@ use crate::admin;
 use crate::app::Apps;
 use crate::config::file::File;
 use crate::config::layers::Sources;
+use crate::config::print::Effective;
 use crate::config::problem::{Finding, Problems, Source};
 use crate::config::request::Environment;
 use crate::config::secrets::exposure;
 use crate::config::shape::show_text;
-use crate::config::{Config, Effective};
 use crate::daemon;
 use crate::logging;
 use crate::logging::Sink;
-use crate::message::Name;
 
 pub use self::broker::place;
 
-/// What every section's resolving needs: where values came from, and where to report.
-struct Scope<'a> {
-    sources: &'a mut Sources,
-    environment: &'a Environment,
-    problems: Problems,
-    warnings: Vec<Finding>,
-}
+use self::scope::{Reported, Scope};
 
-/// The value is wrong, and the problem is already in the list.
-struct Reported;
-
-impl Scope<'_> {
-    /// Reports a wrong value.
-    fn problem(&mut self, key: &str, what: impl Into<String>) -> Reported {
-        self.problems.push(key, what, self.sources.of(key));
-        Reported
-    }
-
-    /// Reports a value that is not there.
-    fn missing(&mut self, key: &str, what: impl Into<String>) -> Reported {
-        self.problems.push(key, what, self.sources.around(key));
-        Reported
-    }
-
-    fn warn(&mut self, key: &str, what: impl Into<String>) {
-        self.warnings.push(Finding {
-            key: key.to_owned(),
-            what: what.into(),
-            source: self.sources.of(key),
-        });
-    }
-
-    /// Returns whether none of the keys is known to be wrong.
-    fn sound(&self, keys: &[&str]) -> bool {
-        !keys.iter().any(|key| self.problems.concern(key))
-    }
-
-    /// Returns whether an operator set the key.
-    fn is_set(&self, key: &str) -> bool {
-        self.sources.of(key).rank() > 0
-    }
-
-    /// Reads the last word of a key's path as a name.
-    fn name(&mut self, key: &str, text: &str) -> Result<Name, Reported> {
-        Name::parse(text).ok_or_else(|| {
-            self.missing(
-                key,
-                "a name has 1 to 64 of the characters a to z, 0 to 9, - and _",
-            )
-        })
-    }
+/// A configuration without problems.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the daemon needs.
+    pub daemon: daemon::Settings,
+    /// What logging needs.
+    pub logging: logging::Settings,
+    /// What works, but should be looked at.
+    pub warnings: Vec<Finding>,
+    /// The configuration as it came out of its layers.
+    pub effective: Effective,
 }
 
 /// Turns the file into settings.
@@ -94,12 +56,7 @@ pub(super) fn resolve(
     environment: &Environment,
     problems: Problems,
 ) -> Result<Config, Problems> {
-    let mut scope = Scope {
-        sources,
-        environment,
-        problems,
-        warnings: Vec::new(),
-    };
+    let mut scope = Scope::new(sources, environment, problems);
     let broker = broker::resolve(&file, &mut scope);
     let apps = apps::resolve(&file, &mut scope);
     let sending = sending::resolve(&file, &mut scope);

@@ -3,7 +3,7 @@
 use crate::config::file::{File, Retry, ServiceRetry};
 use crate::config::resolve::bounds::{at_most, quoted};
 use crate::config::resolve::broker::collect;
-use crate::config::resolve::{Reported, Scope};
+use crate::config::resolve::scope::{Reported, Scope};
 use crate::config::shape::{nearest, one_of};
 use crate::origin::Service;
 use crate::retry::{Policies, Policy};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::problem::Source;
 use crate::config::request::CREDENTIALS_VARIABLE;
-use crate::config::resolve::{Reported, Scope};
+use crate::config::resolve::scope::{Reported, Scope};
 use crate::config::secrets::{Contents, locate, read_credential, read_secret};
 use crate::config::text::SecretText;
 use crate::secret::Secret;

@@ -11,7 +11,7 @@ use crate::config::resolve::bounds::{at_most, quoted};
 use crate::config::resolve::broker::certificates;
 use crate::config::resolve::guard;
 use crate::config::resolve::retry::policies;
-use crate::config::resolve::{Reported, Scope};
+use crate::config::resolve::scope::{Reported, Scope};
 use crate::config::secrets::locate;
 use crate::gate;
 use crate::push_service;

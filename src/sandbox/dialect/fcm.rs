@@ -1,7 +1,8 @@
 //! Firebase Cloud Messaging: sentences in plain text, and pages from older days
 //! (classify/README.md §1.2).
 
-use super::{Dialect, ServiceAnswer, Taken, named};
+use super::behaviour::{Dialect, Taken, named};
+use super::service_answer::ServiceAnswer;
 use crate::sandbox::refusal::Refusal;
 use crate::sandbox::vapid::VapidError;
 

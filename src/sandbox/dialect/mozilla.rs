@@ -3,7 +3,8 @@
 use http::status::StatusCode;
 use serde_json::json;
 
-use super::{Dialect, ServiceAnswer, Taken, named};
+use super::behaviour::{Dialect, Taken, named};
+use super::service_answer::ServiceAnswer;
 use crate::sandbox::decrypt::DecryptError;
 use crate::sandbox::refusal::Refusal;
 use crate::sandbox::vapid::VapidError;

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::{Dialect, ServiceAnswer, Taken, named};
+use super::behaviour::{Dialect, Taken, named};
+use super::service_answer::ServiceAnswer;
 use crate::sandbox::refusal::Refusal;
 
 pub(super) static DIALECT: Dialect = Dialect {

@@ -7,7 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use super::{Dialect, ServiceAnswer, Taken, named};
+use super::behaviour::{Dialect, Taken, named};
+use super::service_answer::ServiceAnswer;
 use crate::sandbox::refusal::{BODY_LIMIT, Refusal};
 
 pub(super) static DIALECT: Dialect = Dialect {

@@ -1,6 +1,7 @@
 //! A service of no family: RFC 8030, and a sentence for whatever is wrong.
 
-use super::{Dialect, ServiceAnswer, Taken};
+use super::behaviour::{Dialect, Taken};
+use super::service_answer::ServiceAnswer;
 use crate::sandbox::refusal::Refusal;
 
 pub(super) static DIALECT: Dialect = Dialect {

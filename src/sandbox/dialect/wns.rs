@@ -2,7 +2,8 @@
 
 use http::header::HeaderMap;
 
-use super::{Dialect, ServiceAnswer, Taken, named};
+use super::behaviour::{Dialect, Taken, named};
+use super::service_answer::ServiceAnswer;
 use crate::sandbox::push::{Head, shown};
 use crate::sandbox::refusal::Refusal;
 use crate::sandbox::vapid::VapidError;

@@ -7,8 +7,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::origin::Listing;
 use crate::sandbox::decrypt::DecryptError;
+use crate::sandbox::push::Head;
+use crate::sandbox::refusal::Refusal;
+use crate::sandbox::script::Response;
 use crate::sandbox::vapid::{Claims, Credential, VapidError};
 use crate::subscription::Endpoint;
+use http::HeaderMap;
 
 mod measured;
 
