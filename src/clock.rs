@@ -1,15 +1,16 @@
-//! Time and chance, which come in through the door.
+//! Time and randomness.
 //!
-//! Rules take a [`Now`] (or one of its halves) and a jitter as arguments; only the assembly asks a
-//! [`Clock`]. Wall time is what producers, tokens and deadlines speak of and may jump; monotonic
-//! time is what pauses and latencies are measured with and never does.
+//! Rules and state take a [`Now`] (or one of its halves) and a jitter as arguments. Only the adapters
+//! (`broker`, `push_service`) and the assembly read [`SystemClock`] and [`RandomJitter`] themselves, which
+//! `tests/repo/layering.rs` checks. Wall time is the time of producers, tokens and deadlines and may jump;
+//! monotonic time measures pauses and latencies and does not jump.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// One moment, told by both clocks.
+/// One moment by both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     /// Wall-clock time: comparable with what others wrote, may jump.
@@ -41,7 +42,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told to move.
+/// A clock that stands still until it is moved.
 #[derive(Debug)]
 pub struct FixedClock(Mutex<Now>);
 

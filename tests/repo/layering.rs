@@ -133,3 +133,33 @@ fn grouped_imports_are_not_used_for_our_own() {
         );
     }
 }
+
+#[test]
+fn only_adapters_and_the_assembly_read_the_clock() {
+    let readers = [
+        "clock",
+        "broker",
+        "push_service",
+        "admin",
+        "systemd",
+        "sandbox",
+        "daemon",
+    ];
+    let mut count = 0;
+    for (path, text) in rust_files("src") {
+        let is_test = path.components().any(|part| part.as_os_str() == "tests");
+        let Some(module) = module_of(&path).filter(|_| !is_test) else {
+            continue;
+        };
+        let text = without_tests(&text);
+        if text.contains("SystemClock") || text.contains("RandomJitter") {
+            count += 1;
+            let may_read = readers.contains(&module.as_str());
+            assert!(may_read, "{}: take the time as an argument", path.display());
+        }
+    }
+    assert!(
+        count > 10,
+        "only {count} files that read the clock were found"
+    );
+}
