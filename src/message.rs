@@ -366,4 +366,19 @@ mod tests {
             assert_eq!(EventId::parse(bad), None, "{bad}");
         }
     }
+
+    #[test]
+    fn the_words_of_headers_are_those_of_the_standards() {
+        let urgencies: Vec<_> = Urgency::ALL.iter().map(|it| it.name()).collect();
+        assert_eq!(urgencies, ["very-low", "low", "normal", "high"]);
+        assert_eq!(
+            [Coding::Aes128Gcm, Coding::AesGcm].map(Coding::name),
+            ["aes128gcm", "aesgcm"]
+        );
+        let types = [MediaType::OctetStream, MediaType::Notification].map(MediaType::name);
+        assert_eq!(
+            types,
+            ["application/octet-stream", "application/notification+json"]
+        );
+    }
 }

@@ -276,4 +276,10 @@ mod tests {
             confirm_timeout: Duration::from_secs(30),
         }
     }
+
+    #[test]
+    fn the_words_of_sources_are_public_names() {
+        let sources = [Source::Lane, Source::Due, Source::Undeliverable];
+        assert_eq!(sources.map(Source::name), ["lane", "due", "undeliverable"]);
+    }
 }

@@ -91,3 +91,14 @@ impl fmt::Display for Object {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_exchange_kinds_are_amqps() {
+        assert_eq!(ExchangeKind::Fanout.name(), "fanout");
+        assert_eq!(ExchangeKind::Topic.name(), "topic");
+    }
+}

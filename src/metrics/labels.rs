@@ -91,3 +91,22 @@ impl KeyAlarm {
         self.into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_values_are_public_names() {
+        assert_eq!(
+            Role::ALL.iter().map(|it| it.name()).collect::<Vec<_>>(),
+            ["consume", "publish"]
+        );
+        let confirmed: Vec<_> = Confirmed::ALL.iter().map(|it| it.name()).collect();
+        assert_eq!(confirmed, ["ack", "nack", "returned", "lost"]);
+        let states: Vec<_> = BreakerState::ALL.iter().map(|it| it.name()).collect();
+        assert_eq!(states, ["open", "half_open", "closed"]);
+        let causes: Vec<_> = KeyAlarm::ALL.iter().map(|it| it.name()).collect();
+        assert_eq!(causes, ["mismatch", "vapid_rejected"]);
+    }
+}

@@ -93,7 +93,7 @@ pub enum Reason {
     ProducerExpiration,
     /// The service asks to be left alone.
     Throttled,
-    /// The service is in trouble.
+    /// The service is down or overloaded.
     ServiceUnavailable,
     /// No answer in time.
     Timeout,
@@ -267,5 +267,32 @@ mod tests {
                 "removed_by_browser"
             ]
         );
+    }
+
+    #[test]
+    fn the_words_of_outcomes_and_deferrals_are_public_names() {
+        let outcomes: Vec<_> = Outcome::ALL.iter().map(|it| it.name()).collect();
+        assert_eq!(
+            outcomes,
+            ["accepted", "gone", "rejected", "expired", "failed"]
+        );
+        let deferrals: Vec<_> = DeferralReason::ALL.iter().map(|it| it.name()).collect();
+        assert_eq!(deferrals, ["busy", "breaker_open", "paused", "rate"]);
+    }
+
+    #[test]
+    fn every_reason_to_wait_is_read_from_its_word() {
+        for waiting in Waiting::ALL {
+            assert_eq!(Waiting::parse(waiting.name()), Some(waiting));
+        }
+        for &reason in Reason::ALL {
+            let is_listed = Waiting::ALL.contains(&Waiting::Retry(reason));
+            assert_eq!(
+                Waiting::parse(reason.name()).is_some(),
+                is_listed,
+                "{}",
+                reason.name()
+            );
+        }
     }
 }

@@ -74,3 +74,22 @@ impl Kind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_kinds_are_public_names() {
+        let kinds: Vec<_> = Kind::ALL.iter().map(|it| it.name()).collect();
+        let expected = [
+            "result",
+            "summary",
+            "subscription",
+            "retry",
+            "chunk",
+            "quarantine",
+        ];
+        assert_eq!(kinds, expected);
+    }
+}
