@@ -154,7 +154,7 @@ mod tests {
         retry_after_cap: Duration::from_secs(86_400),
     };
 
-    fn trouble(after: Option<Duration>) -> Verdict {
+    fn unavailable(after: Option<Duration>) -> Verdict {
         Verdict {
             after,
             ..Verdict::of(Meaning::Retryable, Reason::ServiceUnavailable)
@@ -176,12 +176,12 @@ mod tests {
     #[test]
     fn waits_double_to_the_cap() {
         let waits: Vec<_> = (1..10)
-            .map(|attempt| POLICY.decide(&trouble(None), attempt, left(1 << 30), 1.0))
+            .map(|attempt| POLICY.decide(&unavailable(None), attempt, left(1 << 30), 1.0))
             .collect();
         let expected = [5, 10, 20, 40, 80, 160, 320, 600, 600].map(|n| Decision::Again(seconds(n)));
         assert_eq!(waits, expected);
         assert_eq!(
-            POLICY.decide(&trouble(None), 10, left(1 << 30), 1.0),
+            POLICY.decide(&unavailable(None), 10, left(1 << 30), 1.0),
             Decision::Final(Reason::ServiceUnavailable)
         );
     }
@@ -206,7 +206,7 @@ mod tests {
                 | Service::Other => (5, 10),
             };
             assert_eq!(policies.longest_wait(), POLICY.retry_after_cap);
-            let decide = |attempt| policy.decide(&trouble(None), attempt, left(1 << 30), 1.0);
+            let decide = |attempt| policy.decide(&unavailable(None), attempt, left(1 << 30), 1.0);
             assert_eq!(decide(1), Decision::Again(seconds(wait)), "{service:?}");
             let end = Decision::Final(Reason::ServiceUnavailable);
             assert_eq!(decide(last), end, "{service:?}");
@@ -229,7 +229,7 @@ mod tests {
             (u64::MAX, 86_400),
         ] {
             assert_eq!(
-                POLICY.decide(&trouble(Some(seconds(asked))), 3, left(1 << 30), 1.0),
+                POLICY.decide(&unavailable(Some(seconds(asked))), 3, left(1 << 30), 1.0),
                 Decision::Again(seconds(wait)),
                 "{asked}"
             );
@@ -243,7 +243,7 @@ mod tests {
             (120, 120, Decision::Final(Reason::TtlElapsed)),
             (120, 1, Decision::Final(Reason::TtlElapsed)),
         ] {
-            let verdict = trouble(Some(seconds(asked)));
+            let verdict = unavailable(Some(seconds(asked)));
             assert_eq!(POLICY.decide(&verdict, 1, left(left_for), 0.0), decision);
         }
     }
@@ -255,11 +255,11 @@ mod tests {
             ..left(30)
         };
         assert_eq!(
-            POLICY.decide(&trouble(None), 1, lifetime, 1.0),
+            POLICY.decide(&unavailable(None), 1, lifetime, 1.0),
             Decision::Again(QUICK)
         );
         assert_eq!(
-            POLICY.decide(&trouble(None), 2, lifetime, 1.0),
+            POLICY.decide(&unavailable(None), 2, lifetime, 1.0),
             Decision::Final(Reason::ServiceUnavailable)
         );
     }
@@ -274,7 +274,7 @@ mod tests {
             let verdict = Verdict {
                 meaning,
                 reason,
-                ..trouble(None)
+                ..unavailable(None)
             };
             assert_eq!(
                 POLICY.decide(&verdict, 1, left(60), 0.5),
@@ -291,7 +291,7 @@ mod tests {
             jitter in 0.0f64..1.0,
             asked in proptest::option::of(0u64..1 << 40),
         ) {
-            let verdict = trouble(asked.map(Duration::from_secs));
+            let verdict = unavailable(asked.map(Duration::from_secs));
             if let Decision::Again(wait) = POLICY.decide(&verdict, attempt, left(life), jitter) {
                 prop_assert!(wait < seconds(life));
                 prop_assert!(wait <= POLICY.retry_after_cap);

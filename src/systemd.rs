@@ -1,7 +1,7 @@
-//! Tells the service manager how the daemon is doing (`sd_notify(3)`).
+//! Reports the state of the daemon to the service manager (`sd_notify(3)`).
 //!
-//! What can go wrong here: there is no service manager, and then everything is silence; it does not
-//! read, and then a message may take [`WRITE_LIMIT`] and is lost, which the next one mends. A
+//! What can go wrong here: there is no service manager, and then nothing is sent; it does not read,
+//! and then a message takes up to [`WRITE_LIMIT`] and is lost, and the next one replaces it. A
 //! watchdog that pings from a timer alone proves nothing, so it pings only while the pipeline's
 //! heartbeat is fresh.
 

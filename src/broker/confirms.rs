@@ -64,7 +64,7 @@ impl PendingPublish {
         &self.delivery.settled.publications[self.index]
     }
 
-    /// Pays its part of the delivery; the last to pay gets what is to be acknowledged.
+    /// Confirms the publication. The last confirm of a delivery returns what is to be acknowledged.
     pub(super) fn confirm(self) -> Option<Receipt> {
         let open = self.delivery.unconfirmed.fetch_sub(1, Ordering::AcqRel);
         (open == 1).then_some(self.delivery.settled.receipt)

@@ -1,7 +1,7 @@
 //! Errors of the broker, and what an operator must do about them.
 //!
-//! Most trouble passes: the network, a broker that restarts or is not up yet. Some never does until
-//! an operator acts, and is told apart by AMQP's reply codes, never by text. None of these values
+//! Most errors pass: the network, a broker that restarts or is not up yet. Some do not pass until an
+//! operator acts. AMQP's reply codes tell them apart, never a text. None of these values
 //! carries a secret: URLs are not quoted, and lapin's parse errors, which may show bytes of a
 //! message, are replaced by a sentence.
 

@@ -3,7 +3,7 @@
 //! A [`Filter`] stands between the socket and lapin. It holds back method and content header frames
 //! until they are complete, overwrites what lapin cannot read in them ([`fields`]) and notes the
 //! delivery in [`Found`], so that its message can be refused with a reason. Bodies and everything
-//! else pass as they are; how many bytes of bodies pass is told to the [`Budget`].
+//! else pass as they are; the [`Budget`] counts the bytes of bodies that pass.
 //!
 //! What can go wrong here besides: RabbitMQ adds `x-death` to the headers of what it dead-letters,
 //! and sends them in one frame even if that exceeds the limit that it has set itself. lapin ends the

@@ -1,4 +1,4 @@
-//! What is published and not paid: waiting for a confirm, or for its next attempt.
+//! Publications without a confirm, and refused ones that wait for their next attempt.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::metrics::{Confirmed, Metrics};
 /// How often a refusal is worth a warning.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What is published and not paid.
+/// Publications that are not confirmed.
 pub(super) struct Outstanding {
     topology: Arc<Topology>,
     metrics: Arc<Metrics>,

@@ -21,7 +21,7 @@ use crate::clock::{Clock, Jitter, RandomJitter, SystemClock};
 use crate::health::BrokerState;
 use crate::metrics::{Metrics, Role};
 
-/// The pause after the first trouble; it doubles with each one that follows up to the longest.
+/// The pause after the first error; it doubles with each further one, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(300);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -112,7 +112,7 @@ impl Session {
         }
     }
 
-    /// Returns whether the trouble is an operator's, which nothing is that went well once.
+    /// Returns whether an operator must act. That is never so after a first success.
     fn needs_operator(&self, error: &SessionError) -> Option<NeedsOperator> {
         let went_well = if matches!(error, SessionError::Publish(_)) {
             &self.shared.published
@@ -187,7 +187,7 @@ fn show_connected(shared: &Shared, connected: bool) {
     });
 }
 
-/// How long to wait after so many troubles in a row.
+/// Returns the pause after so many errors in a row.
 fn pause(streak: u32, jitter: f64) -> Duration {
     let pause = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE).wait(streak);
     pause.mul_f64(1.0 - jitter * 0.3)

@@ -182,8 +182,8 @@ const HOST: Throttle = Throttle {
     cooldown: Cooldown::AsAsked,
 };
 
-/// The large services check VAPID and nothing else; a unlisted host's server may guard its door, and
-/// autopush, whose errors are known, would have given itself away.
+/// The large services check VAPID and nothing else. The server of an unlisted host may have access control
+/// of its own, and autopush is recognized by its known errors.
 fn unauthorized(service: Service, listing: Listing) -> Diagnosis {
     match service {
         Service::Fcm | Service::Apple | Service::Wns => Diagnosis::TokenRefused,

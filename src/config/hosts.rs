@@ -1,4 +1,4 @@
-//! Whom to push to, as an operator writes it: networks, hosts, families of push services.
+//! Which hosts to push to, as an operator writes it: networks, hosts, families of push services.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -37,7 +37,7 @@ impl Dispatch {
     ) -> Self {
         let under_way = TaskTracker::new();
         let give_up = CancellationToken::new();
-        let round = Round {
+        let dispatch_loop = DispatchLoop {
             pipeline,
             redeliveries,
             health,
@@ -45,7 +45,7 @@ impl Dispatch {
             give_up: give_up.clone(),
         };
         Self {
-            taking: tokio::spawn(round.run(taken, settled)),
+            taking: tokio::spawn(dispatch_loop.run(taken, settled)),
             under_way,
             give_up,
         }
@@ -65,7 +65,7 @@ impl Dispatch {
     }
 }
 
-struct Round<T> {
+struct DispatchLoop<T> {
     pipeline: Arc<Pipeline<T>>,
     redeliveries: Arc<Redeliveries>,
     health: Arc<Health>,
@@ -73,7 +73,7 @@ struct Round<T> {
     give_up: CancellationToken,
 }
 
-impl<T: Transport> Round<T> {
+impl<T: Transport> DispatchLoop<T> {
     /// Starts a task for each delivery until none comes, then waits for the last to finish; all the
     /// while the heart beats.
     async fn run(

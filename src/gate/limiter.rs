@@ -1,11 +1,11 @@
 //! How many requests one origin gets at once.
 //!
-//! What a push service bears is not known, and changes. So the limit feels its way: every success
-//! that made use of it raises it by a little, a throttle or a time-out halves it. What was under way
+//! How much a push service serves at once is not known, and changes. So the limit follows its answers:
+//! every success that made use of the limit raises it by a little, a throttle or a time-out halves it. What was under way
 //! together fails together and counts once, or one bad second would bring the limit from hundreds
-//! to one. Until it has been halved for the first time, and below what was borne before an open
+//! to one. Until it has been halved for the first time, and below what the origin served before an open
 //! breaker or a pause, the limit grows by one with every success, which doubles it in one round
-//! trip: a unlisted host starts small, and is soon as fast as it can be.
+//! trip: an unlisted host starts small, and is soon as fast as it can be.
 
 use tokio::time::Instant;
 
@@ -69,10 +69,10 @@ impl Limiter {
         }
     }
 
-    /// Lowers the limit to `borne`, the number of requests that the origin served at once, unless it was
+    /// Lowers the limit to `observed`, the number of requests that the origin served at once, unless it was
     /// lowered after `since`. That may change soon, so growth stays quick.
-    pub(super) fn bears(&mut self, borne: usize, since: Instant, now: Instant) {
-        self.cut(as_limit(borne).min(self.limit), since, now);
+    pub(super) fn lower_to(&mut self, observed: usize, since: Instant, now: Instant) {
+        self.cut(as_limit(observed).min(self.limit), since, now);
     }
 
     /// Resets the limit to the maximum.
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn after_an_open_breaker_few_come_first() {
         let mut limiter = Limiter::new(200, 200);
-        // Each probe that fails is one more trip; the half that was borne is remembered.
+        // Each probe that fails is one more trip; half of the former limit is remembered.
         for _ in 0..3 {
             limiter.down(SystemClock.now().mono);
             assert_eq!(limiter.limit(), 4);
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(limiter.limit(), 4);
         (0..96).for_each(|_| limiter.succeeded(100));
         assert_eq!(limiter.limit(), 100);
-        // A pause of one key says nothing against what the origin bears.
+        // A pause of one key does not show that the origin serves less.
         limiter.paused(now);
         limiter.paused(now + STEP);
         (0..96).for_each(|_| limiter.succeeded(100));

@@ -270,7 +270,7 @@ impl State {
             Scope::Key => &mut self.keys.of(key).pause,
         };
         let length = pause.throttled(verdict.after, now)?;
-        // The other keys' requests go on, and keep the limit at what is borne.
+        // The other keys' requests go on, and keep the limit at what the origin serves.
         if scope == Scope::Origin || self.keys.is_one() {
             self.limiter.paused(now);
         }

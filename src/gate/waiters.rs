@@ -150,7 +150,7 @@ impl Waiting {
     pub(super) fn gave_up(self, now: Instant) {
         let mut size = self.waiters.lock();
         let served = size.served - self.served_before;
-        size.limiter.bears(served / 2, self.since, now);
+        size.limiter.lower_to(served / 2, self.since, now);
     }
 }
 

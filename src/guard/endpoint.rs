@@ -410,7 +410,7 @@ mod tests {
             assert_eq!(check(&rules, &endpoint).is_ok(), permitted, "{name}");
             assert_eq!(rules.permits_resolved(name, private), permitted, "{name}");
         }
-        // A unlisted host's name that leads there, and the bare address, stay forbidden.
+        // An unlisted host's name that leads there, and the bare address, stay forbidden.
         assert!(!rules.permits_resolved("push.example.net", private));
         assert!(!rules.permits_address(private));
         assert!(rules.permits_resolved("push.example.net", "142.250.74.138".parse().unwrap()));

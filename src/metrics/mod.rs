@@ -1,7 +1,7 @@
 //! Every metric of the daemon, registered once, with labels that outsiders cannot grow.
 //!
-//! Labels are enums of ours; the one thing a unlisted host chooses, the host of an endpoint, appears
-//! only as the family of its push service. Every series exists from the start at zero.
+//! Labels are enums of this crate. The host of an endpoint, which anybody can choose, appears only as the
+//! family of its push service. Every series exists from the start at zero.
 
 mod labels;
 mod register;

@@ -6,7 +6,7 @@
 //! wants HTTP/2 never has to wait for another request's answer to learn it, and one that would
 //! go out over the wrong version is called back before a byte of it is sent.
 //!
-//! What can go wrong: an origin that cannot be reached has a crowd waiting for its connection,
+//! What can go wrong: an origin that cannot be reached has many requests waiting for its connection,
 //! and the client's pool tells only the one that made it why there is none. The others ask the
 //! [`OriginProtocol`].
 

@@ -1,6 +1,6 @@
 //! Names become addresses here, and only those the guard permits are handed on.
 //!
-//! What can go wrong: a unlisted host's name leads to an address inside (SSRF), leads there only the
+//! What can go wrong: an unlisted host's name leads to an address inside (SSRF), leads there only the
 //! second time (rebinding), has a thousand addresses, or never resolves. The connection is made
 //! to the very addresses judged here, each new connection is judged anew, few addresses are
 //! tried, and lookups are bounded in number. A lookup cannot be called off: its thread ends when

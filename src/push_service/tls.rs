@@ -1,4 +1,4 @@
-//! Whom we trust, and how we greet: TLS 1.2 and 1.3 by aws-lc-rs.
+//! Trust roots and TLS configuration: TLS 1.2 and 1.3 by aws-lc-rs.
 //!
 //! What can go wrong: a machine without certificates, or a CA file that is not one. Both are
 //! found at start. The roots and the session store are shared by every connection.

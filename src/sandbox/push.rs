@@ -58,12 +58,12 @@ pub(crate) struct Terms<'a> {
     pub(crate) now: SystemTime,
 }
 
-/// What the head of a push says once it is right.
+/// The head of a push that is right.
 #[derive(Debug)]
 pub(crate) struct Head {
     /// How long the message may be kept, in seconds.
     pub(crate) ttl: u64,
-    /// Who pushes.
+    /// The sender.
     pub(crate) credential: Arc<Credential>,
 }
 

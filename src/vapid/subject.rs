@@ -1,4 +1,4 @@
-//! Whom a push service contacts about our messages: the `sub` claim (RFC 8292 §2.1).
+//! The contact of a push service about messages: the `sub` claim (RFC 8292 §2.1).
 //!
 //! Why it is judged at start: some services refuse a subject they find unreachable, with the same
 //! answer as for a bad signature (classify/README.md §5), hours after the mistake and for every

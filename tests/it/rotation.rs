@@ -134,7 +134,7 @@ async fn a_rotation_costs_each_subscription_one_request_and_none_after_a_restart
 #[tokio::test]
 async fn a_wrong_key_loses_nothing_and_calls_no_subscription_a_mismatch() {
     const SUBSCRIPTIONS: usize = 60;
-    // Of a unlisted host's word operators would hear nothing.
+    // An answer of an unlisted host would raise no alarm.
     let named = sandbox::Settings {
         services: vec![Service::Mozilla],
         ..sandbox::Settings::default()

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const STREAM: usize = 300;
 const BACKLOG: usize = 120;
 
-/// A daemon whose requests are few, so that a failing service could take the room of all.
+/// A daemon with few requests at a time, so that a failing service could use up all of them.
 const TIGHT: &str = "push.in_flight = 40
     push.per_origin = 20
     push.timeout = '1s'

@@ -96,11 +96,11 @@ const PHRASES: &[&str] = &[
     r#"{"errno":106}"#,
 ];
 
-/// The only words besides 404 and 410 that end a subscription for a unlisted host (rows 7 and 8).
+/// The only words besides 404 and 410 that end a subscription for an unlisted host (rows 7 and 8).
 fn may_end(service: Service, status: u16, phrase: &str) -> bool {
     let next_push = service == Service::NextPush && status == 401 && phrase.contains("success");
     let autopush = status == 400 && phrase.contains("more_info");
-    // Without its name, autopush is known by its path, which a unlisted host chose.
+    // Without its name, autopush is known by its path, which an unlisted host chose.
     let by_path = service == Service::Mozilla && status == 400 && phrase.contains("106");
     next_push || autopush || by_path
 }

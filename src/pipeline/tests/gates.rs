@@ -80,7 +80,7 @@ fn numbered(n: usize) -> String {
 }
 
 /// An environment whose push service has failed ten times in a row.
-async fn house_of_trouble(then: impl IntoIterator<Item = Says>) -> TestEnv {
+async fn env_with_open_breaker(then: impl IntoIterator<Item = Says>) -> TestEnv {
     let failures = (0..10).map(|_| Says::Status(503));
     let env = env(failures.chain(then));
     for n in 0..10 {
@@ -92,7 +92,7 @@ async fn house_of_trouble(then: impl IntoIterator<Item = Says>) -> TestEnv {
 
 #[tokio::test]
 async fn who_meets_an_open_breaker_waits_and_uses_up_no_attempt() {
-    let env = house_of_trouble([]).await;
+    let env = env_with_open_breaker([]).await;
     let first = env.pipeline.process(&inbound(numbered(10))).await;
     assert_eq!(outline(&first), ["wait 5s busy 0"], "the first in line");
     assert_eq!(env.service.requests.lock().unwrap().len(), 10);
@@ -113,7 +113,7 @@ async fn who_meets_an_open_breaker_waits_and_uses_up_no_attempt() {
 
 #[tokio::test]
 async fn a_probe_that_panics_leaves_the_place_to_the_next() {
-    let env = house_of_trouble([Says::Panics]).await;
+    let env = env_with_open_breaker([Says::Panics]).await;
     env.clock.advance(Duration::from_secs(5));
     assert_eq!(
         comes_to(&env, numbered(10)).await,

@@ -221,11 +221,11 @@ async fn a_certificate_of_an_unknown_authority_is_refused() {
         ..settings(&service)
     };
     let client = Client::new(&mistaken).unwrap();
-    let crowd = join_all((0..50).map(|_| post(&client, &service, "/201"))).await;
-    for attempt in crowd {
+    let attempts = join_all((0..50).map(|_| post(&client, &service, "/201"))).await;
+    for attempt in attempts {
         assert_eq!(failed(attempt), Failure::Tls);
     }
-    // The crowd that waited for the connection shared its failure.
+    // The requests that waited for the connection shared its failure.
     assert_eq!(service.log.accepted.load(Ordering::SeqCst), 1);
     assert_eq!(service.connections(), 0);
 }

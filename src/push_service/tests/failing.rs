@@ -45,8 +45,8 @@ async fn the_deadline_covers_the_connection() {
     let client = Client::new(&hasty).unwrap();
     let to = format!("https://{}/201", silent.local_addr().unwrap());
     let start = SystemClock.now().mono;
-    let crowd = join_all((0..50).map(|_| client.post(request_to(&to), AMPLE))).await;
-    for attempt in crowd {
+    let attempts = join_all((0..50).map(|_| client.post(request_to(&to), AMPLE))).await;
+    for attempt in attempts {
         assert_eq!(failed(attempt), Failure::Connect);
     }
     assert!(SystemClock.now().mono - start < 3 * BRIEF);

@@ -217,7 +217,7 @@ pub(super) const TABLE: &[(Service, Meets, &str, u64)] = &[
     (NextPush, Nobody, NOT_FOUND, 1),
     (Other, Answer("accepted"), ACCEPTED, 1),
     (Other, Answer("gone"), UNSUBSCRIBED, 1),
-    // A unlisted host's access control is its own.
+    // An unlisted host's access control is its own.
     (Other, Answer("not_found"), UNAVAILABLE, 1),
     (Other, Answer("vapid_rejected"), BAD_REQUEST, 1),
     (Other, Answer("payload_too_large"), TOO_LARGE, 1),
