@@ -21,7 +21,7 @@ pub struct SubscribeRequest {
     pub application_server_key: Option<String>,
     /// How its pushes are answered.
     pub answer: Script,
-    /// Which of the origins it lives at, from 0.
+    /// The number of its origin, from 0.
     pub origin: usize,
     /// Path and query of the push resource, `{token}` standing for what cannot be guessed: the
     /// shapes by which senders tell one service from another. Those of the service without.

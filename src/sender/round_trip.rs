@@ -122,9 +122,15 @@ impl<T: Transport> RoundTrips<T> {
             body_len,
             retry_after_cap: trip.retry_after_cap,
         };
-        let verdict = self.classify(endpoint, &attempt, context);
+        let judged = self.time.now();
+        let verdict = self.classify(endpoint, &attempt, context, judged);
         self.remember(app, endpoint, &attempt, &verdict, now);
-        Ok(self.round_trip(endpoint, &attempt, verdict, sent, token))
+        let elapsed = judged.mono.saturating_duration_since(sent.mono);
+        self.metrics
+            .exchange(endpoint.service(), verdict.meaning, elapsed);
+        Ok(round_trip(
+            endpoint, &attempt, verdict, sent.wall, elapsed, token,
+        ))
     }
 
     /// Forgets a token that its push service refuses, so that the next request gets a new one.
@@ -170,8 +176,13 @@ impl<T: Transport> RoundTrips<T> {
             .find(&app.name, subscription, status.as_u16(), now.mono)
     }
 
-    fn classify(&self, endpoint: &Endpoint, attempt: &Attempt, context: Context) -> Verdict {
-        let now = self.time.now();
+    fn classify(
+        &self,
+        endpoint: &Endpoint,
+        attempt: &Attempt,
+        context: Context,
+        now: Now,
+    ) -> Verdict {
         let verdict = classify::classify(attempt, context, now.wall);
         self.alarms.unfamiliar(attempt, &context, &verdict);
         self.alarms.private_dns(attempt, endpoint, now.mono);
@@ -197,31 +208,6 @@ impl<T: Transport> RoundTrips<T> {
         }
     }
 
-    fn round_trip(
-        &self,
-        endpoint: &Endpoint,
-        attempt: &Attempt,
-        verdict: Verdict,
-        sent: Now,
-        token: Arc<Token>,
-    ) -> RoundTrip {
-        let elapsed = self.time.mono().saturating_duration_since(sent.mono);
-        self.metrics
-            .exchange(endpoint.service(), verdict.meaning, elapsed);
-        let answer = match attempt {
-            Attempt::Answered(answer) => Some(answer),
-            Attempt::Failed(_) => None,
-        };
-        RoundTrip {
-            verdict,
-            status: answer.map(|answer| answer.status.as_u16()),
-            message_url: answer.and_then(|answer| message_url(endpoint, answer)),
-            sent_at: sent.wall,
-            elapsed,
-            token,
-        }
-    }
-
     /// Compares the clock of an answer with this machine's. Only a listed service's raises an alarm.
     fn compare_clocks(&self, endpoint: &Endpoint, service_time: SystemTime, now: Now) {
         let (origin, listing) = (endpoint.origin(), endpoint.listing());
@@ -229,6 +215,28 @@ impl<T: Transport> RoundTrips<T> {
         if listing.is_listed() {
             self.alarms.clock_skew(endpoint, skew, is_news);
         }
+    }
+}
+
+fn round_trip(
+    endpoint: &Endpoint,
+    attempt: &Attempt,
+    verdict: Verdict,
+    sent_at: SystemTime,
+    elapsed: Duration,
+    token: Arc<Token>,
+) -> RoundTrip {
+    let answer = match attempt {
+        Attempt::Answered(answer) => Some(answer),
+        Attempt::Failed(_) => None,
+    };
+    RoundTrip {
+        verdict,
+        status: answer.map(|answer| answer.status.as_u16()),
+        message_url: answer.and_then(|answer| message_url(endpoint, answer)),
+        sent_at,
+        elapsed,
+        token,
     }
 }
 

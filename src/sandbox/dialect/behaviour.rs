@@ -13,7 +13,7 @@ use super::service_answer::ServiceAnswer;
 /// The name of the answer to a right push.
 pub(super) const ACCEPTED: &str = "accepted";
 
-/// How one service speaks.
+/// How one service answers.
 pub(crate) struct Dialect {
     /// Creates the path and query of a push resource from random text.
     pub(crate) path: fn(&str) -> String,
@@ -38,7 +38,7 @@ pub struct UnknownAnswer {
     known: String,
 }
 
-/// A push that is right, as far as answers speak of it.
+/// The parts of a right push that answers repeat.
 pub(crate) struct Taken<'a> {
     pub(crate) origin: &'a str,
     pub(crate) path: &'a str,
