@@ -5,9 +5,9 @@
 //! `tests/repo/layering.rs` checks. Wall time is the time of producers, tokens and deadlines and may jump;
 //! monotonic time measures pauses and latencies and does not jump.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// One moment by both clocks.
@@ -58,20 +58,20 @@ impl FixedClock {
 
     /// Moves both clocks ahead by `step`.
     pub fn advance(&self, step: Duration) {
-        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.0.lock();
         now.wall += step;
         now.mono += step;
     }
 
     /// Sets the wall clock alone, as an administrator or NTP may.
     pub fn jump(&self, wall: SystemTime) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).wall = wall;
+        self.0.lock().wall = wall;
     }
 }
 
 impl Clock for FixedClock {
     fn now(&self) -> Now {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.lock()
     }
 }
 

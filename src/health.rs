@@ -6,9 +6,9 @@
 //! service that is down is neither: it is the business of that service's messages alone.
 
 use std::borrow::Cow;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -65,42 +65,42 @@ impl Health {
         // A line break would end the status line.
         let one_line = |text: String| text.replace(char::is_control, " ");
         broker.problem = broker.problem.map(one_line);
-        self.state().broker = broker;
+        self.state.lock().broker = broker;
         self.changed.notify_one();
     }
 
     /// Records that the pipeline turns.
     pub fn beat(&self, now: Instant) {
-        self.state().beat = now;
+        self.state.lock().beat = now;
     }
 
     /// Records how many deliveries are taken and not yet acknowledged.
     pub fn set_in_flight(&self, deliveries: usize) {
-        self.state().in_flight = deliveries;
+        self.state.lock().in_flight = deliveries;
     }
 
     /// Records that the daemon takes no more events and finishes those it has.
     pub fn drain(&self) {
-        self.state().draining = true;
+        self.state.lock().draining = true;
         self.changed.notify_one();
     }
 
     /// Returns whether the pipeline has turned lately.
     #[must_use]
     pub fn is_alive(&self, now: Instant) -> bool {
-        self.state().is_alive(now)
+        self.state.lock().is_alive(now)
     }
 
     /// Returns whether the daemon is on its way out.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.state().draining
+        self.state.lock().draining
     }
 
     /// Answers every check.
     #[must_use]
     pub fn report(&self, now: Instant) -> Report {
-        let state = self.state();
+        let state = self.state.lock();
         let check = |name, ok: bool, why: &'static str| Check {
             name,
             problem: (!ok).then_some(why.into()),
@@ -137,7 +137,7 @@ impl Health {
     /// Describes in a few words what the daemon does.
     #[must_use]
     pub fn status_line(&self) -> String {
-        let state = self.state();
+        let state = self.state.lock();
         let in_flight = state.in_flight;
         match &state.broker {
             _ if state.draining => format!("draining, {in_flight} in flight"),
@@ -163,11 +163,6 @@ impl Health {
     /// There is one waiter: the service manager's reporter.
     pub async fn changed(&self) {
         self.changed.notified().await;
-    }
-
-    /// A panic elsewhere cannot leave a half-written state here, so a poisoned lock is still good.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

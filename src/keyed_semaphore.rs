@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Permits by key.
@@ -60,7 +61,7 @@ impl<K: Eq + Hash + Clone> KeyedSemaphore<K> {
     }
 
     fn claim(&self, key: K) -> Option<(Claim<K>, Arc<Semaphore>)> {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.keys.lock();
         let in_use = keys.entry(key.clone()).or_insert_with(|| InUse {
             permits: Arc::new(Semaphore::new(self.at_once)),
             claims: 0,
@@ -76,14 +77,14 @@ impl<K: Eq + Hash + Clone> KeyedSemaphore<K> {
     /// Returns how many keys are in use.
     #[cfg(test)]
     pub(crate) fn in_use(&self) -> usize {
-        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.keys.lock();
         keys.len()
     }
 }
 
 impl<K: Eq + Hash> Drop for Claim<K> {
     fn drop(&mut self) {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.keys.lock();
         if let Some(in_use) = keys.get_mut(&self.key) {
             in_use.claims -= 1;
             if in_use.claims == 0 {

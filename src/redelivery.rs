@@ -23,9 +23,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::mem;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
@@ -130,7 +131,7 @@ impl<P> Redeliveries<P> {
     /// Records a delivery. Deliveries must be noted in the order in which they arrived.
     #[must_use]
     pub fn take(&self, receipt: Receipt, identity: Identity, now: Instant) -> Taken<P> {
-        self.lock().take(receipt, identity, now)
+        self.0.lock().take(receipt, identity, now)
     }
 
     /// Records that a delivery was acknowledged, after all it causes was confirmed; with `multiple`,
@@ -141,11 +142,7 @@ impl<P> Redeliveries<P> {
             tag: first,
             ..receipt
         };
-        self.lock().acknowledged(first, receipt, now);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Table<P>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().acknowledged(first, receipt, now);
     }
 }
 

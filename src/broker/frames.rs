@@ -13,8 +13,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::broker::budget::Budget;
 use crate::broker::fields::{Fields, Method, Unreadable};
@@ -41,7 +43,7 @@ pub(super) struct Found {
 
 impl Found {
     fn note(&self, channel: u16, tag: u64, unreadable: Unreadable) {
-        let mut deliveries = self.lock();
+        let mut deliveries = self.deliveries.lock();
         deliveries.insert((channel, tag), unreadable);
         self.count.store(deliveries.len(), Ordering::Release);
     }
@@ -51,16 +53,10 @@ impl Found {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
-        let mut deliveries = self.lock();
+        let mut deliveries = self.deliveries.lock();
         let unreadable = deliveries.remove(&(channel, tag));
         self.count.store(deliveries.len(), Ordering::Release);
         unreadable
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(u16, u64), Unreadable>> {
-        self.deliveries
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Unexpected, Visitor};
 use serde::{Serialize, Serializer};
 
-use crate::config::text::Parsed;
+use crate::config::text::parsed;
 use crate::guard::HostPattern;
 use crate::origin::Service;
 
@@ -72,8 +72,9 @@ impl Serialize for Denied {
 impl<'de> Deserialize<'de> for Denied {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = "a network such as \"10.1.0.0/16\", or the name of a host";
-        let parse = |text: &str| Allowed::of_any_width(text).map(Self);
-        deserializer.deserialize_str(Parsed { expected, parse })
+        parsed(deserializer, expected, |written| {
+            Allowed::of_any_width(written.text()?).map(Self)
+        })
     }
 }
 
@@ -90,8 +91,9 @@ impl<'de> Deserialize<'de> for Allowed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = "a network such as \"10.1.0.0/16\", at most a /8 (IPv6: a /7) wide, or the \
                         name of a host";
-        let parse = Self::parse;
-        deserializer.deserialize_str(Parsed { expected, parse })
+        parsed(deserializer, expected, |written| {
+            Self::parse(written.text()?)
+        })
     }
 }
 
@@ -103,8 +105,9 @@ impl<'de> Deserialize<'de> for HostText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = "a host such as \"push.example.org\", or \".example.org\" for every name \
                         below it";
-        let parse = |text: &str| HostPattern::parse(text).map(Self);
-        deserializer.deserialize_str(Parsed { expected, parse })
+        parsed(deserializer, expected, |written| {
+            HostPattern::parse(written.text()?).map(Self)
+        })
     }
 }
 
@@ -175,8 +178,9 @@ impl<'de> Deserialize<'de> for Family {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = "a family of push services (\"fcm\", \"mozilla\", \"apple\", \"wns\", \
                         \"ntfy\", \"nextpush\" or \"other\")";
-        let parse = |text: &str| Service::named(text).map(Self);
-        deserializer.deserialize_str(Parsed { expected, parse })
+        parsed(deserializer, expected, |written| {
+            Service::named(written.text()?).map(Self)
+        })
     }
 }
 

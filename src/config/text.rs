@@ -1,6 +1,6 @@
 //! Words as an operator writes them: names, secrets, addresses to listen on.
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::io;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ impl Serialize for Text {
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Scalar).map(Self)
+        any_scalar(deserializer).map(Self)
     }
 }
 
@@ -41,30 +41,7 @@ impl Serialize for SecretText {
 
 impl<'de> Deserialize<'de> for SecretText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = deserializer.deserialize_any(Scalar)?;
-        Ok(Self(Secret::new(text)))
-    }
-}
-
-struct Scalar;
-
-impl Visitor<'_> for Scalar {
-    type Value = String;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
-        Ok(text.to_owned())
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<String, E> {
-        Ok(number.to_string())
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<String, E> {
-        Ok(number.to_string())
+        any_scalar(deserializer).map(|text| Self(Secret::new(text)))
     }
 }
 
@@ -85,31 +62,74 @@ impl Serialize for Listen {
 
 impl<'de> Deserialize<'de> for Listen {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let parse = |text: &str| match text {
+        let expected = "an IP address and a port such as \"127.0.0.1:9464\", or \"off\"";
+        parsed(deserializer, expected, |written| match written.text()? {
             OFF => Some(Self(None)),
             address => address.parse().ok().map(|address| Self(Some(address))),
-        };
-        let expected = "an IP address and a port such as \"127.0.0.1:9464\", or \"off\"";
-        deserializer.deserialize_str(Parsed { expected, parse })
+        })
     }
 }
 
-/// A text that something parses.
-pub(super) struct Parsed<F> {
-    pub(super) expected: &'static str,
-    pub(super) parse: F,
+/// A value that an operator wrote.
+#[derive(Clone, Copy)]
+pub(super) enum Written<'a> {
+    Text(&'a str),
+    Number(u64),
 }
 
-impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for Parsed<F> {
+impl<'a> Written<'a> {
+    pub(super) fn text(self) -> Option<&'a str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Number(_) => None,
+        }
+    }
+}
+
+/// Deserializes what `parse` makes of a text or of a whole number; `expected` says what it takes.
+pub(super) fn parsed<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    expected: impl Display,
+    parse: impl Fn(Written<'_>) -> Option<T>,
+) -> Result<T, D::Error> {
+    deserializer.deserialize_any(Parsed { expected, parse })
+}
+
+struct Parsed<E, F> {
+    expected: E,
+    parse: F,
+}
+
+impl<T, E: Display, F: Fn(Written<'_>) -> Option<T>> Visitor<'_> for Parsed<E, F> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expected)
+        self.expected.fmt(f)
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        (self.parse)(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    fn visit_str<R: Error>(self, text: &str) -> Result<T, R> {
+        let value = (self.parse)(Written::Text(text));
+        value.ok_or_else(|| R::invalid_value(Unexpected::Str(text), &self))
     }
+
+    fn visit_u64<R: Error>(self, number: u64) -> Result<T, R> {
+        let value = (self.parse)(Written::Number(number));
+        value.ok_or_else(|| R::invalid_value(Unexpected::Unsigned(number), &self))
+    }
+
+    fn visit_i64<R: Error>(self, number: i64) -> Result<T, R> {
+        let value = u64::try_from(number).ok();
+        let value = value.and_then(|number| (self.parse)(Written::Number(number)));
+        value.ok_or_else(|| R::invalid_value(Unexpected::Signed(number), &self))
+    }
+}
+
+/// Deserializes a text, or a number as its digits.
+fn any_scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    parsed(deserializer, "a text", |written| match written {
+        Written::Text(text) => Some(text.to_owned()),
+        Written::Number(number) => Some(number.to_string()),
+    })
 }
 
 /// Returns whether the value at `path` is a secret, which is never parsed nor shown.

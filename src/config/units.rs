@@ -7,8 +7,9 @@ use std::fmt;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::config::text::{Written, parsed};
 
 /// One millisecond, in the unit of [`Span`]'s limits.
 pub(super) const MILLISECOND: u64 = 1;
@@ -58,23 +59,11 @@ impl<const MIN: u64, const MAX: u64> Serialize for Span<MIN, MAX> {
 
 impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text<const MIN: u64, const MAX: u64>;
-
-        impl<const MIN: u64, const MAX: u64> Visitor<'_> for Text<MIN, MAX> {
-            type Value = Span<MIN, MAX>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let [min, max] =
-                    [MIN, MAX].map(|limit| duration_text(Duration::from_millis(limit)));
-                write!(f, "a duration from \"{min}\" to \"{max}\"")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                Span::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
-            }
-        }
-
-        deserializer.deserialize_str(Text)
+        let [min, max] = [MIN, MAX].map(|limit| duration_text(Duration::from_millis(limit)));
+        let expected = format!("a duration from \"{min}\" to \"{max}\"");
+        parsed(deserializer, expected, |written| {
+            Self::parse(written.text()?)
+        })
     }
 }
 
@@ -125,6 +114,14 @@ impl<const MIN: u64, const MAX: u64> Size<MIN, MAX> {
         self.0
     }
 
+    pub(super) fn parse(written: Written<'_>) -> Option<Self> {
+        let bytes = match written {
+            Written::Text(text) => text.parse::<ByteSize>().ok()?.as_u64(),
+            Written::Number(bytes) => bytes,
+        };
+        (MIN..=MAX).contains(&bytes).then_some(Self(bytes))
+    }
+
     /// Returns the size as the length of something in memory.
     pub(super) fn bytes(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
@@ -139,39 +136,9 @@ impl<const MIN: u64, const MAX: u64> Serialize for Size<MIN, MAX> {
 
 impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Size<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bytes<const MIN: u64, const MAX: u64>;
-
-        impl<const MIN: u64, const MAX: u64> Visitor<'_> for Bytes<MIN, MAX> {
-            type Value = Size<MIN, MAX>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let [min, max] = [MIN, MAX].map(size_text);
-                write!(f, "a size from \"{min}\" to \"{max}\"")
-            }
-
-            fn visit_u64<E: Error>(self, bytes: u64) -> Result<Self::Value, E> {
-                let fits = (MIN..=MAX).contains(&bytes);
-                fits.then_some(Size(bytes))
-                    .ok_or_else(|| E::invalid_value(Unexpected::Unsigned(bytes), &self))
-            }
-
-            fn visit_i64<E: Error>(self, bytes: i64) -> Result<Self::Value, E> {
-                match u64::try_from(bytes) {
-                    Ok(bytes) => self.visit_u64(bytes),
-                    Err(_) => Err(E::invalid_value(Unexpected::Signed(bytes), &self)),
-                }
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                let bytes = text.parse().ok().map(|ByteSize(bytes)| bytes);
-                bytes
-                    .filter(|bytes| (MIN..=MAX).contains(bytes))
-                    .map(Size)
-                    .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
-            }
-        }
-
-        deserializer.deserialize_any(Bytes)
+        let [min, max] = [MIN, MAX].map(size_text);
+        let expected = format!("a size from \"{min}\" to \"{max}\"");
+        parsed(deserializer, expected, Self::parse)
     }
 }
 
@@ -214,30 +181,15 @@ impl<const MAX: u32> Count<MAX> {
 
 impl<'de, const MAX: u32> Deserialize<'de> for Count<MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Number<const MAX: u32>;
-
-        impl<const MAX: u32> Visitor<'_> for Number<MAX> {
-            type Value = Count<MAX>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a whole number from 1 to {MAX}")
+        let expected = format!("a whole number from 1 to {MAX}");
+        parsed(deserializer, expected, |written| {
+            match written {
+                Written::Number(number) => u32::try_from(number).ok(),
+                Written::Text(_) => None,
             }
-
-            fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
-                let fits = u32::try_from(number).ok().filter(|n| (1..=MAX).contains(n));
-                fits.map(Count)
-                    .ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
-            }
-
-            fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
-                match u64::try_from(number) {
-                    Ok(number) => self.visit_u64(number),
-                    Err(_) => Err(E::invalid_value(Unexpected::Signed(number), &self)),
-                }
-            }
-        }
-
-        deserializer.deserialize_u64(Number)
+            .filter(|number| (1..=MAX).contains(number))
+            .map(Self)
+        })
     }
 }
 

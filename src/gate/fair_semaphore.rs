@@ -9,8 +9,9 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::message::Name;
@@ -60,7 +61,7 @@ impl FairSemaphore {
 
     /// Returns a permit if one is free, which means that there is no waiter.
     pub(super) fn try_take(self: &Arc<Self>) -> Option<FairPermit> {
-        let taken = self.lock().try_take();
+        let taken = self.state.lock().try_take();
         taken.then(|| FairPermit(Arc::clone(self)))
     }
 
@@ -86,13 +87,13 @@ impl FairSemaphore {
     /// Returns the number of free permits.
     #[cfg(test)]
     pub(super) fn free(&self) -> usize {
-        let state = self.lock();
+        let state = self.state.lock();
         state.limit.saturating_sub(state.taken)
     }
 
     /// Takes a permit, or joins the queue of a lane if none is free.
     fn queue_up(self: &Arc<Self>, lane: &Name, deferrals: u32) -> Option<Waiting> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.try_take() {
             return None;
         }
@@ -107,7 +108,7 @@ impl FairSemaphore {
 
     fn change(self: &Arc<Self>, change: impl FnOnce(&mut State)) {
         let served = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             change(&mut state);
             state.serve()
         };
@@ -115,10 +116,6 @@ impl FairSemaphore {
             // Who gave up in this very moment frees it again.
             let _gone = next.send(FairPermit(Arc::clone(self)));
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -192,7 +189,7 @@ struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.semaphore.lock().leave(&self.lane, self.turn);
+        self.semaphore.state.lock().leave(&self.lane, self.turn);
     }
 }
 
@@ -292,7 +289,7 @@ mod tests {
         drop(second);
         assert!(taken(&mut third).is_some());
         assert_eq!(semaphore.free(), 1);
-        assert!(semaphore.lock().lines.is_empty());
+        assert!(semaphore.state.lock().lines.is_empty());
     }
 
     #[test]

@@ -3,10 +3,11 @@
 //! One short lock guards what is decided. The permits have a lock of their own, so that a waiter holds no
 //! lock.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::message::Name;
@@ -98,7 +99,7 @@ impl OriginGate {
         patience: Duration,
         now: Instant,
     ) -> Result<Duration, Deferral> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.used_at = now;
         if let Some(shut) = state.shut(request.key, now) {
             return Err(state.defer(request, shut, now));
@@ -111,19 +112,24 @@ impl OriginGate {
 
     /// Gives back a turn that was not used.
     pub(super) fn give_turn_back(&self, key: &Name, rate: Rate) {
-        self.lock().keys.of(key).bucket.give_back(rate);
+        self.state.lock().keys.of(key).bucket.give_back(rate);
     }
 
     /// Returns whether no request is admitted now, without entering.
     pub(super) fn shut(&self, key: &Name, now: Instant) -> Option<Shut> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.used_at = now;
         state.shut(key, now)
     }
 
     /// Returns which share of the waiters a request may use.
     pub(super) fn position(&self, request: Request<'_>, now: Instant) -> QueuePosition {
-        let is_awaited = || self.lock().flows.is_awaited(request.lane, request.key, now);
+        let is_awaited = || {
+            self.state
+                .lock()
+                .flows
+                .is_awaited(request.lane, request.key, now)
+        };
         match request.deferrals {
             0 if is_awaited() => QueuePosition::Behind,
             0 | 1 => QueuePosition::Equal,
@@ -133,12 +139,12 @@ impl OriginGate {
 
     /// Refuses a request.
     pub(super) fn defer(&self, request: Request<'_>, shut: Shut, now: Instant) -> Deferral {
-        self.lock().defer(request, shut, now)
+        self.state.lock().defer(request, shut, now)
     }
 
     /// Enters with a place already taken.
     pub(super) fn enter(&self, request: Request<'_>, now: Instant) -> Result<Pass, Shut> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.used_at = now;
         // The pauses come first: a probe that may not be sent would find out nothing.
         if let Some(pause) = state.paused(request.key, now) {
@@ -160,7 +166,7 @@ impl OriginGate {
         verdict: &Verdict,
         now: Instant,
     ) -> Option<Change> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.answered |= is_answer(verdict.reason);
         let turn = state
             .breaker
@@ -189,7 +195,7 @@ impl OriginGate {
 
     /// Records that a request is over; `unreported` is its pass if its result was not reported.
     pub(super) fn leave(&self, unreported: Option<Pass>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.in_flight = state.in_flight.saturating_sub(1);
         if let Some(pass) = unreported {
             state.breaker.abandon(pass);
@@ -198,7 +204,7 @@ impl OriginGate {
 
     /// Returns whether nothing that protects the origin was used or in force for `idle`.
     pub(super) fn is_unused(&self, idle: Duration, now: Instant) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         let Some(then) = now.checked_sub(idle) else {
             return false;
         };
@@ -210,22 +216,18 @@ impl OriginGate {
 
     /// Returns what forgetting the gate loses; `None` while requests are under way.
     pub(super) fn worth(&self, now: Instant) -> Option<Worth> {
-        let state = self.lock();
+        let state = self.state.lock();
         (state.in_flight == 0).then(|| Worth {
             known: self.listing.is_listed() && state.answered,
             protected: state.answered && !(state.breaker.is_closed() && state.is_open(now)),
             used_at: state.used_at,
         })
     }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for OriginGate {
     fn drop(&mut self) {
-        if !self.lock().breaker.is_closed() {
+        if !self.state.lock().breaker.is_closed() {
             self.tripped.fetch_sub(1, Ordering::Relaxed);
         }
     }

@@ -4,8 +4,10 @@
 //! of all slots, and whatever it holds, every other lane can still take some at once. Counting needs
 //! no lock: a race takes one slot too many, which does no harm.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+
+use parking_lot::RwLock;
 
 use crate::message::Name;
 
@@ -52,9 +54,9 @@ impl Slots {
             let found = lanes.iter().find(|(name, _)| name == lane);
             found.map(|(_, slots)| Arc::clone(slots))
         };
-        let known = find(&self.lanes.read().unwrap_or_else(PoisonError::into_inner));
+        let known = find(&self.lanes.read());
         known.unwrap_or_else(|| {
-            let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
+            let mut lanes = self.lanes.write();
             find(&lanes).unwrap_or_else(|| {
                 let slots = Arc::new(LaneSlots {
                     whole: Arc::clone(&self.whole),

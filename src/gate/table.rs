@@ -7,9 +7,10 @@
 //! a few requests, after which it is known again; gates with requests under way are never forgotten.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use crate::origin::Origin;
@@ -56,12 +57,12 @@ impl Table {
         now: Instant,
         make: impl FnOnce() -> OriginGate,
     ) -> Arc<OriginGate> {
-        let known = self.gates.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.gates.read();
         if let Some(gate) = known.by_origin.get(origin) {
             return Arc::clone(gate);
         }
         drop(known);
-        let mut gates = self.gates.write().unwrap_or_else(PoisonError::into_inner);
+        let mut gates = self.gates.write();
         gates.forget_unused(now);
         if let Some(gate) = gates.by_origin.get(origin) {
             return Arc::clone(gate);
@@ -76,7 +77,7 @@ impl Table {
 
     /// Returns how many origins are remembered.
     pub(super) fn len(&self) -> usize {
-        let gates = self.gates.read().unwrap_or_else(PoisonError::into_inner);
+        let gates = self.gates.read();
         gates.by_origin.len()
     }
 }

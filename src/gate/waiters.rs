@@ -11,8 +11,9 @@
 //! login code its share. Within a lane, a recipient may use more of the limit the more often it was deferred
 //! in a row ([`QueuePosition`]), so that none is deferred for ever.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::message::Name;
@@ -50,7 +51,7 @@ impl Waiters {
 
     /// Returns the waiters of a lane.
     pub(super) fn of(&self, lane: &Name) -> Arc<LaneWaiters> {
-        let mut lanes = self.lock();
+        let mut lanes = self.lanes.lock();
         if let Some((_, waiters)) = lanes.iter().find(|(name, _)| name == lane) {
             return Arc::clone(waiters);
         }
@@ -62,12 +63,8 @@ impl Waiters {
     /// Raises every limit to the maximum: the origin was down and has recovered, so its messages come
     /// back, and permits will be free soon.
     pub(super) fn allow_most(&self) {
-        let lanes = self.lock();
+        let lanes = self.lanes.lock();
         lanes.iter().for_each(|(_, waiters)| waiters.allow_most());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<(Name, Arc<LaneWaiters>)>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,7 +108,7 @@ impl LaneWaiters {
     }
 
     fn allow_most(&self) {
-        self.lock().limiter.let_go();
+        self.0.lock().limiter.let_go();
     }
 
     /// Begins to wait at `since`, unless the limit is reached.
@@ -120,7 +117,7 @@ impl LaneWaiters {
         position: QueuePosition,
         since: Instant,
     ) -> Option<Waiting> {
-        let mut size = self.lock();
+        let mut size = self.0.lock();
         if size.waiting >= position.of_limit(size.limiter.limit()) {
             return None;
         }
@@ -131,16 +128,12 @@ impl LaneWaiters {
             served_before: size.served,
         })
     }
-
-    fn lock(&self) -> MutexGuard<'_, Size> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Waiting {
     /// Records that it got a permit.
     pub(super) fn succeeded(self) {
-        let mut size = self.waiters.lock();
+        let mut size = self.waiters.0.lock();
         let waiting = size.waiting;
         size.served += 1;
         size.limiter.succeeded(waiting);
@@ -148,7 +141,7 @@ impl Waiting {
 
     /// Records that it waited in vain, until `now`.
     pub(super) fn gave_up(self, now: Instant) {
-        let mut size = self.waiters.lock();
+        let mut size = self.waiters.0.lock();
         let served = size.served - self.served_before;
         size.limiter.lower_to(served / 2, self.since, now);
     }
@@ -156,7 +149,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut size = self.waiters.lock();
+        let mut size = self.waiters.0.lock();
         size.waiting = size.waiting.saturating_sub(1);
     }
 }

@@ -6,9 +6,8 @@
 //! The ratio is over the last few hundred answers, so that it follows a campaign. It becomes usual again
 //! at a lower ratio than it became unusual, so that it does not flicker.
 
-use std::sync::{Mutex, PoisonError};
-
 use crate::origin::Service;
+use parking_lot::Mutex;
 
 /// The number of answers that count; older ones count for less and less.
 const WINDOW: u32 = 400;
@@ -51,7 +50,7 @@ impl GoneRatios {
     /// Records one more answer of a service. Returns whether its ratio is unusual, if that changed.
     pub(super) fn record(&self, service: Service, gone: bool) -> Option<bool> {
         let index = Service::ALL.iter().position(|one| *one == service)?;
-        let mut ratios = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ratios = self.0.lock();
         ratios[index].record(gone)
     }
 }

@@ -5,11 +5,12 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, SystemClock};
@@ -52,17 +53,13 @@ impl Shared {
 
     /// Gives a request to a connection; Returns which one.
     pub(super) fn enter(self: &Arc<Self>, now: Instant) -> (usize, InFlight) {
-        let entry = self.lock().enter(now);
+        let entry = self.0.lock().enter(now);
         let stream = Stream {
             load: Arc::clone(self),
             entry,
             phase: Mutex::new(Phase::Held),
         };
         (entry.connection, InFlight(Arc::new(stream)))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Load> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -79,24 +76,20 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut phase = self.0.phase();
+        let mut phase = self.0.phase.lock();
         let had_gone_out = *phase == Phase::Out;
-        self.0.load.lock().leave(&self.0.entry, had_gone_out);
+        self.0.load.0.lock().leave(&self.0.entry, had_gone_out);
         *phase = Phase::Over;
     }
 }
 
 impl Stream {
     fn goes_out(&self, now: Instant) {
-        let mut phase = self.phase();
+        let mut phase = self.phase.lock();
         if *phase == Phase::Held {
-            self.load.lock().went_out(&self.entry, now);
+            self.load.0.lock().went_out(&self.entry, now);
             *phase = Phase::Out;
         }
-    }
-
-    fn phase(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,11 +12,12 @@
 
 use std::future::ready;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::client::legacy::connect::Connection;
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 use tower::{BoxError, Layer, Service};
 
@@ -98,11 +99,11 @@ impl OriginProtocol {
     }
 
     fn read(&self) -> Learned {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.lock()
     }
 
     fn change(&self, change: impl FnOnce(&mut Learned)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.0.lock());
     }
 }
 
@@ -155,7 +156,7 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.connector().poll_ready(cx)
+        self.0.connector.lock().poll_ready(cx)
     }
 
     fn call(&mut self, target: Target) -> Self::Future {
@@ -164,7 +165,7 @@ where
         if (terms.version, wanted) == (Version::Http2, Version::Http1) {
             return Box::pin(ready(Err(ConnectError::NotHttp2.into())));
         }
-        let connecting = timeout(terms.within, self.0.connector().call(target));
+        let connecting = timeout(terms.within, self.0.connector.lock().call(target));
         Box::pin(async move {
             let made = match connecting.await {
                 Ok(Ok(connection)) => Ok(connection),
@@ -176,13 +177,7 @@ where
     }
 }
 
-impl<S> SharedConnector<S> {
-    fn connector(&self) -> MutexGuard<'_, S> {
-        self.connector
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
+impl<S> SharedConnector<S> {}
 
 impl ConnectLayer {
     fn judge<C: Connection>(&self, made: Result<C, Failure>) -> Result<C, ConnectError> {

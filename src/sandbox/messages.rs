@@ -1,9 +1,10 @@
 //! The last messages that arrived, and the subscribers to the next.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 use tokio::sync::broadcast;
 
@@ -90,7 +91,7 @@ impl Messages {
     pub(crate) fn record(&self, message: Message, by_millisecond: bool) {
         let message = Arc::new(message);
         if self.keep > 0 {
-            let mut kept = self.lock();
+            let mut kept = self.kept.lock();
             if by_millisecond && let Some(at) = replaced(&kept, &message) {
                 kept.remove(at);
             }
@@ -107,19 +108,15 @@ impl Messages {
     pub(crate) fn of(&self, subscription: Option<&str>) -> Vec<Arc<Message>> {
         let wanted =
             |message: &&Arc<Message>| subscription.is_none_or(|id| *message.subscription == *id);
-        self.lock().iter().filter(wanted).cloned().collect()
+        self.kept.lock().iter().filter(wanted).cloned().collect()
     }
 
     pub(crate) fn clear(&self) {
-        self.lock().clear();
+        self.kept.lock().clear();
     }
 
     pub(crate) fn arrivals(&self) -> broadcast::Receiver<Arc<Message>> {
         self.arrivals.subscribe()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Message>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

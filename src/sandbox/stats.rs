@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 /// The numbers of a sandbox.
@@ -49,12 +49,12 @@ struct Outcomes {
 impl Counters {
     /// Counts an accepted connection.
     pub(crate) fn connected(&self, origin: usize) {
-        *self.lock().connections.entry(origin).or_default() += 1;
+        *self.outcomes.lock().connections.entry(origin).or_default() += 1;
     }
 
     /// Counts how a request is answered.
     pub(crate) fn answered(&self, status: Option<u16>, fault: Option<&'static str>, closed: bool) {
-        let mut outcomes = self.lock();
+        let mut outcomes = self.outcomes.lock();
         outcomes.requests += 1;
         if let Some(status) = status {
             *outcomes.statuses.entry(status).or_default() += 1;
@@ -73,7 +73,7 @@ impl Counters {
 
     /// Returns the numbers so far; those that others keep are left at 0.
     pub(crate) fn stats(&self, origins: &[String]) -> Stats {
-        let outcomes = self.lock();
+        let outcomes = self.outcomes.lock();
         let connections = origins.iter().enumerate().map(|(index, origin)| {
             let opened = outcomes.connections.get(&index).copied();
             (origin.clone(), opened.unwrap_or_default())
@@ -88,10 +88,6 @@ impl Counters {
             requests_in_flight_max: self.in_flight.most(),
             ..Stats::default()
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Outcomes> {
-        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

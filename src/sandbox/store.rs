@@ -4,11 +4,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use aws_lc_rs::agreement::{ECDH_P256, PrivateKey};
 use aws_lc_rs::encoding::{AsBigEndian as _, EcPrivateKeyBin};
 use aws_lc_rs::rand;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::decrypt::ReceiverKeys;
@@ -93,7 +93,7 @@ impl StateFile {
     /// Adds a subscription.
     pub(crate) fn append(&self, stored: &Stored) -> io::Result<()> {
         let line = serde_json::to_string(stored)? + "\n";
-        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.0.lock();
         file.write_all(line.as_bytes())
     }
 }

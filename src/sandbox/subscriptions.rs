@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 
 use super::decrypt::{POINT_LENGTH, ReceiverKeys};
@@ -61,7 +62,7 @@ pub(crate) struct Subscription {
 impl Subscription {
     /// Returns the answer to the next push.
     pub(crate) fn answer(&self) -> Arc<Answer> {
-        self.playback().next()
+        self.playback.lock().next()
     }
 
     /// Returns the path and query of its push resource.
@@ -76,11 +77,7 @@ impl Subscription {
 
     /// Begins another script.
     pub(crate) fn play(&self, script: Script) {
-        *self.playback() = Playback::new(script);
-    }
-
-    fn playback(&self) -> MutexGuard<'_, Playback> {
-        self.playback.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.playback.lock() = Playback::new(script);
     }
 }
 
@@ -131,7 +128,7 @@ impl Subscriptions {
             .ok_or(SubscribeError::Origin)?;
         dialect.check(&request.answer)?;
         let mut stored = Stored::make(&request, origin, dialect)?;
-        let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
+        let mut book = self.book.write();
         if book.by_id.len() >= SUBSCRIPTIONS_LIMIT {
             return Err(SubscribeError::Full);
         }
@@ -146,7 +143,8 @@ impl Subscriptions {
 
     /// Finds the subscription of a push resource.
     pub(crate) fn at(&self, origin: usize, path_and_query: &str) -> Option<Arc<Subscription>> {
-        self.read()
+        self.book
+            .read()
             .by_path
             .get(origin)?
             .get(path_and_query)
@@ -155,17 +153,17 @@ impl Subscriptions {
 
     /// Finds a subscription by its name.
     pub(crate) fn named(&self, id: &str) -> Option<Arc<Subscription>> {
-        self.read().by_id.get(id).map(Arc::clone)
+        self.book.read().by_id.get(id).map(Arc::clone)
     }
 
     /// Returns how many there are.
     pub(crate) fn count(&self) -> usize {
-        self.read().by_id.len()
+        self.book.read().by_id.len()
     }
 
     /// Returns all, in no order.
     pub(crate) fn all(&self) -> Vec<SubscriptionJson> {
-        let book = self.read();
+        let book = self.book.read();
         book.by_id.values().map(|one| self.json(one)).collect()
     }
 
@@ -176,10 +174,6 @@ impl Subscriptions {
             expiration_time: None,
             keys: KeysJson::of(&subscription.keys),
         }
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Book> {
-        self.book.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

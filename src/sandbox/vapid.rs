@@ -5,14 +5,15 @@
 //! is compared every time.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::HeaderValue;
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -59,11 +60,11 @@ pub(crate) struct Verifier {
 impl Verifier {
     /// Verifies the value of an `Authorization` header.
     pub(crate) fn verify(&self, value: &HeaderValue) -> Result<Arc<Credential>, VapidError> {
-        if let Some(known) = self.lock().get(value) {
+        if let Some(known) = self.verified.lock().get(value) {
             return Ok(Arc::clone(known));
         }
         let credential = Arc::new(verify(value.as_bytes())?);
-        let mut verified = self.lock();
+        let mut verified = self.verified.lock();
         if verified.len() >= REMEMBERED {
             verified.clear();
         }
@@ -80,10 +81,6 @@ impl Verifier {
     /// counts again.
     pub(crate) fn tokens(&self) -> u64 {
         self.tokens.load(Ordering::Relaxed)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<HeaderValue, Arc<Credential>>> {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,9 +1,10 @@
 //! What operators hear of sending: one line in the log and a step of a metric for each kind.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -99,10 +100,7 @@ impl Alarms {
     fn is_first(&self, answer: &Answer, context: &Context) -> bool {
         let listed = context.listing.is_listed();
         let kind = (context.service, listed, answer.status.as_u16());
-        let mut reported = self
-            .unfamiliar
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut reported = self.unfamiliar.lock();
         reported.insert(kind)
     }
 
@@ -125,10 +123,7 @@ impl Alarms {
     }
 
     fn is_private_dns_due(&self, now: Instant) -> bool {
-        let mut last = self
-            .private_dns
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.private_dns.lock();
         let is_due =
             last.is_none_or(|at| now.saturating_duration_since(at) >= PRIVATE_DNS_INTERVAL);
         if is_due {

@@ -10,10 +10,10 @@
 //! so.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::clock::Now;
@@ -126,13 +126,13 @@ impl ClockSkews {
             self.samples.invalidate(origin);
         }
         if listing.is_listed() && self.contradicted.swap(false, Ordering::Relaxed) {
-            self.contradicting().clear();
+            self.contradicting.lock().clear();
         }
         skew
     }
 
     fn contradict(&self, origin: &Origin, sample: Sample) {
-        let mut contradicting = self.contradicting();
+        let mut contradicting = self.contradicting.lock();
         contradicting.retain(|(other, _)| other != origin);
         if contradicting.len() == CONTRADICTING_LIMIT {
             contradicting.remove(0);
@@ -154,7 +154,7 @@ impl ClockSkews {
         if !self.contradicted.load(Ordering::Relaxed) {
             return None;
         }
-        let contradicting = self.contradicting();
+        let contradicting = self.contradicting.lock();
         let carried_on = |(_, sample): &(Origin, Sample)| sample.carried_on(now);
         let times: Vec<_> = contradicting.iter().rev().filter_map(carried_on).collect();
         let mut numbered = times.iter().enumerate();
@@ -163,12 +163,6 @@ impl ClockSkews {
             others.any(|other| ClockSkew::between(**time, *other).distance() <= TOLERANCE)
         });
         agreed.map(|(_, time)| *time)
-    }
-
-    fn contradicting(&self) -> MutexGuard<'_, Vec<(Origin, Sample)>> {
-        self.contradicting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the time at the origin when this machine's clocks show `now`.

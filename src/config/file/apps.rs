@@ -1,14 +1,12 @@
 //! The sections about applications and their keys.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
-use serde::de::{Deserializer, Error, IntoDeserializer, Unexpected, Visitor};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::app::{EndpointForm, Mode, Results};
-use crate::config::text::{SecretText, Text};
+use crate::config::text::{SecretText, Text, parsed};
 use crate::config::units::{HOUR, SECOND, Size, Span};
 use crate::message::{MediaType, PLAINTEXT_LIMIT, TTL_LIMIT};
 use crate::origin::Service;
@@ -73,45 +71,12 @@ impl Serialize for Padding {
 
 impl<'de> Deserialize<'de> for Padding {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Written;
-
-        impl Visitor<'_> for Written {
-            type Value = Padding;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(
-                    f,
-                    "\"none\", \"ceiling\" or a size from \"2B\" to \"{PAYLOAD}B\""
-                )
-            }
-
-            fn visit_u64<E: Error>(self, bytes: u64) -> Result<Padding, E> {
-                let block = Size::deserialize(IntoDeserializer::<E>::into_deserializer(bytes));
-                block
-                    .map(Padding::Block)
-                    .map_err(|_| E::invalid_value(Unexpected::Unsigned(bytes), &self))
-            }
-
-            fn visit_i64<E: Error>(self, bytes: i64) -> Result<Padding, E> {
-                match u64::try_from(bytes) {
-                    Ok(bytes) => self.visit_u64(bytes),
-                    Err(_) => Err(E::invalid_value(Unexpected::Signed(bytes), &self)),
-                }
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Padding, E> {
-                let block = || Size::deserialize(IntoDeserializer::<E>::into_deserializer(text));
-                match text {
-                    "none" => Ok(Padding::None),
-                    "ceiling" => Ok(Padding::Ceiling),
-                    _ => block()
-                        .map(Padding::Block)
-                        .map_err(|_| E::invalid_value(Unexpected::Str(text), &self)),
-                }
-            }
-        }
-
-        deserializer.deserialize_any(Written)
+        let expected = format!("\"none\", \"ceiling\" or a size from \"2B\" to \"{PAYLOAD}B\"");
+        parsed(deserializer, expected, |written| match written.text() {
+            Some("none") => Some(Self::None),
+            Some("ceiling") => Some(Self::Ceiling),
+            _ => Size::parse(written).map(Self::Block),
+        })
     }
 }
 

@@ -4,8 +4,8 @@
 //! come back. What is deferred leaves its window and comes again after its delay.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -125,23 +125,23 @@ impl World {
             took,
             trips,
         };
-        self.state.lock().unwrap().ends.push(end);
+        self.state.lock().ends.push(end);
     }
 
     fn request(&self) -> u32 {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         state.requests += 1;
         state.requests
     }
 
     fn count_trip(&self) {
         let second = (now() - self.start).as_secs();
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         *state.trips.entry(second).or_default() += 1;
     }
 
     fn figures(&self) -> Figures {
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock();
         let (ends, trips) = (&state.ends, &state.trips);
         let mut took: Vec<_> = ends.iter().map(|end| end.took).collect();
         took.sort_unstable();

@@ -5,8 +5,7 @@
 //! one hands out those that come back. Who must wait gives its place in the window back and comes
 //! again after its delay, as through the broker.
 
-use std::sync::Mutex;
-
+use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{interval, sleep};
@@ -104,7 +103,7 @@ impl World {
             Sickness::Absent
         };
         if job.of_sick && since >= SICK_FOR {
-            self.asked.lock().unwrap().push(since - SICK_FOR);
+            self.asked.lock().push(since - SICK_FOR);
         }
         let (takes, verdict) = match sickness {
             Sickness::Absent => (LATENCY, accepted()),
@@ -120,7 +119,7 @@ impl World {
         }
         self.accepted.fetch_add(1, Ordering::Relaxed);
         if !job.of_sick && job.came - self.start < SICK_FOR {
-            self.took.lock().unwrap().push(now() - job.came);
+            self.took.lock().push(now() - job.came);
         }
         None
     }
@@ -215,7 +214,7 @@ fn percentiles(took: &[Duration]) -> [Duration; 3] {
 #[tokio::test(start_paused = true)]
 async fn who_is_well_is_within_a_tenth_of_being_alone() {
     let alone = live(Sickness::Absent).await;
-    let alone = percentiles(&alone.took.lock().unwrap());
+    let alone = percentiles(&alone.took.lock());
     for sickness in [
         Sickness::Stalls,
         Sickness::Down,
@@ -224,12 +223,12 @@ async fn who_is_well_is_within_a_tenth_of_being_alone() {
         Sickness::Tarpits,
     ] {
         let world = live(sickness).await;
-        let beside = percentiles(&world.took.lock().unwrap());
+        let beside = percentiles(&world.took.lock());
         println!("{sickness:?}: {beside:?}, {alone:?} alone");
         for (beside, alone) in beside.iter().zip(alone) {
             assert!(*beside <= alone * 11 / 10, "{sickness:?}: {beside:?}");
         }
-        assert_no_storm(sickness, &world.asked.lock().unwrap());
+        assert_no_storm(sickness, &world.asked.lock());
     }
 }
 

@@ -113,7 +113,7 @@ async fn the_request_carries_what_is_left_of_the_lifetime() {
     let env = env([]);
     let created = json!({ "created_at": "2026-11-21T11:59:00Z", "ttl": 100, "urgency": "high" });
     comes_to(&env, event(created)).await;
-    let requests = env.service.requests.lock().unwrap();
+    let requests = env.service.requests.lock();
     assert_eq!(requests[0].headers["ttl"], "40");
     assert_eq!(requests[0].headers["urgency"], "high");
     assert_eq!(requests[0].headers["content-encoding"], "aes128gcm");
@@ -130,7 +130,7 @@ async fn two_pushes_of_one_text_have_nothing_in_common() {
     let env = env([]);
     comes_to(&env, event(json!({ "id": "e1" }))).await;
     comes_to(&env, event(json!({ "id": "e2" }))).await;
-    let requests = env.service.requests.lock().unwrap();
+    let requests = env.service.requests.lock();
     assert_ne!(requests[0].body[..16], requests[1].body[..16], "the salt");
     assert_ne!(
         requests[0].body[21..86],
@@ -166,7 +166,7 @@ async fn bad_input_costs_one_message_and_is_explained() {
             detail.len() > 20 && !detail.contains("serde"),
             "{body}: {detail}"
         );
-        assert!(env.service.requests.lock().unwrap().is_empty());
+        assert!(env.service.requests.lock().is_empty());
     }
     let env = env([]);
     let large = comes_to(&env, " ".repeat((4 << 20) + 1)).await;
@@ -243,6 +243,6 @@ async fn what_cannot_be_sent_is_rejected_without_a_request() {
     ] {
         let env = env([]);
         assert_eq!(comes_to(&env, event(more)).await, publications);
-        assert!(env.service.requests.lock().unwrap().is_empty());
+        assert!(env.service.requests.lock().is_empty());
     }
 }

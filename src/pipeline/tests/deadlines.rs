@@ -20,9 +20,9 @@ async fn ends(
 ) -> (String, Value, Vec<String>) {
     let env = env_of(ring(&["new", "old"]), script, 100);
     let step = Duration::from_secs(seconds);
-    *env.service.slow.lock().unwrap() = Some((Arc::clone(&env.clock), step));
+    *env.service.slow.lock() = Some((Arc::clone(&env.clock), step));
     let publications = env.pipeline.process(&inbound(to("a", more))).await;
-    let requests = env.service.requests.lock().unwrap();
+    let requests = env.service.requests.lock();
     let ttl = |it: &PushRequest| it.headers["ttl"].to_str().unwrap().to_owned();
     let end = outline(&publications).remove(0);
     (
@@ -74,5 +74,5 @@ async fn a_deadline_that_comes_during_the_wait_for_a_permit_is_kept() {
         outline(&waiting.await),
         ["delivery.shop.expired._ ttl_elapsed"]
     );
-    assert_eq!(env.service.requests.lock().unwrap().len(), 1);
+    assert_eq!(env.service.requests.lock().len(), 1);
 }

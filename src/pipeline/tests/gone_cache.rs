@@ -30,7 +30,7 @@ async fn what_was_queued_for_a_subscription_just_found_gone_is_not_sent() {
             [expected],
             "and no second subscription event"
         );
-        assert_eq!(env.service.requests.lock().unwrap().len(), 1);
+        assert_eq!(env.service.requests.lock().len(), 1);
         let result = parsed(&publications[0]);
         for (member, value) in [
             ("event_id", json!("e2")),
@@ -60,7 +60,7 @@ async fn an_event_newer_than_the_end_of_its_subscription_is_sent_and_may_revive_
     let accepted = ["delivery.shop.accepted._ accepted"];
     assert_eq!(comes_to(&env, renewed).await, accepted);
     assert_eq!(comes_to(&env, queued("e3", json!({}))).await, accepted);
-    assert_eq!(env.service.requests.lock().unwrap().len(), 3);
+    assert_eq!(env.service.requests.lock().len(), 3);
 }
 
 #[tokio::test]
@@ -114,5 +114,5 @@ async fn the_dead_of_a_campaign_are_counted_though_nothing_is_sent_to_them() {
         ]
     );
     assert_eq!(parsed(&publications[3])["outcomes"]["gone"], 1);
-    assert_eq!(env.service.requests.lock().unwrap().len(), 3);
+    assert_eq!(env.service.requests.lock().len(), 3);
 }

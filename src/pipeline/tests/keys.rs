@@ -33,7 +33,7 @@ pub(super) async fn sent(env: &TestEnv, body: String) -> (Value, Value) {
 }
 
 pub(super) fn requests(env: &TestEnv) -> usize {
-    env.service.requests.lock().unwrap().len()
+    env.service.requests.lock().len()
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn nobody_is_called_a_mismatch_before_the_key_is_proved() {
     env.clock.advance(Duration::from_secs(20));
     let taken = env.pipeline.process(&returned(&sixth[0])).await;
     assert_eq!(outline(&taken), ["delivery.shop.accepted._ accepted"]);
-    env.service.script.lock().unwrap().push_back(MISMATCH);
+    env.service.script.lock().push_back(MISMATCH);
     assert_eq!(
         comes_to(&env, to("0", json!({}))).await,
         [
@@ -160,7 +160,7 @@ async fn a_suspended_key_is_passed_over_while_another_may_fit() {
         (json!(1), json!("old")),
         "the wrong key does not hold up the right one"
     );
-    env.service.script.lock().unwrap().push_back(MISMATCH);
+    env.service.script.lock().push_back(MISMATCH);
     let waits = comes_to(&env, to("z", json!({}))).await;
     assert_eq!(waits, ["wait 20s key_mismatch 0"]);
     assert_eq!(requests(&env), before + 2);
@@ -248,7 +248,7 @@ async fn the_fifth_refused_subscription_suspends_the_key_until_a_message_is_take
     assert_eq!(outline(&held), ["wait 20s vapid_rejected 0"]);
     assert_eq!(requests(&env), 5, "no request with a suspended key");
     env.clock.advance(Duration::from_secs(20));
-    env.service.script.lock().unwrap().push_back(REFUSED);
+    env.service.script.lock().push_back(REFUSED);
     let same = comes_to(&env, to("0", json!({}))).await;
     assert_eq!(same, ["wait 10s vapid_rejected 0"]);
     let taken = env.pipeline.process(&returned(&held[0])).await;

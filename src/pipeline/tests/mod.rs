@@ -1,12 +1,13 @@
 //! Event bytes in, publications out: a scripted push service and a clock that stands still.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use lapin::BasicProperties;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -74,16 +75,11 @@ struct Scripted {
 
 impl Transport for Arc<Scripted> {
     async fn post(&self, request: PushRequest, _deadline: Duration) -> Attempt {
-        self.requests.lock().unwrap().push(request);
-        if let Some((clock, step)) = &*self.slow.lock().unwrap() {
+        self.requests.lock().push(request);
+        if let Some((clock, step)) = &*self.slow.lock() {
             clock.advance(*step);
         }
-        let says = self
-            .script
-            .lock()
-            .unwrap()
-            .pop_front()
-            .unwrap_or(Says::Status(201));
+        let says = self.script.lock().pop_front().unwrap_or(Says::Status(201));
         let mut headers = HeaderMap::new();
         let mut body = "";
         let status = match says {

@@ -22,7 +22,7 @@ async fn a_retry_remembers_what_was_tried_and_ends() {
         (&json!(3), &json!(3))
     );
     assert_eq!(result["created_at"], "2026-11-21T12:00:00.000Z");
-    let requests = env.service.requests.lock().unwrap();
+    let requests = env.service.requests.lock();
     let ttls: Vec<_> = requests
         .iter()
         .map(|request| request.headers["ttl"].clone())
@@ -93,7 +93,7 @@ async fn a_schedule_waits_in_the_broker_and_ttl_counts_from_then() {
     env.clock.advance(Duration::from_secs(1800));
     let due = env.pipeline.process(&returned(&early[0])).await;
     assert_eq!(outline(&due), ["delivery.shop.accepted._ accepted"]);
-    assert_eq!(env.service.requests.lock().unwrap()[0].headers["ttl"], "60");
+    assert_eq!(env.service.requests.lock()[0].headers["ttl"], "60");
 }
 
 #[tokio::test]
@@ -136,7 +136,7 @@ async fn one_endpoint_twice_in_an_event_is_sent_once() {
             "summary.shop._"
         ]
     );
-    assert_eq!(env.service.requests.lock().unwrap().len(), 1);
+    assert_eq!(env.service.requests.lock().len(), 1);
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn what_the_broker_gave_up_on_ends_in_a_result_and_the_quarantine() {
         };
         let expected = outline(&env.pipeline.process(&dead).await);
         assert_eq!(expected, ["quarantine", publications]);
-        assert!(env.service.requests.lock().unwrap().is_empty());
+        assert!(env.service.requests.lock().is_empty());
     }
 }
 
@@ -189,5 +189,5 @@ async fn in_dry_run_nothing_is_sent() {
         comes_to(&env, event(json!({}))).await,
         ["delivery.shop.accepted._ accepted"]
     );
-    assert!(env.service.requests.lock().unwrap().is_empty());
+    assert!(env.service.requests.lock().is_empty());
 }

@@ -50,7 +50,7 @@ impl Daemon {
     }
 
     fn requests(&self) -> usize {
-        self.env.service.requests.lock().unwrap().len()
+        self.env.service.requests.lock().len()
     }
 }
 

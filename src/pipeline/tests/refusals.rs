@@ -46,7 +46,7 @@ async fn assert_all_end(env: &TestEnv, first: Inbound, reason: &str, detail: &st
         .collect();
     assert_eq!(ended.len(), expected.len());
     assert_eq!(ended, expected);
-    assert!(env.service.requests.lock().unwrap().is_empty());
+    assert!(env.service.requests.lock().is_empty());
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ const EXPIRED: &str = "the token has expired";
 
 /// Returns the claims of the token that the `n`th request carried.
 fn claims(env: &TestEnv, n: usize) -> Value {
-    let requests = env.service.requests.lock().unwrap();
+    let requests = env.service.requests.lock();
     let header = requests[n].headers["authorization"].to_str().unwrap();
     let claims = header.split('.').nth(1).unwrap();
     serde_json::from_slice(&decode_base64(claims).unwrap()).unwrap()
@@ -94,7 +94,7 @@ async fn a_second_request_leaves_out_what_the_first_was_refused_for() {
         (&json!("accepted"), &json!(2))
     );
     assert!(result["warnings"].to_string().contains("without_topic"));
-    let requests = env.service.requests.lock().unwrap();
+    let requests = env.service.requests.lock();
     let topics: Vec<_> = requests
         .iter()
         .map(|it| it.headers.contains_key("topic"))

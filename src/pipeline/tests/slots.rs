@@ -15,12 +15,12 @@ async fn who_gets_a_seat_too_late_is_sent_nothing() {
     let inbound = inbound(event.to_string());
     let mut processing = std::pin::pin!(env.pipeline.process(&inbound));
     assert!(poll!(&mut processing).is_pending());
-    assert_eq!(env.service.requests.lock().unwrap().len(), 1);
+    assert_eq!(env.service.requests.lock().len(), 1);
     env.clock.advance(Duration::from_secs(20));
     expected.notify_one();
     let publications = processing.await;
     // Neither those without a slot nor the one with a slot and no permit.
-    assert_eq!(env.service.requests.lock().unwrap().len(), 1);
+    assert_eq!(env.service.requests.lock().len(), 1);
     let late: Vec<_> = outline(&publications)
         .into_iter()
         .filter(|it| it == "delivery.shop.expired._ ttl_elapsed")

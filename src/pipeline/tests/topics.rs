@@ -8,7 +8,7 @@ async fn topics(replace_duplicates: bool, events: &[String]) -> Vec<Option<Strin
     for event in events {
         comes_to(&env, event.clone()).await;
     }
-    let requests = env.service.requests.lock().unwrap();
+    let requests = env.service.requests.lock();
     let topic = |request: &PushRequest| Some(request.headers.get("topic")?.to_str().ok()?.into());
     requests.iter().map(topic).collect()
 }
@@ -41,7 +41,7 @@ async fn every_pass_of_a_message_has_the_same_topic() {
     let first = env.pipeline.process(&inbound(nameless)).await;
     env.clock.advance(Duration::from_secs(5));
     env.pipeline.process(&returned(&first[0])).await;
-    let requests = env.service.requests.lock().unwrap();
+    let requests = env.service.requests.lock();
     assert_eq!(requests.len(), 2);
     assert!(requests[0].headers.contains_key("topic"));
     assert_eq!(requests[0].headers["topic"], requests[1].headers["topic"]);

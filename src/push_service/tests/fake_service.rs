@@ -3,14 +3,15 @@
 
 use std::future::pending;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, Response, StatusCode};
+use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -71,11 +72,11 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
+        self.seen.lock().clone()
     }
 
     pub(super) fn note(&self, seen: Seen) {
-        self.seen.lock().unwrap().push(seen);
+        self.seen.lock().push(seen);
     }
 }
 
@@ -102,7 +103,7 @@ impl FakeService {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
                 log.accepted.fetch_add(1, Ordering::SeqCst);
-                let speaks = *speaks.lock().unwrap();
+                let speaks = *speaks.lock();
                 let tls = acceptor(&chain, &key, speaks);
                 tokio::spawn(serve(tls, tcp, speaks, Arc::clone(&log)));
             }
@@ -111,7 +112,7 @@ impl FakeService {
     }
 
     pub(super) fn now_speaks(&self, speaks: Speaks) {
-        *self.speaks.lock().unwrap() = speaks;
+        *self.speaks.lock() = speaks;
     }
 
     /// Connections on which HTTP was spoken.

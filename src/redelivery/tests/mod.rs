@@ -51,7 +51,7 @@ fn open(table: &Redeliveries<u32>, receipt: Receipt, identity: Identity) -> Slot
 }
 
 fn count(table: &Redeliveries<u32>) -> usize {
-    let table = table.lock();
+    let table = table.0.lock();
     assert_eq!(table.open.len(), table.by_key.len());
     table.open.len()
 }

@@ -210,6 +210,6 @@ proptest! {
         }
         model.finish();
         model.check();
-        prop_assert_eq!(model.table.lock().by_key.len(), model.table.lock().open.len());
+        prop_assert_eq!(model.table.0.lock().by_key.len(), model.table.0.lock().open.len());
     }
 }

@@ -10,10 +10,9 @@
 //! fingerprints with the same first sixteen digits share an entry, which costs a request now and then.
 //! Eight cells make a bucket; a new entry replaces the oldest of a full bucket.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use crate::message::Name;
 use crate::subscription::Fingerprint;
+use parking_lot::Mutex;
 
 /// The keys of subscriptions that were not made with the primary one.
 #[derive(Debug)]
@@ -81,7 +80,7 @@ impl SubscriptionKeys {
     /// Returns the key that a subscription was made with, if it is known and is not the primary key.
     #[must_use]
     pub fn get(&self, subscription: Fingerprint) -> Option<Name> {
-        let table = self.lock();
+        let table = self.table.lock();
         let (bucket, tag) = self.locate(beginning(subscription));
         let cells = table.cells.get(bucket..bucket + WAYS)?;
         let cell = cells.iter().find(|cell| is_of(**cell, tag))?;
@@ -99,7 +98,7 @@ impl SubscriptionKeys {
     }
 
     pub(super) fn remove_at(&self, beginning: u64) {
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         let (bucket, tag) = self.locate(beginning);
         let Some(cells) = table.cells.get_mut(bucket..bucket + WAYS) else {
             return;
@@ -113,13 +112,13 @@ impl SubscriptionKeys {
     /// Returns how many changes there were.
     #[must_use]
     pub fn changes(&self) -> u64 {
-        self.lock().changes
+        self.table.lock().changes
     }
 
     /// Returns what has changed since the last call, in its order; `None` if that is not known, as
     /// on the first call.
     pub(super) fn latest(&self) -> Option<Vec<Change>> {
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         let latest = table.latest.replace(Latest::default());
         let keys = table.keys.clone();
         drop(table);
@@ -135,7 +134,7 @@ impl SubscriptionKeys {
     pub(super) fn entries(&self) -> impl Iterator<Item = (u64, Name)> {
         let buckets = 1usize << self.bucket_bits;
         (0..buckets).step_by(STRIPE).flat_map(|first| {
-            let table = self.lock();
+            let table = self.table.lock();
             let cells = first * WAYS..(first + STRIPE) * WAYS;
             let cells = table.cells.get(cells).unwrap_or_default().to_vec();
             let keys = table.keys.clone();
@@ -155,7 +154,7 @@ impl SubscriptionKeys {
     }
 
     pub(super) fn insert_at(&self, beginning: u64, key: &Name) {
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         let Some(number) = table.number(key) else {
             return;
         };
@@ -181,10 +180,6 @@ impl SubscriptionKeys {
         let bucket = beginning >> (64 - self.bucket_bits);
         let tag = beginning << self.bucket_bits >> self.bucket_bits << KEY_BITS;
         (usize::try_from(bucket).unwrap_or_default() * WAYS, tag)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -17,10 +17,11 @@
 
 mod key_state;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::message::Name;
@@ -172,7 +173,7 @@ fn state<'a>(keys: &'a mut Keys, key: &Name) -> &'a mut KeyState {
 }
 
 fn lock(keys: &Mutex<Keys>) -> MutexGuard<'_, Keys> {
-    keys.lock().unwrap_or_else(PoisonError::into_inner)
+    keys.lock()
 }
 
 #[cfg(test)]
