@@ -1,6 +1,5 @@
 //! What is pushed, and the words that name it.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -201,8 +200,9 @@ impl Coding {
 }
 
 /// The name of an event in every result: 1 to 128 bytes of printable ASCII.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, derive_more::Debug, derive_more::Display)]
 #[serde(transparent)]
+#[debug("{_0}")]
 pub struct EventId(Arc<str>);
 
 impl EventId {
@@ -229,22 +229,13 @@ impl EventId {
     }
 }
 
-impl fmt::Debug for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// The name of an application, a lane, a label or a key: `[a-z0-9_-]{1,64}`, safe in a routing key
 /// and in a metric's label.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(
+    Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, derive_more::Debug, derive_more::Display,
+)]
 #[serde(transparent)]
+#[debug("{_0}")]
 pub struct Name(Arc<str>);
 
 impl Name {
@@ -262,22 +253,11 @@ impl Name {
     }
 }
 
-impl fmt::Debug for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// Names a copy of an event that a daemon publishes: a retry, a schedule or a chunk.
 ///
 /// A publication that is repeated after a lost confirm has the same id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, derive_more::Display)]
+#[display("{_0:032x}")]
 pub struct CopyId(u128);
 
 impl CopyId {
@@ -293,12 +273,6 @@ impl CopyId {
     #[must_use]
     pub fn number(self) -> u128 {
         self.0
-    }
-}
-
-impl fmt::Display for CopyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Where a push resource lives, and which family of push service answers there.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use strum::{EnumString, IntoStaticStr, VariantArray};
@@ -12,7 +11,8 @@ use url::Url;
 /// It is VAPID's `aud` (RFC 8292 §2) and the key of everything that is held per push service. A
 /// port other than the scheme's default is kept: leaving it out is refused by every self-hosted
 /// service (classify/README.md §11, "the endpoint origin without its port").
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, derive_more::Debug, derive_more::Display)]
+#[debug("{_0}")]
 pub struct Origin(Arc<str>);
 
 impl Origin {
@@ -36,18 +36,6 @@ impl Origin {
             Some((host, port)) if !port.ends_with(']') => host,
             Some(_) | None => authority,
         }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -44,7 +44,8 @@ impl fmt::Display for Source {
 }
 
 /// One thing an operator should know about one key: a problem or a warning.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, derive_more::Display)]
+#[display("{} ({source})", self.sentence())]
 pub struct Finding {
     /// The key's path, as `push.timeout` or `delay.bands[2]`; empty for a whole file.
     pub key: String,
@@ -62,12 +63,6 @@ impl Finding {
         } else {
             format!("{}: {}", self.key, self.what)
         }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.sentence(), self.source)
     }
 }
 

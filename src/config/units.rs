@@ -3,7 +3,6 @@
 //! Limits are part of the type, so that a value outside them is a wrong value like any other and
 //! the message can say what was expected.
 
-use std::fmt;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -23,7 +22,8 @@ pub(super) const HOUR: u64 = 60 * MINUTE;
 pub(super) const DAY: u64 = 24 * HOUR;
 
 /// A duration of `MIN` to `MAX` milliseconds, written `"30s"` or `"1h30m"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, derive_more::Display)]
+#[display("{}", duration_text(self.get()))]
 pub(super) struct Span<const MIN: u64, const MAX: u64>(u64);
 
 impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
@@ -42,12 +42,6 @@ impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
         let milliseconds = u64::try_from(duration.as_millis()).ok()?;
         let whole = Duration::from_millis(milliseconds) == duration;
         (whole && (MIN..=MAX).contains(&milliseconds)).then_some(Self(milliseconds))
-    }
-}
-
-impl<const MIN: u64, const MAX: u64> fmt::Display for Span<MIN, MAX> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&duration_text(self.get()))
     }
 }
 

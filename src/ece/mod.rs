@@ -5,7 +5,6 @@
 //! takes them away, no two messages can share them. Reusing a sender key would save 9 µs and
 //! cost what RFC 8291 §3.1 asks for.
 
-use std::fmt;
 use std::num::NonZeroU16;
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -24,6 +23,8 @@ pub mod aesgcm;
 const POINT_LENGTH: usize = 65;
 
 /// The key pair of one message: the ephemeral half of the key agreement (RFC 8291 §3.1).
+#[derive(derive_more::Debug)]
+#[debug("SenderKey(..)")]
 pub struct SenderKey {
     private: PrivateKey,
     public: [u8; POINT_LENGTH],
@@ -77,12 +78,6 @@ impl SenderKey {
         agreement::agree(&self.private, with.point().clone(), failed, |secret| {
             Ok(derive(secret))
         })
-    }
-}
-
-impl fmt::Debug for SenderKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SenderKey(..)")
     }
 }
 

@@ -1,7 +1,5 @@
 //! Hosts as an operator names them: whole, or by the domain they are in.
 
-use std::fmt;
-
 use url::Host;
 
 /// One host, or every host below a domain.
@@ -9,7 +7,8 @@ use url::Host;
 /// Names are compared label by label in the form that URLs give them (lower case, punycode), never
 /// as text in a text: `evil-example.org` is not below `.example.org`, and what stands in a path is
 /// no host (classify/README.md §9).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, derive_more::Display)]
+#[display("{}{name}", if *below { "." } else { "" })]
 pub struct HostPattern {
     /// Without the dot before or behind it.
     name: String,
@@ -52,13 +51,6 @@ impl HostPattern {
         } else {
             host == self.name
         }
-    }
-}
-
-impl fmt::Display for HostPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let dot = if self.below { "." } else { "" };
-        write!(f, "{dot}{}", self.name)
     }
 }
 

@@ -7,7 +7,6 @@ mod reason;
 mod record;
 mod refusal;
 
-use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,7 +27,8 @@ pub enum Attempt {
 }
 
 /// What a push service answered.
-#[derive(Clone)]
+#[derive(Clone, derive_more::Debug)]
+#[debug("Answer({})", status.as_u16())]
 pub struct Answer {
     /// The status code.
     pub status: StatusCode,
@@ -39,12 +39,6 @@ pub struct Answer {
 }
 
 /// Headers and body may hold capability URLs, so only the status is shown.
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Answer({})", self.status.as_u16())
-    }
-}
-
 /// Why no answer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {

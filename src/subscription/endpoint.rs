@@ -11,7 +11,8 @@ use crate::origin::{Listing, Origin, Service, Services};
 /// The URL of a push resource (RFC 8030 §4), kept byte for byte, and what is known from it alone.
 ///
 /// Whoever holds it can push to the user, so `Debug` and `Display` show the fingerprint.
-#[derive(Clone)]
+#[derive(Clone, derive_more::Debug)]
+#[debug("Endpoint({})", self.fingerprint())]
 pub struct Endpoint {
     parts: Arc<Parts>,
     service: Service,
@@ -139,12 +140,6 @@ impl Endpoint {
     }
 }
 
-impl fmt::Debug for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Endpoint({})", self.fingerprint())
-    }
-}
-
 /// Why a text is not an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
@@ -175,7 +170,8 @@ pub enum EndpointError {
 }
 
 /// SHA-256 of an endpoint's bytes: what may be shown in its place.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, derive_more::Display)]
+#[display("{}", hex(&_0[..8]))]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
@@ -201,12 +197,6 @@ impl Fingerprint {
 }
 
 /// Shows the first sixteen digits: enough to find one subscription in a log.
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0[..8]))
-    }
-}
-
 impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

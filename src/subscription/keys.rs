@@ -1,7 +1,5 @@
 //! The keys that a message is encrypted with (RFC 8291 §3).
 
-use std::fmt;
-
 use aws_lc_rs::agreement::{ECDH_P256, ParsedPublicKey, UnparsedPublicKey};
 
 use crate::secret::Secret;
@@ -18,7 +16,8 @@ pub struct Keys {
 }
 
 /// The user agent's public key (`p256dh`, RFC 8291 §3.1), proved to be a point on P-256.
-#[derive(Clone)]
+#[derive(Clone, derive_more::Debug)]
+#[debug("UserAgentKey(..)")]
 pub struct UserAgentKey(ParsedPublicKey);
 
 /// The length of an uncompressed P-256 point.
@@ -65,12 +64,6 @@ impl UserAgentKey {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_ref()
-    }
-}
-
-impl fmt::Debug for UserAgentKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("UserAgentKey(..)")
     }
 }
 

@@ -4,8 +4,6 @@
 //! it. Every tool of the field writes another one, and a team that moves here must not have to
 //! convert, let alone lose, the key of all its subscribers.
 
-use std::fmt;
-
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, Signature};
@@ -24,6 +22,8 @@ use super::key_form;
 const POINT_LENGTH: usize = 65;
 
 /// An application server key (RFC 8292 §2): a private key on P-256 and its name.
+#[derive(derive_more::Debug)]
+#[debug("VapidKey({name})")]
 pub struct VapidKey {
     name: Name,
     pair: EcdsaKeyPair,
@@ -114,12 +114,6 @@ impl VapidKey {
             public,
             encoded,
         })
-    }
-}
-
-impl fmt::Debug for VapidKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VapidKey({})", self.name)
     }
 }
 

@@ -4,13 +4,13 @@
 //! answer as for a bad signature (classify/README.md §5), hours after the mistake and for every
 //! message at once.
 
-use std::fmt;
 use std::sync::Arc;
 
 use url::{Host, Url};
 
 /// A `mailto:` or `https:` URL under a public domain.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, derive_more::Debug)]
+#[debug("{_0}")]
 pub struct Subject(Arc<str>);
 
 /// The longest subject, in bytes: every request carries it.
@@ -67,12 +67,6 @@ impl Subject {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl fmt::Debug for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
