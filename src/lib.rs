@@ -90,6 +90,7 @@ pub mod origin;
 pub mod outcome;
 pub mod secret;
 pub mod subscription;
+mod words;
 // rules
 pub mod app;
 pub mod classify;

@@ -10,6 +10,9 @@ use serde::Serialize;
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use crate::subscription::{Subscription, encode_base64url, hex};
+use crate::words::words;
+
+words!(MediaType, Urgency, Coding);
 
 /// Four weeks in seconds: the longest TTL every push service takes (classify/README.md §1.4).
 pub const TTL_LIMIT: u32 = 2_419_200;
@@ -48,6 +51,7 @@ pub struct PushMessage {
     IntoStaticStr,
     serde::Serialize,
     serde::Deserialize,
+    VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum MediaType {
@@ -60,14 +64,6 @@ pub enum MediaType {
     #[strum(serialize = "application/notification+json")]
     #[serde(rename = "application/notification+json")]
     Notification,
-}
-
-impl MediaType {
-    /// Returns the value of the header.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// How long a push service may keep a message (RFC 8030 §5.2): 0 to [`TTL_LIMIT`] seconds.
@@ -119,15 +115,6 @@ pub enum Urgency {
 }
 
 impl Urgency {
-    /// Every urgency, in ascending order.
-    pub const ALL: &'static [Self] = Self::VARIANTS;
-
-    /// Returns the header's word.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
     /// Finds the urgency a word names.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
@@ -173,7 +160,9 @@ impl Topic {
 }
 
 /// How a message is encrypted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, IntoStaticStr, EnumString)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, IntoStaticStr, EnumString, VariantArray,
+)]
 #[strum(serialize_all = "snake_case")]
 pub enum Coding {
     /// RFC 8291.
@@ -186,12 +175,6 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// Returns the word of the `Content-Encoding` header.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
     /// Finds the coding a word names.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {

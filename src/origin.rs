@@ -6,6 +6,10 @@ use std::sync::Arc;
 use strum::{EnumString, IntoStaticStr, VariantArray};
 use url::Url;
 
+use crate::words::words;
+
+words!(Service);
+
 /// The origin of a push resource: scheme, host and port, serialised in ASCII.
 ///
 /// It is VAPID's `aud` (RFC 8292 §2) and the key of everything that is held per push service. A
@@ -81,15 +85,6 @@ impl serde::Serialize for Service {
 }
 
 impl Service {
-    /// Every family, in the order of the metrics.
-    pub const ALL: &'static [Self] = Self::VARIANTS;
-
-    /// Returns the name used in results, logs and metric labels.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
     /// Finds a family by its name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {

@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::FieldTable;
-use strum::IntoStaticStr;
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::message::{EventId, Name};
 use crate::redelivery;
@@ -65,6 +65,9 @@ pub use permissions::Permissions;
 pub use session::run;
 
 pub use crate::redelivery::Receipt;
+use crate::words::words;
+
+words!(Source);
 
 /// The publications that settle a delivery.
 pub type Settled = redelivery::Settled<Publication>;
@@ -90,7 +93,7 @@ pub struct Inbound {
 }
 
 /// The kinds of queues that are consumed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Source {
     /// `webpush.lane.<lane>`: what producers published. Its `x-pushrider-*` headers mean nothing.
@@ -99,14 +102,6 @@ pub enum Source {
     Due,
     /// `webpush.undeliverable`: what the broker gave up on.
     Undeliverable,
-}
-
-impl Source {
-    /// Returns the word of quarantined originals' headers.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// A message taken from a queue, and the right to acknowledge it.

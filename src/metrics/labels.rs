@@ -2,6 +2,10 @@
 
 use strum::{IntoStaticStr, VariantArray};
 
+use crate::words::words;
+
+words!(Role, Confirmed, BreakerState, KeyAlarm);
+
 /// The two kinds of connections of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
@@ -10,17 +14,6 @@ pub enum Role {
     Consume,
     /// Publishes.
     Publish,
-}
-
-impl Role {
-    /// Both kinds.
-    pub const ALL: &'static [Self] = Self::VARIANTS;
-
-    /// Returns the word of the metrics' label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// How the broker answered a publication.
@@ -37,17 +30,6 @@ pub enum Confirmed {
     Lost,
 }
 
-impl Confirmed {
-    /// Every answer.
-    pub const ALL: &'static [Self] = Self::VARIANTS;
-
-    /// Returns the word of the metrics' label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
-
 /// What a breaker becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
@@ -60,17 +42,6 @@ pub enum BreakerState {
     Closed,
 }
 
-impl BreakerState {
-    /// Every state.
-    pub const ALL: &'static [Self] = Self::VARIANTS;
-
-    /// Returns the word of the metrics' label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
-
 /// Why a key signs nothing for an origin until an operator has looked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
@@ -81,19 +52,9 @@ pub enum KeyAlarm {
     VapidRejected,
 }
 
-impl KeyAlarm {
-    /// Every cause.
-    pub const ALL: &'static [Self] = Self::VARIANTS;
-
-    /// Returns the word of the metrics' label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+
     use super::*;
 
     #[test]

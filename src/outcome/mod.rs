@@ -16,6 +16,9 @@ use strum::{IntoStaticStr, VariantArray};
 pub use self::reason::{DeferralReason, Outcome, Reason, Waiting};
 pub use self::record::{Record, Warning};
 pub use self::refusal::Refusal;
+use crate::words::words;
+
+words!(Again, Scope, Meaning);
 
 /// One exchange with a push service.
 #[derive(Clone, Debug)]
@@ -139,33 +142,14 @@ pub enum Again {
     OtherCoding,
 }
 
-impl Again {
-    /// Every change.
-    pub const ALL: &'static [Self] = Self::VARIANTS;
-
-    /// Returns the word of the logs.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
-
 /// How far a pause reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Scope {
     /// All requests to the origin.
     Origin,
     /// The requests to the origin with the same VAPID key.
     Key,
-}
-
-impl Scope {
-    /// Returns the word of the logs.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// What to do about an attempt.
@@ -180,15 +164,4 @@ pub enum Meaning {
     Rejected,
     /// It may be taken later.
     Retryable,
-}
-
-impl Meaning {
-    /// Every meaning.
-    pub const ALL: &'static [Self] = Self::VARIANTS;
-
-    /// Returns the word of the metrics' label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
 }

@@ -2,6 +2,10 @@
 
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
+use crate::words::words;
+
+words!(Outcome, Reason, DeferralReason);
+
 /// The end of a recipient; closed for version 1 of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
@@ -16,17 +20,6 @@ pub enum Outcome {
     Expired,
     /// The attempts ran out.
     Failed,
-}
-
-impl Outcome {
-    /// Every outcome.
-    pub const ALL: &'static [Self] = Self::VARIANTS;
-
-    /// Returns the word of results, routing keys, logs and metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// Why a recipient ended as it did: one closed set for every output (examples/README.md, "The result").
@@ -108,19 +101,10 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Every reason, in the order of the contract's table.
-    pub const ALL: &'static [Self] = Self::VARIANTS;
-
     /// Returns the reason that a header's word names.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         word.parse().ok()
-    }
-
-    /// Returns the word of results, logs and metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
     }
 
     /// Returns the outcome under which the reason is published.
@@ -216,15 +200,6 @@ pub enum DeferralReason {
 }
 
 impl DeferralReason {
-    /// Every reason.
-    pub const ALL: &'static [Self] = Self::VARIANTS;
-
-    /// Returns the word of the metrics' label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
     /// Returns the detail of a recipient that expires before it is admitted.
     #[must_use]
     pub fn outlasts(self) -> &'static str {

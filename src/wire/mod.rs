@@ -16,6 +16,10 @@
 
 use strum::{IntoStaticStr, VariantArray};
 
+use crate::words::words;
+
+words!(Kind);
+
 mod audience;
 mod death;
 pub mod event;
@@ -53,15 +57,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind.
-    pub const ALL: &'static [Self] = Self::VARIANTS;
-
-    /// Returns the word of the metrics' label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
     /// Returns the AMQP `type` (examples/README.md); a quarantined original keeps none.
     #[must_use]
     pub fn message_type(self) -> Option<&'static str> {
@@ -77,6 +72,7 @@ impl Kind {
 
 #[cfg(test)]
 mod tests {
+
     use super::*;
 
     #[test]

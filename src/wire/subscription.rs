@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use strum::IntoStaticStr;
+use strum::{IntoStaticStr, VariantArray};
 
 use super::event::EventRef;
 use super::output::{self, RecipientMember, Time};
@@ -12,9 +12,12 @@ use crate::app::EndpointForm;
 use crate::message::{EventId, Name};
 use crate::origin::Service;
 use crate::outcome::{Outcome, Reason, Record};
+use crate::words::words;
+
+words!(Change);
 
 /// What happened to a subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Change {
     /// It is dead: delete it.
@@ -32,12 +35,6 @@ impl Change {
             Outcome::Rejected if reason == Reason::KeyMismatch => Some(Self::KeyMismatch),
             Outcome::Accepted | Outcome::Rejected | Outcome::Expired | Outcome::Failed => None,
         }
-    }
-
-    /// Returns the word of the event and of its routing key.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
     }
 }
 

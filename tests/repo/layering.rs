@@ -5,7 +5,8 @@ use std::path::Path;
 use crate::sources::{root, rust_files, without_tests};
 
 /// Every module of the library, in the order of `lib.rs`: one may name itself and what is before it.
-const ORDER: [&str; 30] = [
+const ORDER: [&str; 31] = [
+    "words",
     "backoff",
     "clock",
     "secret",
