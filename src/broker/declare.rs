@@ -10,10 +10,9 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection};
 
 use crate::broker::answer::answered;
-use crate::broker::arguments::alternate_exchange;
 use crate::broker::connect::{Address, open_channel};
 use crate::broker::error::{SessionError, is_mismatch, is_missing};
-use crate::broker::object::{ExchangeKind, Object};
+use crate::broker::object::{ExchangeKind, Object, alternate_exchange};
 use crate::broker::topology::Topology;
 use crate::broker::{Declare, NeedsOperator, Settings};
 use crate::metrics::Role;

@@ -6,9 +6,8 @@ use lapin::types::{AMQPValue, FieldTable};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::broker::arguments::{alternate_exchange, reason};
 use crate::broker::connect::vhost;
-use crate::broker::object::Object;
+use crate::broker::object::{Object, alternate_exchange, reason};
 use crate::broker::topology::Topology;
 use crate::broker::{NeedsOperator, Permissions, Settings};
 

@@ -30,7 +30,6 @@ use crate::wire::Kind;
 
 mod acker;
 mod answer;
-mod arguments;
 mod budget;
 mod confirms;
 mod connect;

@@ -1,9 +1,12 @@
-//! One exchange, queue or binding.
+//! One exchange, queue or binding, and its arguments with the reasons of broker/README.md §2.
 
 use std::fmt;
+use std::time::Duration;
 
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use strum::IntoStaticStr;
+
+use crate::broker::route::short;
 
 /// Something that must exist on the broker.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,6 +92,78 @@ impl fmt::Display for Object {
                 key = key.as_str()
             ),
         }
+    }
+}
+
+/// Sends what no binding of an exchange wants to another.
+pub(super) fn alternate_exchange(name: &ShortString) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    insert(&mut arguments, "alternate-exchange", text(name.as_str()));
+    arguments
+}
+
+/// A replicated queue.
+pub(super) fn quorum() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    insert(&mut arguments, "x-queue-type", text("quorum"));
+    arguments
+}
+
+/// A quorum queue that dead-letters to another queue and loses nothing on the way.
+pub(super) fn at_least_once() -> FieldTable {
+    let mut arguments = quorum();
+    insert(&mut arguments, "x-dead-letter-exchange", text(""));
+    insert(
+        &mut arguments,
+        "x-dead-letter-strategy",
+        text("at-least-once"),
+    );
+    insert(&mut arguments, "x-overflow", text("reject-publish"));
+    arguments
+}
+
+/// Sets an argument.
+pub(super) fn insert(arguments: &mut FieldTable, name: &str, value: AMQPValue) {
+    arguments.insert(short(name), value);
+}
+
+/// An argument that is a text.
+pub(super) fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
+
+/// An argument that is a number.
+pub(super) fn number(value: u64) -> AMQPValue {
+    AMQPValue::LongLongInt(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+/// A time to live, in milliseconds.
+pub(super) fn ttl(age: Duration) -> AMQPValue {
+    number(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Returns the reason for an argument, for operators.
+pub(super) fn reason(argument: &str) -> &'static str {
+    match argument {
+        "alternate-exchange" => "what no binding takes goes there instead of being lost",
+        "x-queue-type" => "quorum queues are replicated, and can dead-letter without loss",
+        "x-delivery-limit" => {
+            "a message returned more often is given up on, or it would come back for ever"
+        }
+        "x-dead-letter-exchange" => {
+            "\"\" is the default exchange: straight to the queue that the routing key names"
+        }
+        "x-dead-letter-routing-key" => {
+            "the queue for what is given up on; in delay queues each message keeps its own key"
+        }
+        "x-dead-letter-strategy" => "the default one loses messages when the broker restarts",
+        "x-overflow" => {
+            "at-least-once dead-lettering needs reject-publish; drop-head only where the oldest may go"
+        }
+        "x-max-length" => "so many messages are kept",
+        "x-max-length-bytes" => "so much may wait before producers are refused: back-pressure",
+        "x-message-ttl" => "milliseconds a message stays",
+        _ => "",
     }
 }
 

@@ -8,8 +8,9 @@
 
 use lapin::types::{FieldTable, ShortString};
 
-use crate::broker::arguments::{at_least_once, insert, number, quorum, text, ttl};
-use crate::broker::object::{ExchangeKind, Object};
+use crate::broker::object::{
+    ExchangeKind, Object, at_least_once, insert, number, quorum, text, ttl,
+};
 use crate::broker::route::{Routes, short};
 use crate::broker::{Settings, Source};
 use crate::message::Name;

@@ -126,15 +126,10 @@ fn retry_after(
     context: Context,
     now: SystemTime,
 ) -> Option<Duration> {
-    match service {
-        Service::Wns => wns::pause(view, now, context.retry_after_cap),
-        Service::Fcm
-        | Service::Mozilla
-        | Service::Apple
-        | Service::Ntfy
-        | Service::NextPush
-        | Service::Other => view.retry_after(now, context.retry_after_cap),
+    if service == Service::Wns {
+        return wns::pause(view, now, context.retry_after_cap);
     }
+    view.retry_after(now, context.retry_after_cap)
 }
 
 /// Returns the diagnosis of the service's module.

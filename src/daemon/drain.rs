@@ -1,8 +1,10 @@
 //! Until a signal comes, and what happens then.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +15,6 @@ use crate::health::Health;
 
 use super::dispatch::Dispatch;
 use super::failure::Failure;
-use super::signals::Signals;
 
 /// How long the broker may take to confirm and acknowledge what the drain left to it.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,5 +80,29 @@ fn broker_ended(ended: Result<Result<(), NeedsOperator>, JoinError>) -> Failure 
     match ended {
         Ok(Err(operator)) => Failure::Operator(operator),
         Ok(Ok(())) | Err(_) => Failure::Task("broker connection"),
+    }
+}
+
+/// SIGTERM and SIGINT.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Replaces the default action of the signals, which ends the process.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next one and returns its name.
+    pub(super) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
 }

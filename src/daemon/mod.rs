@@ -7,7 +7,6 @@
 mod dispatch;
 mod drain;
 mod failure;
-mod signals;
 mod state;
 
 use std::path::PathBuf;
@@ -38,7 +37,7 @@ use crate::sender::Sender;
 use crate::systemd;
 
 use self::dispatch::Dispatch;
-use self::drain::Running;
+use self::drain::{Running, Signals};
 
 pub use self::failure::Failure;
 
@@ -90,7 +89,7 @@ const HOLD: Duration = Duration::from_secs(1);
 /// If something local is wrong at the start, the first connection to the broker shows that an
 /// operator must act, or a task ends that must not.
 pub async fn run(settings: Settings) -> Result<(), Failure> {
-    let signals = signals::Signals::new()?;
+    let signals = Signals::new()?;
     let metrics = Arc::new(Metrics::new()?);
     let health = Arc::new(Health::new(SystemClock.now().mono));
     let pipeline = Arc::new(pipeline_of(&settings, &metrics)?);

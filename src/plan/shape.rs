@@ -38,15 +38,10 @@ fn takes_aesgcm(service: Service) -> bool {
 /// Whether Apple takes 0 is not known for certain (classify/README.md §1.3); 1 is as good as never, and
 /// taken.
 pub(super) fn ttl(ttl: Ttl, service: Service) -> Ttl {
-    match service {
-        Service::Apple => ttl.max(Ttl::ONE),
-        Service::Fcm
-        | Service::Mozilla
-        | Service::Wns
-        | Service::Ntfy
-        | Service::NextPush
-        | Service::Other => ttl,
+    if service == Service::Apple {
+        return ttl.max(Ttl::ONE);
     }
+    ttl
 }
 
 /// Returns the message as it is sent at `now`, its TTL no longer than what is left then; `None` once

@@ -42,15 +42,7 @@ pub(super) struct Turn {
 /// Returns whether messages to one subscription of `service` must follow each other.
 #[must_use]
 pub(super) fn are_needed(service: Service) -> bool {
-    match service {
-        Service::Mozilla => true,
-        Service::Fcm
-        | Service::Apple
-        | Service::Wns
-        | Service::Ntfy
-        | Service::NextPush
-        | Service::Other => false,
-    }
+    service == Service::Mozilla
 }
 
 impl Default for EndpointTurns {

@@ -173,10 +173,6 @@ fn of_vapid(error: &VapidError) -> &'static str {
         | VapidError::Scheme
         | VapidError::Missing(_)
         | VapidError::Repeated => "vapid_header",
-        VapidError::Token
-        | VapidError::Algorithm
-        | VapidError::SignatureLength(_)
-        | VapidError::Signature
-        | VapidError::Claim(..) => "vapid_rejected",
+        _ => "vapid_rejected",
     }
 }

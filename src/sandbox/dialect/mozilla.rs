@@ -212,15 +212,7 @@ fn refuse(refusal: &Refusal) -> Option<ServiceAnswer> {
     let name = match refusal {
         Refusal::Decrypt(DecryptError::Parameter { name: "salt", .. }) => "salt_missing",
         Refusal::Decrypt(DecryptError::Parameter { .. }) => "dh_missing",
-        // The body is not looked into, Urgency is never read, any sub will do.
-        Refusal::Decrypt(_)
-        | Refusal::SharedKey
-        | Refusal::LengthMissing
-        | Refusal::Urgency(_)
-        | Refusal::TopicUndecodable(_)
-        | Refusal::TtlConflict
-        | Refusal::Subject(_)
-        | Refusal::Vapid(VapidError::Claim("sub", _)) => return None,
+        Refusal::Vapid(VapidError::Claim("sub", _)) => return None,
         Refusal::TooLarge(length) if *length <= BODY_CAP => return None,
         Refusal::TooLarge(_) => "payload_too_large",
         Refusal::NotFound => "not_found",
@@ -237,6 +229,8 @@ fn refuse(refusal: &Refusal) -> Option<ServiceAnswer> {
         Refusal::Vapid(VapidError::Missing("p256ecdsa")) => "crypto_key_missing",
         Refusal::Vapid(error) => of_vapid(error),
         Refusal::Repeated(_) | Refusal::NotText(_) => "bad_request",
+        // The body is not looked into, Urgency is never read, any sub will do.
+        _ => return None,
     };
     named(answers(), name)
 }
@@ -253,10 +247,6 @@ fn of_vapid(error: &VapidError) -> &'static str {
         VapidError::Expired => "vapid_expired",
         VapidError::TooLong => "vapid_too_long",
         VapidError::KeyMismatch => "key_mismatch",
-        VapidError::Several
-        | VapidError::CredentialLength(_)
-        | VapidError::Missing(_)
-        | VapidError::Repeated
-        | VapidError::Token => "vapid_token",
+        _ => "vapid_token",
     }
 }
