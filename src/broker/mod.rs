@@ -44,7 +44,6 @@ mod generation;
 mod object;
 mod outstanding;
 mod permissions;
-mod properties;
 mod publisher;
 mod ramp;
 mod refused;

@@ -16,7 +16,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lapin::options::BasicPublishOptions;
-use lapin::{Channel, PublisherConfirm};
+use lapin::types::ShortString;
+use lapin::{BasicProperties, Channel, PublisherConfirm};
 use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
@@ -24,10 +25,14 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use crate::broker::confirms::PendingPublish;
 use crate::broker::error::SessionError;
 use crate::broker::outstanding::Outstanding;
+use crate::broker::route::short;
 use crate::broker::shared::Shared;
 use crate::broker::topology::Topology;
-use crate::broker::{Publication, Receipt, Route, SettledDelivery, properties};
+use crate::broker::{Publication, Receipt, Route, SettledDelivery};
 use crate::clock::{Clock, SystemClock};
+
+/// The delivery mode of messages that survive a restart of the broker.
+const PERSISTENT: u8 = 2;
 
 /// So many deliveries are taken, and publications written, at once: fewer writes for the connection,
 /// and a bound on what lapin copies.
@@ -219,7 +224,7 @@ fn write(
         mandatory: to.mandatory,
         ..Default::default()
     };
-    let properties = properties::of(publication, to.expiration);
+    let properties = properties(publication, to.expiration);
     let body = publication.body.clone();
     async move {
         channel
@@ -244,5 +249,75 @@ async fn until(at: Option<Instant>) {
 async fn declared(bands: &mut watch::Receiver<bool>) {
     if bands.wait_for(|&declared| declared).await.is_err() {
         std::future::pending().await
+    }
+}
+
+/// Returns the properties of a publication that a delay band holds for `expiration` (broker/README.md
+/// §6).
+///
+/// Never `user_id`, which must equal the login or the channel closes; `expiration` only in a delay
+/// band, because anywhere else the broker would delete the message.
+fn properties(publication: &Publication, expiration: Option<Duration>) -> BasicProperties {
+    let mut properties = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_message_id(short(&publication.message_id))
+        .with_timestamp(publication.timestamp)
+        .with_headers(publication.headers.clone());
+    if let Some(kind) = publication.kind.message_type() {
+        properties = properties
+            .with_type(ShortString::from(kind))
+            .with_content_type(ShortString::from("application/json"));
+    }
+    if let Some(event) = &publication.correlation_id {
+        properties = properties.with_correlation_id(short(event.as_str()));
+    }
+    if let Some(expiration) = expiration {
+        properties = properties.with_expiration(short(&expiration.as_millis().to_string()));
+    }
+    properties
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use lapin::types::FieldTable;
+
+    use super::*;
+    use crate::broker::Route;
+    use crate::message::EventId;
+    use crate::wire::Kind;
+
+    fn publication(kind: Kind) -> Publication {
+        Publication {
+            to: Route::Quarantine,
+            kind,
+            message_id: "m".repeat(300),
+            correlation_id: EventId::parse(&"e".repeat(128)),
+            timestamp: 1,
+            headers: FieldTable::default(),
+            body: Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn every_kind_is_persistent_named_and_never_dangerous() {
+        for &kind in Kind::ALL {
+            let properties = properties(&publication(kind), None);
+            assert_eq!(*properties.delivery_mode(), Some(PERSISTENT));
+            assert_eq!(*properties.user_id(), None);
+            assert_eq!(*properties.expiration(), None);
+            assert_eq!(*properties.message_id(), Some(short(&"m".repeat(255))));
+            let content = properties.content_type().as_ref();
+            let json = content.is_some_and(|content| content.as_str() == "application/json");
+            assert_eq!(json, kind != Kind::Quarantine, "{kind:?}");
+            assert_eq!(properties.kind().is_some(), json, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_delay_band_holds_for_whole_milliseconds() {
+        let waits = Some(Duration::from_micros(1_500_700));
+        let properties = properties(&publication(Kind::Retry), waits);
+        assert_eq!(*properties.expiration(), Some(short("1500")));
     }
 }

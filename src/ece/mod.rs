@@ -82,7 +82,7 @@ impl SenderKey {
 }
 
 /// The salt of one message (RFC 8188 §2.1).
-#[derive(Debug)]
+#[derive(Debug, derive_more::From)]
 pub struct Salt([u8; 16]);
 
 impl Salt {
@@ -94,12 +94,6 @@ impl Salt {
         let mut bytes = [0; 16];
         rand::fill(&mut bytes).map_err(|Unspecified| EceError::Library("draw a salt"))?;
         Ok(Self(bytes))
-    }
-}
-
-impl From<[u8; 16]> for Salt {
-    fn from(bytes: [u8; 16]) -> Self {
-        Self(bytes)
     }
 }
 

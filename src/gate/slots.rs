@@ -4,10 +4,11 @@
 //! of all slots, and whatever it holds, every other lane can still take some at once. Counting needs
 //! no lock: a race takes one slot too many, which does no harm.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::Mutex;
 
 use crate::message::Name;
 
@@ -15,7 +16,7 @@ use crate::message::Name;
 #[derive(Debug)]
 pub(super) struct Slots {
     whole: Arc<Whole>,
-    lanes: RwLock<Vec<(Name, Arc<LaneSlots>)>>,
+    lanes: Mutex<HashMap<Name, Arc<LaneSlots>>>,
 }
 
 #[derive(Debug)]
@@ -44,28 +45,20 @@ impl Slots {
                 limit: alone.saturating_mul(2),
                 taken: AtomicUsize::new(0),
             }),
-            lanes: RwLock::default(),
+            lanes: Mutex::default(),
         }
     }
 
     /// Returns the slots of a configured lane.
     pub(super) fn of(&self, lane: &Name) -> Arc<LaneSlots> {
-        let find = |lanes: &[(Name, Arc<LaneSlots>)]| {
-            let found = lanes.iter().find(|(name, _)| name == lane);
-            found.map(|(_, slots)| Arc::clone(slots))
-        };
-        let known = find(&self.lanes.read());
-        known.unwrap_or_else(|| {
-            let mut lanes = self.lanes.write();
-            find(&lanes).unwrap_or_else(|| {
-                let slots = Arc::new(LaneSlots {
-                    whole: Arc::clone(&self.whole),
-                    taken: AtomicUsize::new(0),
-                });
-                lanes.push((lane.clone(), Arc::clone(&slots)));
-                slots
+        let mut lanes = self.lanes.lock();
+        let slots = lanes.entry(lane.clone()).or_insert_with(|| {
+            Arc::new(LaneSlots {
+                whole: Arc::clone(&self.whole),
+                taken: AtomicUsize::new(0),
             })
-        })
+        });
+        Arc::clone(slots)
     }
 }
 

@@ -11,6 +11,7 @@
 //! login code its share. Within a lane, a recipient may use more of the limit the more often it was deferred
 //! in a row ([`QueuePosition`]), so that none is deferred for ever.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -25,7 +26,7 @@ use super::limiter::Limiter;
 pub(super) struct Waiters {
     start: usize,
     most: usize,
-    lanes: Mutex<Vec<(Name, Arc<LaneWaiters>)>>,
+    lanes: Mutex<HashMap<Name, Arc<LaneWaiters>>>,
 }
 
 /// Which share of the limit a recipient may use.
@@ -52,19 +53,17 @@ impl Waiters {
     /// Returns the waiters of a lane.
     pub(super) fn of(&self, lane: &Name) -> Arc<LaneWaiters> {
         let mut lanes = self.lanes.lock();
-        if let Some((_, waiters)) = lanes.iter().find(|(name, _)| name == lane) {
-            return Arc::clone(waiters);
-        }
-        let waiters = Arc::new(LaneWaiters::new(self.start, self.most));
-        lanes.push((lane.clone(), Arc::clone(&waiters)));
-        waiters
+        let waiters = lanes
+            .entry(lane.clone())
+            .or_insert_with(|| Arc::new(LaneWaiters::new(self.start, self.most)));
+        Arc::clone(waiters)
     }
 
     /// Raises every limit to the maximum: the origin was down and has recovered, so its messages come
     /// back, and permits will be free soon.
     pub(super) fn allow_most(&self) {
         let lanes = self.lanes.lock();
-        lanes.iter().for_each(|(_, waiters)| waiters.allow_most());
+        lanes.values().for_each(|waiters| waiters.allow_most());
     }
 }
 

@@ -28,7 +28,7 @@ use serde_json::Value;
 use super::script::{Act, Answer, Choice, Response, ScriptError};
 
 /// An answer as it is written in JSON.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(
     default,
     deny_unknown_fields,
@@ -36,7 +36,7 @@ use super::script::{Act, Answer, Choice, Response, ScriptError};
 )]
 pub(crate) struct AnswerSpec {
     #[serde(deserialize_with = "times")]
-    times: u32,
+    times: Option<u32>,
     delay: Option<String>,
     answer: Option<Box<str>>,
     #[serde(deserialize_with = "status")]
@@ -50,25 +50,8 @@ pub(crate) struct AnswerSpec {
     reason: Option<Value>,
 }
 
-impl Default for AnswerSpec {
-    fn default() -> Self {
-        Self {
-            times: 1,
-            delay: None,
-            answer: None,
-            status: None,
-            headers: BTreeMap::new(),
-            body: None,
-            body_bytes: 0,
-            trickle: None,
-            fault: None,
-            reason: None,
-        }
-    }
-}
-
-fn times<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    number(deserializer, "times: expected a number, as in 3")
+fn times<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    number(deserializer, "times: expected a number, as in 3").map(Some)
 }
 
 fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
@@ -130,11 +113,12 @@ impl TryFrom<AnswerSpec> for Answer {
     type Error = ScriptError;
 
     fn try_from(written: AnswerSpec) -> Result<Self, ScriptError> {
-        if written.times == 0 {
+        let times = written.times.unwrap_or(1);
+        if times == 0 {
             return Err(ScriptError::Times);
         }
         Ok(Self {
-            times: written.times,
+            times,
             delay: duration("delay", written.delay.as_deref())?.unwrap_or_default(),
             act: written.act()?,
         })
@@ -217,32 +201,19 @@ fn duration(member: &'static str, written: Option<&str>) -> Result<Option<Durati
 
 /// The error codes of RFC 9113 §7, by number or by name.
 fn reason(written: Option<&Value>) -> Result<Reason, ScriptError> {
-    const NAMES: [&str; 14] = [
-        "NO_ERROR",
-        "PROTOCOL_ERROR",
-        "INTERNAL_ERROR",
-        "FLOW_CONTROL_ERROR",
-        "SETTINGS_TIMEOUT",
-        "STREAM_CLOSED",
-        "FRAME_SIZE_ERROR",
-        "REFUSED_STREAM",
-        "CANCEL",
-        "COMPRESSION_ERROR",
-        "CONNECT_ERROR",
-        "ENHANCE_YOUR_CALM",
-        "INADEQUATE_SECURITY",
-        "HTTP_1_1_REQUIRED",
-    ];
     let Some(written) = written else {
         return Ok(Reason::INTERNAL_ERROR);
     };
-    let code = match written.as_str() {
-        Some(name) => NAMES.iter().position(|known| *known == name),
-        None => written.as_u64().and_then(|code| usize::try_from(code).ok()),
+    let found = match written.as_str() {
+        Some(name) => (0..14)
+            .map(Reason::from)
+            .find(|code| format!("{code:?}") == name),
+        None => written
+            .as_u64()
+            .and_then(|code| u32::try_from(code).ok())
+            .map(Reason::from),
     };
-    code.and_then(|code| u32::try_from(code).ok())
-        .map(Reason::from)
-        .ok_or(ScriptError::Reason)
+    found.ok_or(ScriptError::Reason)
 }
 
 #[cfg(test)]

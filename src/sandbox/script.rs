@@ -32,40 +32,18 @@ impl Script {
             count => Err(ScriptError::Count(count)),
         }
     }
-
-    /// Reads the JSON form, which the control listener takes too.
-    ///
-    /// # Errors
-    /// If it is neither an answer nor a list of answers.
-    pub fn from_json(json: Value) -> Result<Self, ScriptError> {
-        match json {
-            Value::Array(answers) => {
-                let answers = answers.into_iter().map(serde_json::from_value);
-                Self::new(answers.collect::<Result<Vec<Answer>, _>>()?)
-            }
-            one @ (Value::Object(_)
-            | Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)) => Self::new([serde_json::from_value(one)?]),
-        }
-    }
 }
 
 impl Script {
     /// Returns the names of the answers it asks for.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|answer| match &answer.act {
-            Act::Respond(Response {
-                choice: Choice::Named(name),
-                ..
-            }) => Some(&**name),
-            Act::Respond(_)
-            | Act::Reset(_)
-            | Act::Hang
-            | Act::GoAway
-            | Act::GoAwayUnprocessed
-            | Act::Cut => None,
+        self.0.iter().filter_map(|answer| {
+            if let Act::Respond(response) = &answer.act
+                && let Choice::Named(name) = &response.choice
+            {
+                return Some(&**name);
+            }
+            None
         })
     }
 }
@@ -86,8 +64,12 @@ impl From<Answer> for Script {
 impl TryFrom<Value> for Script {
     type Error = ScriptError;
 
+    /// Reads one answer, or a list of them.
     fn try_from(json: Value) -> Result<Self, ScriptError> {
-        Self::from_json(json)
+        if json.is_array() {
+            return Self::new(serde_json::from_value::<Vec<Answer>>(json)?);
+        }
+        Self::new([serde_json::from_value(json)?])
     }
 }
 
@@ -276,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_script_goes_on_after_its_times_and_stays_at_the_end() {
-        let script = Script::from_json(json!([
+        let script = Script::try_from(json!([
             { "status": 503, "times": 2, "headers": { "Retry-After": "inf" } },
             { "fault": "reset", "reason": "REFUSED_STREAM" },
             { "status": 201 },
@@ -290,7 +272,7 @@ mod tests {
     #[test]
     fn an_answer_is_chosen_by_name_or_by_status() {
         let choice = |json: Value| {
-            let script = Script::from_json(json).unwrap();
+            let script = Script::try_from(json).unwrap();
             let names: Vec<_> = script.names().map(str::to_owned).collect();
             let answer = Playback::new(script).next();
             let Act::Respond(response) = &answer.act else {
@@ -327,7 +309,7 @@ mod tests {
             json!({ "headers": { "a b": "c" } }),
             json!({ "headers": { "a": "b\r\nc: d" } }),
         ] {
-            assert!(Script::from_json(json.clone()).is_err(), "{json}");
+            assert!(Script::try_from(json.clone()).is_err(), "{json}");
         }
     }
 }

@@ -33,60 +33,46 @@ pub struct Stats {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) in_flight: Gauge,
-    streams_in_flight_max: AtomicU64,
-    outcomes: Mutex<Outcomes>,
-}
-
-#[derive(Debug, Default)]
-struct Outcomes {
-    requests: u64,
-    statuses: BTreeMap<u16, u64>,
-    faults: BTreeMap<&'static str, u64>,
-    decrypt_failures: u64,
-    connections: BTreeMap<usize, u64>,
+    so_far: Mutex<Stats>,
+    connections: Mutex<BTreeMap<usize, u64>>,
 }
 
 impl Counters {
     /// Counts an accepted connection.
     pub(crate) fn connected(&self, origin: usize) {
-        *self.outcomes.lock().connections.entry(origin).or_default() += 1;
+        *self.connections.lock().entry(origin).or_default() += 1;
     }
 
     /// Counts how a request is answered.
     pub(crate) fn answered(&self, status: Option<u16>, fault: Option<&'static str>, closed: bool) {
-        let mut outcomes = self.outcomes.lock();
-        outcomes.requests += 1;
+        let mut stats = self.so_far.lock();
+        stats.requests += 1;
         if let Some(status) = status {
-            *outcomes.statuses.entry(status).or_default() += 1;
+            *stats.statuses.entry(status).or_default() += 1;
         }
         if let Some(fault) = fault {
-            *outcomes.faults.entry(fault).or_default() += 1;
+            *stats.faults.entry(fault).or_default() += 1;
         }
-        outcomes.decrypt_failures += u64::from(closed);
+        stats.decrypt_failures += u64::from(closed);
     }
 
     /// Records how many streams a connection has had at once.
     pub(crate) fn streams(&self, most: u64) {
-        self.streams_in_flight_max
-            .fetch_max(most, Ordering::Relaxed);
+        let mut stats = self.so_far.lock();
+        stats.streams_in_flight_max = stats.streams_in_flight_max.max(most);
     }
 
     /// Returns the numbers so far; those that others keep are left at 0.
     pub(crate) fn stats(&self, origins: &[String]) -> Stats {
-        let outcomes = self.outcomes.lock();
-        let connections = origins.iter().enumerate().map(|(index, origin)| {
-            let opened = outcomes.connections.get(&index).copied();
+        let connections = self.connections.lock();
+        let opened = origins.iter().enumerate().map(|(index, origin)| {
+            let opened = connections.get(&index).copied();
             (origin.clone(), opened.unwrap_or_default())
         });
         Stats {
-            requests: outcomes.requests,
-            statuses: outcomes.statuses.clone(),
-            faults: outcomes.faults.clone(),
-            decrypt_failures: outcomes.decrypt_failures,
-            connections_opened: connections.collect(),
-            streams_in_flight_max: self.streams_in_flight_max.load(Ordering::Relaxed),
+            connections_opened: opened.collect(),
             requests_in_flight_max: self.in_flight.most(),
-            ..Stats::default()
+            ..self.so_far.lock().clone()
         }
     }
 }

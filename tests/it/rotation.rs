@@ -30,7 +30,7 @@ fn subscribe(env: &TestEnv, answers: Value) -> SubscriptionJson {
 /// The same for a version of the endpoint: `v2` takes the subscription's own key, `v1` any.
 fn subscribe_as(env: &TestEnv, version: &str, answers: Value) -> SubscriptionJson {
     let request = SubscribeRequest {
-        answer: Script::from_json(answers).unwrap(),
+        answer: Script::try_from(answers).unwrap(),
         path: Some(format!("/wpush/{version}/{{token}}")),
         ..SubscribeRequest::default()
     };
@@ -168,7 +168,7 @@ async fn a_wrong_key_loses_nothing_and_calls_no_subscription_a_mismatch() {
 
     env.daemon.write("vapid.pem", &right);
     for one in &subscriptions {
-        let accept = Script::from_json(json!({ "status": 201 })).unwrap();
+        let accept = Script::try_from(json!({ "status": 201 })).unwrap();
         assert!(env.sandbox.play(&one.id, accept));
     }
     env.daemon.start().await;

@@ -306,7 +306,7 @@ fn subscribe(env: &TestEnv, origin: usize, meets: Meets) -> SubscriptionJson {
 }
 
 fn script(json: Value) -> Script {
-    Script::from_json(json).unwrap()
+    Script::try_from(json).unwrap()
 }
 
 /// What has become of each event: outcome, reason, requests, push service.

@@ -154,7 +154,7 @@ impl TwoOrigins {
             0 < failed && failed < BACKLOG / 2,
             "{failed} were sent in vain"
         );
-        let fine = Script::from_json(json!({})).unwrap();
+        let fine = Script::try_from(json!({})).unwrap();
         for one in &self.failing {
             assert!(self.env.sandbox.play(&one.id, fine.clone()));
         }

@@ -66,7 +66,7 @@ fn client(ca: &str, http2: bool) -> Client {
 }
 
 fn script(json: Value) -> Script {
-    Script::from_json(json).unwrap()
+    Script::try_from(json).unwrap()
 }
 
 impl World {

@@ -65,7 +65,7 @@ impl TestEnv {
 
     /// The same at one of several origins.
     pub(crate) fn subscribe_at(&self, origin: usize, answers: Value) -> SubscriptionJson {
-        let answer = Script::from_json(answers).unwrap();
+        let answer = Script::try_from(answers).unwrap();
         self.sandbox
             .subscribe(SubscribeRequest {
                 answer,
