@@ -4,11 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
 use crate::origin::{Listing, Origin, Service, Services};
 
-/// The URL of a push resource (RFC 8030 §4), kept byte for byte, and what is known from it alone.
+/// The URL of a push resource (RFC 8030 §4), and what is known from it alone.
+///
+/// Path and query are kept byte for byte.
 ///
 /// Whoever holds it can push to the user, so `Debug` and `Display` show the fingerprint.
 #[derive(Clone, derive_more::Debug)]
@@ -23,6 +25,7 @@ struct Parts {
     url: Url,
     origin: Origin,
     fingerprint: Fingerprint,
+    is_normal: bool,
 }
 
 /// The longest endpoint that is accepted, in bytes (classify/README.md §9).
@@ -31,17 +34,20 @@ pub const ENDPOINT_LIMIT: usize = 2048;
 impl Endpoint {
     /// Parses the URL of a push resource.
     ///
-    /// Which schemes, ports and hosts may be pushed to is the guard's to say.
+    /// White space around it is cut off. Capitals in scheme and host, the default port, and the slash
+    /// of an empty path are brought into the normal form of RFC 3986 §6.2. The fingerprint is that of
+    /// the text as it was given. Which schemes, ports and hosts may be pushed to is the guard's to say.
     ///
     /// # Errors
-    /// If it is not an absolute `http` or `https` URL in its normal form with a host, at most
-    /// [`ENDPOINT_LIMIT`] bytes long, or carries credentials or a fragment, or its host ends in a
-    /// dot.
+    /// If it is not an absolute `http` or `https` URL with a host, at most [`ENDPOINT_LIMIT`] bytes
+    /// long, or carries credentials or a fragment, or its host ends in a dot, or sending it would
+    /// change a byte of its path or query, or make another host of the one that was written.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         if text.len() > ENDPOINT_LIMIT {
             return Err(EndpointError::TooLong(text.len()));
         }
-        let url = Url::parse(text).map_err(EndpointError::NotUrl)?;
+        let trimmed = text.trim_matches(|c: char| c.is_ascii_whitespace());
+        let url = Url::parse(trimmed).map_err(EndpointError::NotUrl)?;
         if !matches!(url.scheme(), "https" | "http") {
             return Err(EndpointError::Scheme);
         }
@@ -54,15 +60,13 @@ impl Endpoint {
         if url.host_str().is_some_and(|host| host.ends_with('.')) {
             return Err(EndpointError::TrailingDot);
         }
-        // The token may hold escapes that change their meaning when they are rewritten (WNS).
-        if url.as_str() != text {
-            return Err(EndpointError::NotNormal);
-        }
+        check_form(trimmed, &url)?;
         let (service, listing) = Service::detect(&url);
         Ok(Self {
             parts: Arc::new(Parts {
                 origin: Origin::of(&url),
                 fingerprint: Fingerprint::of(text),
+                is_normal: url.as_str() == text,
                 url,
             }),
             service,
@@ -83,10 +87,17 @@ impl Endpoint {
         }
     }
 
-    /// Returns the URL exactly as it was given.
+    /// Returns the URL as it is sent.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.parts.url.as_str()
+    }
+
+    /// Returns whether it was given as it is sent. One subscription has as many fingerprints as it has
+    /// spellings.
+    #[must_use]
+    pub fn is_normal(&self) -> bool {
+        self.parts.is_normal
     }
 
     /// Returns the parsed URL.
@@ -161,12 +172,61 @@ pub enum EndpointError {
     /// `push.example.net.`: the same host as without the dot, and another origin.
     #[error("the endpoint's host must not end in a dot; browsers give none that does")]
     TrailingDot,
-    /// Sending it would change its bytes.
+    /// The host is written in a form that browsers do not give.
     #[error(
-        "the endpoint is not in the normal form browsers give it (lower-case host, no default \
-         port, a path, escapes where URLs need them); store it exactly as the browser returned it"
+        "the host of the endpoint is not written as browsers give it: ASCII letters, digits, dots and \
+         hyphens, or an IP address; store it exactly as the browser returned it"
     )]
-    NotNormal,
+    Host,
+    /// Sending it would change a byte of its path or query.
+    #[error(
+        "the endpoint has {0} in its path or query, which cannot be sent unchanged; store it exactly \
+         as the browser returned it"
+    )]
+    NotNormal(&'static str),
+}
+
+/// Compares the URL that is sent with the text: scheme, host and port may differ in what RFC 3986
+/// §6.2 calls equivalent, path and query not at all.
+///
+/// The token may hold escapes that change their meaning when they are rewritten (WNS).
+fn check_form(text: &str, url: &Url) -> Result<(), EndpointError> {
+    let rest = text.split_once("://").map_or("", |(_scheme, rest)| rest);
+    let path_at = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(path_at);
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port),
+        Some(_) | None => (authority, ""),
+    };
+    let is_same_port = port.is_empty() || port.parse().ok() == url.port_or_known_default();
+    if !url
+        .host_str()
+        .is_some_and(|sent| sent.eq_ignore_ascii_case(host))
+        || !is_same_port
+    {
+        return Err(EndpointError::Host);
+    }
+    let sent = &url[Position::BeforePath..];
+    let is_same = sent == tail || (!tail.starts_with('/') && sent.strip_prefix('/') == Some(tail));
+    if is_same {
+        return Ok(());
+    }
+    Err(EndpointError::NotNormal(unsendable(tail)))
+}
+
+/// Says what a path or query has that cannot be sent as it is.
+fn unsendable(tail: &str) -> &'static str {
+    if tail.contains(char::is_whitespace) {
+        "white space"
+    } else if tail.contains('\\') {
+        "a backslash"
+    } else if !tail.is_ascii() {
+        "a character that is not ASCII"
+    } else if tail.split(['/', '?']).any(|it| matches!(it, "." | "..")) {
+        "a dot segment (/./ or /../)"
+    } else {
+        "a character that URLs must escape"
+    }
 }
 
 /// SHA-256 of an endpoint's bytes: what may be shown in its place.
@@ -233,22 +293,85 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_whose_host_or_port_is_not_in_normal_form_is_taken() {
+        for (given, sent) in [
+            (
+                "https://up.example.net:443/up/push/AbCdEf",
+                "https://up.example.net/up/push/AbCdEf",
+            ),
+            (
+                "HTTPS://UP.Example.net/up/push/AbCdEf",
+                "https://up.example.net/up/push/AbCdEf",
+            ),
+            (
+                "https://up.example.net?token=AbCdEf",
+                "https://up.example.net/?token=AbCdEf",
+            ),
+            ("https://push.example.net", "https://push.example.net/"),
+            ("https://push.example.net:/x", "https://push.example.net/x"),
+            (
+                "https://push.example.net:08443/x",
+                "https://push.example.net:8443/x",
+            ),
+            ("http://[FD00::1]:80/x", "http://[fd00::1]/x"),
+            (
+                "https://fcm.googleapis.com/fcm/send/AbCdEf\r\n",
+                "https://fcm.googleapis.com/fcm/send/AbCdEf",
+            ),
+            (
+                " https://push.example.net/x%2F%2f",
+                "https://push.example.net/x%2F%2f",
+            ),
+        ] {
+            let endpoint =
+                Endpoint::parse(given).unwrap_or_else(|error| panic!("{given}: {error}"));
+            assert_eq!(endpoint.as_str(), sent, "{given:?}");
+            assert_eq!(endpoint.fingerprint(), Fingerprint::of(given), "{given:?}");
+            assert!(!endpoint.is_normal(), "{given:?}");
+        }
+    }
+
+    #[test]
     fn an_endpoint_keeps_its_bytes_or_is_refused() {
         for text in [
             "https://wns2-par02p.notify.windows.com/w/?token=BQYAAAD%2bx%2f%3d",
             "https://fcm.googleapis.com/fcm/send/a:b-c_d",
             "http://127.0.0.1:8080/push/1",
         ] {
-            assert_eq!(Endpoint::parse(text).unwrap().as_str(), text);
+            let endpoint = Endpoint::parse(text).unwrap();
+            assert_eq!(endpoint.as_str(), text);
+            assert!(endpoint.is_normal(), "{text}");
         }
         for (text, error) in [
-            ("https://Push.example.net/x", EndpointError::NotNormal),
-            ("https://push.example.net:443/x", EndpointError::NotNormal),
-            ("https://push.example.net", EndpointError::NotNormal),
-            ("https://push.example.net/a b", EndpointError::NotNormal),
-            ("https://push.example.net/a/../b", EndpointError::NotNormal),
-            (" https://push.example.net/x", EndpointError::NotNormal),
-            ("https://0x7f.1/x", EndpointError::NotNormal),
+            (
+                "https://push.example.net/a b",
+                EndpointError::NotNormal("white space"),
+            ),
+            (
+                "https://push.example.net/a\tb",
+                EndpointError::NotNormal("white space"),
+            ),
+            (
+                "https://push.example.net/a\\b",
+                EndpointError::NotNormal("a backslash"),
+            ),
+            (
+                "https://push.example.net/é",
+                EndpointError::NotNormal("a character that is not ASCII"),
+            ),
+            (
+                "https://push.example.net/a/../b",
+                EndpointError::NotNormal("a dot segment (/./ or /../)"),
+            ),
+            (
+                "https://push.example.net/a?b=\"c\"",
+                EndpointError::NotNormal("a character that URLs must escape"),
+            ),
+            ("https://0x7f.1/x", EndpointError::Host),
+            ("https://münchen.example/x", EndpointError::Host),
+            ("https:push.example.net/x", EndpointError::Host),
+            ("https:///push.example.net/x", EndpointError::Host),
+            ("https://push.exa\nmple.net/x", EndpointError::Host),
             ("https://u:p@push.example.net/x", EndpointError::Credentials),
             ("https://push.example.net/x#y", EndpointError::Fragment),
             ("https://fcm.googleapis.com./x", EndpointError::TrailingDot),
