@@ -112,7 +112,12 @@ impl Generation {
             error = first_error(&mut acker) => Err(error),
         };
         publisher.leave(shared);
-        ended?;
+        if let Err(error) = ended {
+            for queue in &*self.queues {
+                queue.link.budget.lose();
+            }
+            return Err(error);
+        }
         self.close(acker).await;
         Ok(())
     }

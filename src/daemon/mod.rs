@@ -72,6 +72,10 @@ pub struct Settings {
     pub grace: Duration,
 }
 
+/// How many deliveries may wait to be dispatched. They are dispatched as they come; with room for
+/// fewer, the consumer and the dispatch loop would wake each other for every single one.
+const TAKEN_LIMIT: usize = 256;
+
 /// How many settlements may wait for the publisher. It takes them as they come, unless the broker
 /// blocks it; then this fills up and the prefetch window ends consumption.
 const SETTLED_LIMIT: usize = 1024;
@@ -129,7 +133,7 @@ fn start(
     metrics: Arc<Metrics>,
     health: Arc<Health>,
 ) -> Running {
-    let (deliveries, taken) = mpsc::channel(1);
+    let (deliveries, taken) = mpsc::channel(TAKEN_LIMIT);
     let (settled, to_settle) = mpsc::channel(SETTLED_LIMIT);
     let (state, changes) = watch::channel(BrokerState::default());
     let redeliveries = Arc::<broker::Redeliveries>::default();

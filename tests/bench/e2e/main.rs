@@ -1,8 +1,11 @@
-//! The whole way under load: a private broker with events preloaded, the real binary, the sandbox
-//! over TLS and HTTP/2. Prints events per second, the daemon's CPU time per event and its peak
-//! memory, beside the cost of one RFC 8291 encryption (C) on the same machine at the same time.
+//! The whole way under load: a private broker, the real binary, the sandbox over TLS and HTTP/2.
 //!
-//! `cargo bench --bench e2e -- --events 20000 --latency 50ms`
+//! Prints events per second, CPU time per push, the time from publishing an event to its result, and
+//! peak memory, beside the cost of one RFC 8291 encryption (C) on the same machine at the same time.
+//! The same is printed for a bare worker ([`bare`]) after each round of the daemon.
+//!
+//! `cargo bench --bench e2e -- --events 20000 --latency 50ms`, `-- --paced 500`,
+//! `-- --events 20 --recipients 1000`
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -10,15 +13,19 @@
 )]
 
 #[expect(dead_code, reason = "the integration tests use the rest")]
-#[path = "../it/support/mod.rs"]
+#[path = "../../it/support/mod.rs"]
 mod support;
 
+mod bare;
+
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::Duration;
 
 use clap::Parser;
 use futures_util::StreamExt as _;
-use lapin::options::BasicConsumeOptions;
+use lapin::BasicProperties;
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
 use lapin::types::FieldTable;
 use pushrider::clock::{Clock, SystemClock};
 use pushrider::ece::{Salt, SenderKey, aes128gcm};
@@ -26,6 +33,8 @@ use pushrider::sandbox;
 use pushrider::sandbox::{Running, Script, SubscribeRequest};
 use pushrider::subscription::{AuthSecret, Keys, UserAgentKey};
 use serde_json::json;
+use tokio::process::Command;
+use tokio::time::{Instant, interval};
 
 use support::broker::Broker;
 use support::daemon::Daemon;
@@ -58,9 +67,24 @@ struct Args {
     /// Rounds, each with a daemon of its own.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Events to publish per second, while the daemon runs; all of them before it starts, without.
+    #[arg(long)]
+    paced: Option<u32>,
+    /// Recipients of each event. The bare worker knows one.
+    #[arg(long, default_value_t = 1)]
+    recipients: usize,
+    /// Worker threads of the daemon [default: as many as it chooses].
+    #[arg(long)]
+    workers: Option<usize>,
     /// More lines of configuration.
     #[arg(long, default_value = "")]
     config: String,
+    /// Leave the bare worker out.
+    #[arg(long)]
+    no_bare: bool,
+    /// Be the bare worker for a broker.
+    #[arg(long, hide = true)]
+    be_bare: Option<String>,
     /// Set by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -72,11 +96,17 @@ struct Round {
     cpu_micros: f64,
     peak_mebibytes: f64,
     encryption_micros: f64,
+    /// The milliseconds from publishing to the result, if events were paced: the median and the 99th
+    /// percentile.
+    latency: Option<(f64, f64)>,
 }
 
 #[tokio::main]
 async fn main() {
     let args = Args::parse();
+    if let Some(amqp_url) = &args.be_bare {
+        return bare::run(amqp_url).await;
+    }
     let broker = Broker::own();
     let sandbox = sandbox::start(sandbox::Settings {
         listen: vec!["127.0.0.1:0".parse().unwrap(); args.origins],
@@ -89,26 +119,39 @@ async fn main() {
     .unwrap();
     let bodies = events(&sandbox, &args);
     println!(
-        "{} events of {} bytes, {} subscriptions at {} origins, receiver at {:?}",
-        args.events, args.payload, args.subscriptions, args.origins, args.latency
+        "{} events of {} recipients and {} bytes, {} subscriptions at {} origins, receiver at {:?}",
+        args.events, args.recipients, args.payload, args.subscriptions, args.origins, args.latency
     );
-    println!("round  events/s  CPU µs/event      C µs  CPU/C  peak MiB  connections");
+    println!(
+        "round  worker     pushes/s  CPU µs/push   C µs  CPU/C  peak MiB  connections  p50 ms  p99 ms"
+    );
     for number in 1..=args.rounds {
-        let vhost = broker.vhost();
-        let before: u64 = sandbox.stats().connections_opened.values().sum();
-        let round = measure(&vhost, &sandbox, &bodies, &args.config).await;
-        let after: u64 = sandbox.stats().connections_opened.values().sum();
-        println!(
-            "{number:>5}  {:>8.0}  {:>12.1}  {:>8.1}  {:>5.2}  {:>8.1}  {:>11}",
-            round.events_per_second,
-            round.cpu_micros,
-            round.encryption_micros,
-            round.cpu_micros / round.encryption_micros,
-            round.peak_mebibytes,
-            after - before,
-        );
+        let is_bare = [false, true].into_iter();
+        for is_bare in is_bare.filter(|bare| !bare || (!args.no_bare && args.recipients == 1)) {
+            let vhost = broker.vhost();
+            let before: u64 = sandbox.stats().connections_opened.values().sum();
+            let round = measure(&vhost, &sandbox, &bodies, &args, is_bare).await;
+            let after: u64 = sandbox.stats().connections_opened.values().sum();
+            print(number, is_bare, &round, after - before);
+        }
     }
     sandbox.stop().await;
+}
+
+fn print(number: usize, is_bare: bool, round: &Round, connections: u64) {
+    let worker = if is_bare { "bare" } else { "pushrider" };
+    let latency = round.latency.map_or_else(
+        || "      -       -".to_owned(),
+        |(p50, p99)| format!("{p50:>7.1} {p99:>7.1}"),
+    );
+    println!(
+        "{number:>5}  {worker:<9}  {:>8.0}  {:>11.1}  {:>5.1}  {:>5.2}  {:>8.1}  {connections:>11} {latency}",
+        round.events_per_second,
+        round.cpu_micros,
+        round.encryption_micros,
+        round.cpu_micros / round.encryption_micros,
+        round.peak_mebibytes,
+    );
 }
 
 fn events(sandbox: &Running, args: &Args) -> Vec<String> {
@@ -122,41 +165,111 @@ fn events(sandbox: &Running, args: &Args) -> Vec<String> {
     };
     let subscriptions: Vec<_> = (0..args.subscriptions).map(subscribe).collect();
     let payload = "x".repeat(args.payload);
+    let subscription = |n: usize| &subscriptions[n % subscriptions.len()];
     let event = |n: usize| {
-        let subscription = &subscriptions[n % subscriptions.len()];
-        json!({ "id": format!("e{n}"), "subscription": subscription, "payload": payload })
-            .to_string()
+        let id = format!("e{n}");
+        if args.recipients == 1 {
+            return json!({ "id": id, "subscription": subscription(n), "payload": payload });
+        }
+        let recipients = (0..args.recipients)
+            .map(|m| json!({ "subscription": subscription(n * args.recipients + m) }));
+        json!({ "id": id, "recipients": recipients.collect::<Vec<_>>(), "payload": payload })
     };
-    (0..args.events).map(event).collect()
+    (0..args.events).map(|n| event(n).to_string()).collect()
 }
 
-async fn measure(vhost: &Vhost, sandbox: &Running, bodies: &[String], config: &str) -> Round {
-    let more = format!("log.filter = 'info'\n{config}");
+async fn measure(
+    vhost: &Vhost,
+    sandbox: &Running,
+    bodies: &[String],
+    args: &Args,
+    is_bare: bool,
+) -> Round {
+    let more = format!("log.filter = 'info'\n{}", args.config);
     let mut daemon = Daemon::new(&vhost.url(), sandbox, &more);
     daemon.start().await;
     daemon.stop().await;
     vhost.queue(RESULTS, FieldTable::default()).await;
     vhost.bind(RESULTS, "webpush.results", "delivery.#").await;
-    vhost
-        .publish_all("webpush.events", "shop.default", bodies)
-        .await;
-
+    if args.paced.is_none() {
+        publish(vhost, bodies).await;
+    }
     let encryption_micros = encryption_micros();
-    daemon.launch().await;
-    let seconds = count_results(vhost, bodies.len()).await;
-    let pid = daemon.pid();
+    if is_bare {
+        daemon.launch_instead(bare_command(vhost)).await;
+    } else {
+        daemon.launch_with(args.workers).await;
+    }
+    let pushes = bodies.len() * args.recipients;
+    let (seconds, latency) = match args.paced {
+        None => (count_results(vhost, pushes).await.0, None),
+        Some(rate) => {
+            let (counted, published) = futures_util::join!(
+                count_results(vhost, pushes),
+                publish_paced(vhost, bodies, rate)
+            );
+            (counted.0, Some(percentiles(&counted.1, &published)))
+        }
+    };
     let round = Round {
-        events_per_second: bodies.len() as f64 / seconds,
-        cpu_micros: cpu_seconds(pid) * 1e6 / bodies.len() as f64,
+        events_per_second: pushes as f64 / seconds,
+        cpu_micros: cpu_seconds(daemon.pid()) * 1e6 / pushes as f64,
         peak_mebibytes: daemon.peak_kib() as f64 / 1024.0,
         encryption_micros,
+        latency,
     };
-    daemon.stop().await;
+    daemon.kill().await;
     round
 }
 
-/// Counts results until all have come; returns the seconds from the first to the last.
-async fn count_results(vhost: &Vhost, count: usize) -> f64 {
+fn bare_command(vhost: &Vhost) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--be-bare", &vhost.url()]);
+    command
+}
+
+async fn publish(vhost: &Vhost, bodies: &[String]) {
+    vhost
+        .publish_all("webpush.events", "shop.default", bodies)
+        .await;
+}
+
+/// Publishes so many events a second, and returns when each was published.
+async fn publish_paced(vhost: &Vhost, bodies: &[String], rate: u32) -> HashMap<String, Instant> {
+    let (_connection, channel) = open(&vhost.url()).await;
+    let mut published = HashMap::new();
+    let mut ticks = interval(Duration::from_secs(1) / rate);
+    for (n, body) in bodies.iter().enumerate() {
+        ticks.tick().await;
+        published.insert(format!("e{n}"), SystemClock.now().mono);
+        let publishing = channel.basic_publish(
+            "webpush.events".into(),
+            "shop.default".into(),
+            BasicPublishOptions::default(),
+            body.as_bytes(),
+            BasicProperties::default().with_delivery_mode(2),
+        );
+        publishing.await.unwrap();
+    }
+    published
+}
+
+/// Returns the median and the 99th percentile of the milliseconds from publishing to the result.
+fn percentiles(
+    results: &HashMap<String, Instant>,
+    published: &HashMap<String, Instant>,
+) -> (f64, f64) {
+    let took = results
+        .iter()
+        .map(|(id, at)| (*at - published[id]).as_secs_f64() * 1e3);
+    let mut took: Vec<f64> = took.collect();
+    took.sort_by(f64::total_cmp);
+    (took[took.len() / 2], took[took.len() * 99 / 100])
+}
+
+/// Counts results until all have come; returns the seconds from the first to the last, and when the
+/// last of each event came.
+async fn count_results(vhost: &Vhost, count: usize) -> (f64, HashMap<String, Instant>) {
     let (connection, channel) = open(&vhost.url()).await;
     let options = BasicConsumeOptions {
         no_ack: true,
@@ -169,14 +282,18 @@ async fn count_results(vhost: &Vhost, count: usize) -> f64 {
         FieldTable::default(),
     );
     let mut results = consumed.await.unwrap();
-    results.next().await.unwrap().unwrap();
-    let begun = SystemClock.now().mono;
-    for _ in 1..count {
-        results.next().await.unwrap().unwrap();
+    let (mut came, mut begun) = (HashMap::new(), None);
+    for _ in 0..count {
+        let result = results.next().await.unwrap().unwrap();
+        let now = SystemClock.now().mono;
+        begun.get_or_insert(now);
+        if let Some(id) = result.properties.correlation_id() {
+            came.insert(id.to_string(), now);
+        }
     }
-    let seconds = (SystemClock.now().mono - begun).as_secs_f64();
+    let seconds = (SystemClock.now().mono - begun.unwrap()).as_secs_f64();
     connection.close(200, "OK".into()).await.unwrap();
-    seconds
+    (seconds, came)
 }
 
 /// Measures C: one encryption of 300 bytes, sender key and salt included.

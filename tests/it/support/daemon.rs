@@ -104,8 +104,21 @@ impl Daemon {
 
     /// Starts it and waits for nothing.
     pub(crate) async fn launch(&mut self) {
+        self.launch_with(None).await;
+    }
+
+    /// Starts it with so many worker threads, and waits for nothing.
+    pub(crate) async fn launch_with(&mut self, workers: Option<usize>) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pushrider"));
         command.args(["run", "--config", "pushrider.toml"]);
+        if let Some(workers) = workers {
+            command.args(["--threads", &workers.to_string()]);
+        }
+        self.spawn(command).await;
+    }
+
+    /// Starts another program in its place.
+    pub(crate) async fn launch_instead(&mut self, command: Command) {
         self.spawn(command).await;
     }
 
