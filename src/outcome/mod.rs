@@ -6,6 +6,7 @@
 mod reason;
 mod record;
 mod refusal;
+mod tls_fault;
 
 use std::fmt;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use strum::{IntoStaticStr, VariantArray};
 pub use self::reason::{DeferralReason, Outcome, Reason, Waiting};
 pub use self::record::{Record, Warning};
 pub use self::refusal::Refusal;
+pub use self::tls_fault::{TlsFailure, TlsFault};
 
 /// One exchange with a push service.
 #[derive(Clone, Debug)]
@@ -46,7 +48,7 @@ impl fmt::Debug for Answer {
 }
 
 /// Why no answer came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The deadline passed. The service may have taken the message.
     Timeout,
@@ -57,7 +59,7 @@ pub enum Failure {
     /// No connection could be made.
     Connect,
     /// The TLS handshake failed, or the certificate is not trusted.
-    Tls,
+    Tls(TlsFailure),
     /// The connection broke. The service may have taken the message.
     Interrupted,
     /// The service did not process the request: `REFUSED_STREAM`, or a stream above the last one

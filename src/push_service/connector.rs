@@ -41,7 +41,7 @@ pub(super) enum Version {
 #[derive(Debug)]
 pub(super) struct OriginProtocol(Mutex<Learned>);
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Learned {
     speaks_http2: bool,
     http1_until: Option<Instant>,
@@ -56,7 +56,7 @@ impl OriginProtocol {
 
     /// Returns the version to try at `now`: HTTP/2, unless the origin is known not to speak it.
     pub(super) fn version(&self, now: Instant) -> Version {
-        match self.read().http1_until {
+        match self.lock().http1_until {
             Some(until) if now < until => Version::Http1,
             Some(_) | None => Version::Http2,
         }
@@ -64,7 +64,7 @@ impl OriginProtocol {
 
     /// Returns whether the origin has been connected to over HTTP/2.
     pub(super) fn speaks_http2(&self) -> bool {
-        self.read().speaks_http2
+        self.lock().speaks_http2
     }
 
     /// Records that the origin speaks HTTP/1.1.
@@ -77,10 +77,10 @@ impl OriginProtocol {
 
     /// Returns why a request that has waited for another's connection since `since` got none.
     pub(super) fn unconnected(&self, since: Instant) -> Unanswered {
-        let learned = self.read();
-        match learned.failed {
+        let learned = self.lock();
+        match &learned.failed {
             _ if learned.http1_until.is_some_and(|until| since < until) => Unanswered::WantsHttp1,
-            Some((failure, at)) if at >= since => Unanswered::Failed(failure),
+            Some((failure, at)) if *at >= since => Unanswered::Failed(failure.clone()),
             // Whoever was connecting ran out of time.
             Some(_) | None => Unanswered::Unconnected,
         }
@@ -88,21 +88,21 @@ impl OriginProtocol {
 
     fn failed(&self, version: Version, failure: Failure, now: Instant) -> ConnectError {
         self.change(|learned| {
-            learned.failed = Some((failure, now));
+            learned.failed = Some((failure.clone(), now));
             // A server that has moved on to HTTP/2 alone refuses the handshake.
-            if version == Version::Http1 && failure == Failure::Tls {
+            if version == Version::Http1 && matches!(failure, Failure::Tls(_)) {
                 learned.http1_until = None;
             }
         });
         ConnectError::Failed(failure)
     }
 
-    fn read(&self) -> Learned {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Learned> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn change(&self, change: impl FnOnce(&mut Learned)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.lock());
     }
 }
 
@@ -204,6 +204,7 @@ impl ConnectLayer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::{TlsFailure, TlsFault};
 
     #[test]
     fn who_waited_for_a_connection_learns_why_there_is_none() {
@@ -230,7 +231,11 @@ mod tests {
 
         protocol.failed(Version::Http1, Failure::Connect, now);
         assert_eq!(protocol.version(now), Version::Http1);
-        protocol.failed(Version::Http1, Failure::Tls, now);
+        let refused = Failure::Tls(TlsFailure {
+            fault: TlsFault::NothingInCommon,
+            words: "received fatal alert: NoApplicationProtocol".into(),
+        });
+        protocol.failed(Version::Http1, refused, now);
         assert_eq!(protocol.version(now), Version::Http2);
     }
 }

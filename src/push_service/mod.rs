@@ -25,10 +25,12 @@ mod connections;
 mod connector;
 mod dialer;
 mod failure;
+mod handshake;
 mod request;
 mod resolver;
 mod streams;
 mod tls;
+mod verifier;
 
 #[cfg(test)]
 mod tests;

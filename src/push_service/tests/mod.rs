@@ -19,6 +19,7 @@ mod connecting;
 mod failing;
 mod fake_http1;
 mod fake_service;
+mod tls_faults;
 
 use fake_service::{FakeService, Speaks};
 
