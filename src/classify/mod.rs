@@ -33,7 +33,9 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 
 use crate::origin::{Listing, Service};
-use crate::outcome::{Again, Answer, Attempt, Failure, Meaning, Reason, Scope, TlsFault, Verdict};
+use crate::outcome::{
+    Again, Answer, Attempt, Failure, Meaning, ProxyFailure, Reason, Scope, TlsFault, Verdict,
+};
 
 pub use self::context::{Context, EarlierAnswers};
 
@@ -251,6 +253,7 @@ fn of_failure(failure: &Failure, context: Context) -> Verdict {
         Failure::Dns => (Reason::Dns, "the host's name has no address"),
         Failure::Connect => (Reason::Network, "no connection could be made"),
         Failure::Tls(failure) => return of_tls(&failure.fault, context),
+        Failure::Proxy(failure) => return of_proxy(failure),
         Failure::Interrupted => (Reason::Network, "the connection broke before the answer"),
         Failure::NotProcessed => (Reason::Network, "the service refused to begin the request"),
         Failure::Protocol => (Reason::Network, "the answer was not HTTP within our limits"),
@@ -262,6 +265,16 @@ fn of_failure(failure: &Failure, context: Context) -> Verdict {
     verdict.down = true;
     verdict.detail = Some(detail.into());
     verdict
+}
+
+/// Without its proxy a push service cannot be reached, and is left alone as if it were down itself: what
+/// waits for its breaker uses up no attempt.
+fn of_proxy(failure: &ProxyFailure) -> Verdict {
+    Verdict {
+        down: true,
+        detail: Some(failure.to_string().into()),
+        ..Verdict::of(Meaning::Retryable, Reason::Network)
+    }
 }
 
 /// Nobody mends a certificate within seconds. A server that is overloaded closes connections too, so

@@ -3,6 +3,7 @@
 //! Three steps, each its own type. An [`Attempt`] is what happened on the wire. A [`Verdict`] is
 //! what that means (`classify`). An [`Outcome`] with its [`Reason`] is final and is published.
 
+mod proxy_failure;
 mod reason;
 mod record;
 mod refusal;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use strum::{IntoStaticStr, VariantArray};
 
+pub use self::proxy_failure::{ProxyFailure, ProxyFault};
 pub use self::reason::{DeferralReason, Outcome, Reason, Waiting};
 pub use self::record::{Record, Warning};
 pub use self::refusal::Refusal;
@@ -58,6 +60,8 @@ pub enum Failure {
     ForbiddenAddress,
     /// No connection could be made.
     Connect,
+    /// The proxy made no connection.
+    Proxy(ProxyFailure),
     /// The TLS handshake failed, or the certificate is not trusted.
     Tls(TlsFailure),
     /// The connection broke. The service may have taken the message.

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use tower::{BoxError, Layer, Service};
 
 use crate::clock::{Clock, SystemClock};
-use crate::outcome::Failure;
+use crate::outcome::{Failure, ProxyFailure, ProxyFault};
 
 use super::failure::{self, ConnectError, Unanswered};
 
@@ -113,6 +113,8 @@ pub(super) struct ConnectLayer {
     pub(super) version: Version,
     /// How long it may take, names and TLS included.
     pub(super) within: Duration,
+    /// The place of the proxy that makes the connection, if there is one.
+    pub(super) proxy: Option<Arc<str>>,
     /// Where what happens is noted.
     pub(super) protocol: Arc<OriginProtocol>,
 }
@@ -168,8 +170,8 @@ where
         Box::pin(async move {
             let made = match connecting.await {
                 Ok(Ok(connection)) => Ok(connection),
-                Ok(Err(error)) => Err(failure::of_connecting(&*error)),
-                Err(_elapsed) => Err(Failure::Connect),
+                Ok(Err(error)) => Err(failure::of_connecting(&*error, terms.proxy.as_ref())),
+                Err(_elapsed) => Err(terms.late()),
             };
             terms.judge(made).map_err(BoxError::from)
         })
@@ -185,6 +187,17 @@ impl<S> SharedConnector<S> {
 }
 
 impl ConnectLayer {
+    /// Returns why a connection was not made in time.
+    fn late(&self) -> Failure {
+        match &self.proxy {
+            Some(place) => Failure::Proxy(ProxyFailure {
+                place: Arc::clone(place),
+                fault: ProxyFault::Late,
+            }),
+            None => Failure::Connect,
+        }
+    }
+
     fn judge<C: Connection>(&self, made: Result<C, Failure>) -> Result<C, ConnectError> {
         let now = SystemClock.now().mono;
         let connection =

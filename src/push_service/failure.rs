@@ -5,11 +5,13 @@
 //! protocol promises it (RFC 9113 §8.7) or nothing was sent at all.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::{io, iter};
 
-use crate::outcome::Failure;
+use crate::outcome::{Failure, ProxyFailure};
 
 use super::handshake;
+use super::proxy::{self, TunnelError};
 use super::resolver::ResolveError;
 
 /// Why there is no connection.
@@ -43,10 +45,16 @@ impl From<Unanswered> for Failure {
     }
 }
 
-/// Returns why a connection could not be made.
-pub(super) fn of_connecting(error: &(dyn Error + 'static)) -> Failure {
+/// Returns why a connection could not be made; `proxy` is the place of the proxy, if there is one.
+pub(super) fn of_connecting(error: &(dyn Error + 'static), proxy: Option<&Arc<str>>) -> Failure {
     chain(error)
         .find_map(|cause| {
+            if let (Some(error), Some(place)) = (cause.downcast_ref::<TunnelError>(), proxy) {
+                return Some(Failure::Proxy(ProxyFailure {
+                    place: Arc::clone(place),
+                    fault: proxy::fault(error),
+                }));
+            }
             if let Some(error) = cause.downcast_ref::<ResolveError>() {
                 return Some(match error {
                     ResolveError::Forbidden => Failure::ForbiddenAddress,
@@ -175,7 +183,7 @@ mod tests {
                 Failure::Tls(handshake::closed(&io::ErrorKind::UnexpectedEof.into())),
             ),
         ] {
-            assert_eq!(of_connecting(&error), failure, "{error:?}");
+            assert_eq!(of_connecting(&error, None), failure, "{error:?}");
         }
     }
 

@@ -21,13 +21,16 @@ use super::clock_skew::ClockSkew;
 /// How often an operator hears of a fault while it goes on.
 const INTERVAL: Duration = Duration::from_secs(600);
 
+/// The word under which a fault of the proxy is remembered.
+const PROXY: &str = "proxy";
+
 /// What operators have heard before, so that no line repeats without need.
 pub(super) struct Alarms {
     /// The kinds of unfamiliar answers. There are as many as services and statuses.
     unfamiliar: Mutex<BTreeSet<(Service, bool, u16)>>,
     private_dns: Mutex<Option<Instant>>,
     /// When each kind of fault was reported. There are as many as services and words.
-    tls: Mutex<BTreeMap<(Service, &'static str), Instant>>,
+    faults: Mutex<BTreeMap<(Service, &'static str), Instant>>,
     metrics: Arc<Metrics>,
 }
 
@@ -37,7 +40,7 @@ impl Alarms {
         Self {
             unfamiliar: Mutex::default(),
             private_dns: Mutex::default(),
-            tls: Mutex::default(),
+            faults: Mutex::default(),
             metrics,
         }
     }
@@ -139,13 +142,28 @@ impl Alarms {
         is_due
     }
 
+    /// Reports a proxy that makes no connection to a push service, at most once in ten minutes.
+    pub(super) fn proxy_failed(&self, attempt: &Attempt, endpoint: &Endpoint, now: Instant) {
+        let Attempt::Failed(Failure::Proxy(failure)) = attempt else {
+            return;
+        };
+        let service = endpoint.service();
+        if self.is_fault_due(service, PROXY, now) {
+            warn!(
+                origin = %endpoint.origin(),
+                push_service = service.name(),
+                "messages to a push service wait: {failure}"
+            );
+        }
+    }
+
     /// Reports a fault of a push service's TLS, each kind at most once in ten minutes.
     pub(super) fn tls_failed(&self, attempt: &Attempt, endpoint: &Endpoint, now: Instant) {
         let Attempt::Failed(Failure::Tls(failure)) = attempt else {
             return;
         };
         let (service, fault) = (endpoint.service(), failure.fault.name());
-        if self.is_tls_due(service, fault, now) {
+        if self.is_fault_due(service, fault, now) {
             warn!(
                 origin = %endpoint.origin(),
                 push_service = service.name(),
@@ -157,8 +175,8 @@ impl Alarms {
         }
     }
 
-    fn is_tls_due(&self, service: Service, fault: &'static str, now: Instant) -> bool {
-        let mut reported = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+    fn is_fault_due(&self, service: Service, fault: &'static str, now: Instant) -> bool {
+        let mut reported = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = is_due(reported.get(&(service, fault)).copied(), now);
         if is_due {
             reported.insert((service, fault), now);
@@ -340,7 +358,7 @@ mod tests {
             (Service::Other, "expired", 601, false),
         ] {
             let now = start + Duration::from_secs(seconds);
-            let due = alarms.is_tls_due(service, fault, now);
+            let due = alarms.is_fault_due(service, fault, now);
             assert_eq!(due, reported, "{service:?} {fault} {seconds}");
         }
     }

@@ -187,6 +187,7 @@ impl<T: Transport> RoundTrips<T> {
         self.alarms.unfamiliar(attempt, &context, &verdict);
         self.alarms.private_dns(attempt, endpoint, now.mono);
         self.alarms.tls_failed(attempt, endpoint, now.mono);
+        self.alarms.proxy_failed(attempt, endpoint, now.mono);
         verdict
     }
 

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 
 use super::*;
-use crate::outcome::{TlsFailure, TlsFault};
+use crate::outcome::{ProxyFault, TlsFailure, TlsFault};
 
 mod again;
 mod unlisted;
@@ -297,6 +297,13 @@ fn what_was_not_answered_is_tried_again() {
         (Failure::Timeout, "retryable timeout down"),
         (Failure::Dns, "retryable dns down"),
         (Failure::Connect, "retryable network down"),
+        (
+            Failure::Proxy(ProxyFailure {
+                place: "proxy.example.org:3128".into(),
+                fault: ProxyFault::Refused,
+            }),
+            "retryable network down",
+        ),
         (
             Failure::Tls(TlsFailure {
                 fault: TlsFault::UnknownIssuer,

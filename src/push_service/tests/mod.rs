@@ -19,6 +19,7 @@ mod connecting;
 mod failing;
 mod fake_http1;
 mod fake_service;
+mod proxies;
 mod tls_faults;
 
 use fake_service::{FakeService, Speaks};
@@ -33,6 +34,7 @@ fn settings(service: &FakeService) -> Settings {
     Settings {
         connect_timeout: Duration::from_secs(5),
         ca: Some(service.ca.clone()),
+        proxy: None,
         connections_per_origin: 3,
         requests_per_connection: 100,
         idle_timeout: Duration::from_secs(60),
