@@ -104,8 +104,15 @@ impl Daemon {
 
     /// Starts it and waits for nothing.
     pub(crate) async fn launch(&mut self) {
+        self.launch_with(&[]).await;
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) async fn launch_with(&mut self, variables: &[(&str, &str)]) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pushrider"));
-        command.args(["run", "--config", "pushrider.toml"]);
+        command
+            .args(["run", "--config", "pushrider.toml"])
+            .envs(variables.iter().copied());
         self.spawn(command).await;
     }
 
