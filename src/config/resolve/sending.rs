@@ -30,7 +30,8 @@ pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Sending, Rep
     let push = &file.push;
     let ca = certificates(scope, "push.ca_file", push.ca_file.as_ref());
     let proxy = proxy::resolve(file, scope);
-    let guard = guard::resolve(file, scope);
+    let proxied = matches!(proxy, Ok(Some(_)));
+    let guard = guard::resolve(file, proxied, scope);
     let connect_timeout = connect_timeout(file, scope);
     let per_origin = per_origin(file, scope);
     check_grace(file, scope);
