@@ -76,8 +76,8 @@
 //! *Producers* may publish to the events exchange. They are trusted to name recipients, not to be right:
 //! bad input costs one message, and `x-pushrider-*` headers count only on queues that only this daemon
 //! writes to. *Endpoints* are chosen by browsers, hence by anyone: the guard decides which scheme, host,
-//! port and address may be connected to, and checks addresses at connect time. At most 4 KiB of an answer
-//! are read, under one deadline, and redirects are not followed. *Push services* may answer anything: the
+//! port and address may be connected to, and checks addresses at connect time (a proxy must do that
+//! itself). At most 4 KiB of an answer are read, under one deadline, and redirects are not followed. *Push services* may answer anything: the
 //! waits that they ask for are capped, and only 410, a confirmed 404, or an equally plain answer ends a
 //! subscription. *Readers of logs and metrics* see no endpoint, key, token or payload: an endpoint is a
 //! capability and appears as its fingerprint.

@@ -33,7 +33,9 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 
 use crate::origin::{Listing, Service};
-use crate::outcome::{Again, Answer, Attempt, Failure, Meaning, Reason, Scope, Verdict};
+use crate::outcome::{
+    Again, Answer, Attempt, Failure, Meaning, ProxyFailure, Reason, Scope, TlsFault, Verdict,
+};
 
 pub use self::context::{Context, EarlierAnswers};
 
@@ -58,8 +60,7 @@ const EVIDENCE: [&str; 8] = [
 /// Statuses that mean the same wherever they come from, so that no marker is missed.
 const PLAIN: [u16; 10] = [405, 408, 413, 421, 425, 429, 500, 502, 503, 504];
 
-/// How long a service is left alone whose certificate is not trusted: an operator must see to it
-/// (row 37).
+/// How long a service is left alone whose TLS is at fault: an operator must see to it (row 37).
 const TLS_COOLDOWN: Cooldown = Cooldown::Doubling {
     first: Duration::from_secs(60),
     cap: Duration::from_secs(3600),
@@ -73,7 +74,7 @@ const TLS_COOLDOWN: Cooldown = Cooldown::Doubling {
 pub fn classify(attempt: &Attempt, context: Context, now: SystemTime) -> Verdict {
     match attempt {
         Attempt::Answered(answer) => of_answer(answer, context, now),
-        Attempt::Failed(failure) => of_failure(*failure, context),
+        Attempt::Failed(failure) => of_failure(failure, context),
     }
 }
 
@@ -239,31 +240,48 @@ fn ended(view: &AnswerView<'_>, service: Service) -> Reason {
     }
 }
 
-fn of_failure(failure: Failure, context: Context) -> Verdict {
+fn of_failure(failure: &Failure, context: Context) -> Verdict {
     let (reason, detail) = match failure {
         Failure::ForbiddenAddress if context.listing.is_listed() => (Reason::Dns, PRIVATE_ANSWER),
         Failure::ForbiddenAddress => return forbidden_address(),
         Failure::Timeout => (Reason::Timeout, "no answer before the deadline"),
         Failure::Dns => (Reason::Dns, "the host's name has no address"),
         Failure::Connect => (Reason::Network, "no connection could be made"),
-        Failure::Tls => (
-            Reason::Tls,
-            "the TLS handshake failed or the certificate is not trusted",
-        ),
+        Failure::Tls(failure) => return of_tls(&failure.fault, context),
+        Failure::Proxy(failure) => return of_proxy(failure),
         Failure::Interrupted => (Reason::Network, "the connection broke before the answer"),
         Failure::NotProcessed => (Reason::Network, "the service refused to begin the request"),
         Failure::Protocol => (Reason::Network, "the answer was not HTTP within our limits"),
     };
     let mut verdict = Verdict::of(Meaning::Retryable, reason);
-    if failure == Failure::NotProcessed {
+    if *failure == Failure::NotProcessed {
         verdict.again = offered(Again::AsItWas, context.tried);
-    }
-    if failure == Failure::Tls {
-        verdict.after = TLS_COOLDOWN.after(None, context.attempt);
     }
     verdict.down = true;
     verdict.detail = Some(detail.into());
     verdict
+}
+
+/// Without its proxy a push service cannot be reached, and is left alone as if it were down itself: what
+/// waits for its breaker uses up no attempt.
+fn of_proxy(failure: &ProxyFailure) -> Verdict {
+    Verdict {
+        down: true,
+        detail: Some(failure.to_string().into()),
+        ..Verdict::of(Meaning::Retryable, Reason::Network)
+    }
+}
+
+/// Nobody mends a certificate within seconds. A server that is overloaded closes connections too, so
+/// that alone is tried again as soon as what breaks otherwise.
+fn of_tls(fault: &TlsFault, context: Context) -> Verdict {
+    let cooldown = || TLS_COOLDOWN.after(None, context.attempt);
+    Verdict {
+        after: (*fault != TlsFault::Closed).then(cooldown).flatten(),
+        down: true,
+        detail: Some(fault.to_string().into()),
+        ..Verdict::of(Meaning::Retryable, Reason::Tls)
+    }
 }
 
 /// A known service is not at a private address: DNS is in trouble, or its answers are replaced.

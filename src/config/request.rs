@@ -21,6 +21,16 @@ pub(super) const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 /// The variable by which systemd tells where state may be kept.
 pub(super) const STATE_VARIABLE: &str = "STATE_DIRECTORY";
 
+/// The variables that send the requests of other programs through a proxy, and not those of this one.
+pub(super) const PROXY_VARIABLES: [&str; 6] = [
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+];
+
 /// What the names of our own variables begin with.
 pub(super) const PREFIX: &str = "PUSHRIDER_";
 
@@ -61,6 +71,7 @@ impl FromIterator<(String, String)> for Environment {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
         let ours = |name: &str| {
             name.starts_with(PREFIX)
+                || PROXY_VARIABLES.contains(&name)
                 || matches!(name, AMQP_URL | CREDENTIALS_VARIABLE | STATE_VARIABLE)
         };
         let kept = variables.into_iter().filter(|(name, _)| ours(name));

@@ -115,6 +115,7 @@ fn may_hold_secrets(path: &[String]) -> bool {
     match path.first().map(String::as_str) {
         Some("keys") => true,
         Some("broker") => path.len() == 1 || path.get(1).is_some_and(|key| key.starts_with("url")),
+        Some("push") => path.get(1).is_some_and(|key| key.starts_with("proxy")),
         _ => false,
     }
 }

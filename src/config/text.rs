@@ -134,7 +134,10 @@ fn any_scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::E
 
 /// Returns whether the value at `path` is a secret, which is never parsed nor shown.
 pub(super) fn is_secret(path: &[&str]) -> bool {
-    matches!(path, ["broker", "url"] | ["keys", _, "private_key"])
+    matches!(
+        path,
+        ["broker", "url"] | ["push", "proxy"] | ["keys", _, "private_key"]
+    )
 }
 
 /// Returns whether a text looks like a URL with a password or like a private key.

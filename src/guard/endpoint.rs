@@ -79,7 +79,8 @@ impl Rules {
         }
     }
 
-    /// Refuses names that cannot lead to a permitted address; all others are the resolver's.
+    /// Refuses names that cannot lead to a permitted address; all others are the resolver's. Where a
+    /// proxy resolves, `guard.allow` opens a private name only by name.
     fn check_name(&self, name: &str) -> Result<(), Forbidden> {
         if NOWHERE.iter().any(|domain| is_under(name, domain)) {
             return Err(Forbidden::Nowhere);
@@ -98,7 +99,7 @@ impl Rules {
             {
                 return Err(Forbidden::Localhost);
             }
-        } else if self.allow.is_empty() && is_private_name(name) {
+        } else if is_private_name(name) && (self.allow.is_empty() || self.proxied) {
             return Err(Forbidden::PrivateName);
         }
         Ok(())
@@ -148,7 +149,8 @@ pub enum Forbidden {
     /// A name that only a private network knows.
     #[error(
         "the endpoint's host has no public name (a single label, .local, .internal or \
-         .home.arpa); an operator can add it, or the network it is in, to guard.allow"
+         .home.arpa); an operator can add it to guard.allow, or the network it is in unless \
+         push.proxy is set"
     )]
     PrivateName,
     /// A host that the operator denies.
@@ -414,6 +416,28 @@ mod tests {
         assert!(!rules.permits_resolved("push.example.net", private));
         assert!(!rules.permits_address(private));
         assert!(rules.permits_resolved("push.example.net", "142.250.74.138".parse().unwrap()));
+    }
+
+    #[test]
+    fn behind_a_proxy_an_allowed_network_opens_no_private_name() {
+        let direct = rules(&["10.0.0.0/8"], &[443], false);
+        assert_eq!(check(&direct, "https://printer.local/x"), Ok(()));
+        let proxied = Rules {
+            proxied: true,
+            ..direct
+        };
+        for name in [
+            "https://printer.local/x",
+            "https://metadata.google.internal/x",
+        ] {
+            assert_eq!(check(&proxied, name), Err(Forbidden::PrivateName));
+        }
+        assert_eq!(check(&proxied, "https://10.1.2.3/x"), Ok(()));
+        let named = Rules {
+            allow_hosts: hosts(&["printer.local"]),
+            ..proxied
+        };
+        assert_eq!(check(&named, "https://printer.local/x"), Ok(()));
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //!
 //! Scheme, port, host and literal addresses are judged here, before anything is signed. A name proves
 //! nothing until it is resolved, and may resolve otherwise the next time, so the addresses behind
-//! names are judged where each connection is made, with [`Rules::permits_resolved`].
+//! names are judged where each connection is made, with [`Rules::permits_resolved`]. A proxy resolves
+//! names itself, so it must judge their addresses.
 //!
 //! Public addresses are open by default, since any of them may be somebody's push service; a
 //! deployment whose users have none but the usual browsers can close them ([`Hosts`]). What is
@@ -46,6 +47,8 @@ pub struct Rules {
     pub ports: Vec<u16>,
     /// Whether plain `http` endpoints may be pushed to.
     pub http: bool,
+    /// Whether a proxy resolves names, so that no address behind them is judged here.
+    pub proxied: bool,
     /// The operator's own services: their hosts and ports may be pushed to.
     pub services: Services,
 }
@@ -75,6 +78,7 @@ impl Default for Rules {
             deny_hosts: Vec::new(),
             ports: vec![443],
             http: false,
+            proxied: false,
             services: Services::default(),
         }
     }

@@ -3,9 +3,11 @@
 //! Three steps, each its own type. An [`Attempt`] is what happened on the wire. A [`Verdict`] is
 //! what that means (`classify`). An [`Outcome`] with its [`Reason`] is final and is published.
 
+mod proxy_failure;
 mod reason;
 mod record;
 mod refusal;
+mod tls_fault;
 
 use std::time::Duration;
 
@@ -13,9 +15,11 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use strum::{IntoStaticStr, VariantArray};
 
+pub use self::proxy_failure::{ProxyFailure, ProxyFault};
 pub use self::reason::{DeferralReason, Outcome, Reason, Waiting};
 pub use self::record::{Record, Warning};
 pub use self::refusal::Refusal;
+pub use self::tls_fault::{TlsFailure, TlsFault};
 use crate::words::words;
 
 words!(Again, Scope, Meaning);
@@ -29,7 +33,8 @@ pub enum Attempt {
     Failed(Failure),
 }
 
-/// What a push service answered.
+/// What a push service answered. Headers and body may hold capability URLs, so `Debug` shows only the
+/// status.
 #[derive(Clone, derive_more::Debug)]
 #[debug("Answer({})", status.as_u16())]
 pub struct Answer {
@@ -41,9 +46,8 @@ pub struct Answer {
     pub excerpt: Bytes,
 }
 
-/// Headers and body may hold capability URLs, so only the status is shown.
 /// Why no answer came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The deadline passed. The service may have taken the message.
     Timeout,
@@ -53,8 +57,10 @@ pub enum Failure {
     ForbiddenAddress,
     /// No connection could be made.
     Connect,
+    /// The proxy made no connection.
+    Proxy(ProxyFailure),
     /// The TLS handshake failed, or the certificate is not trusted.
-    Tls,
+    Tls(TlsFailure),
     /// The connection broke. The service may have taken the message.
     Interrupted,
     /// The service did not process the request: `REFUSED_STREAM`, or a stream above the last one

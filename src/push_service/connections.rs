@@ -172,6 +172,7 @@ mod tests {
         let settings = Settings {
             connect_timeout: Duration::from_secs(1),
             ca: None,
+            proxy: None,
             connections_per_origin: 1,
             requests_per_connection: 1,
             idle_timeout: Duration::from_secs(60),

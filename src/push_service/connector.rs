@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout};
 use tower::{BoxError, Layer, Service};
 
 use crate::clock::{Clock, SystemClock};
-use crate::outcome::Failure;
+use crate::outcome::{Failure, ProxyFailure, ProxyFault};
 
 use super::failure::{self, ConnectError, Unanswered};
 
@@ -42,7 +42,7 @@ pub(super) enum Version {
 #[derive(Debug)]
 pub(super) struct OriginProtocol(Mutex<Learned>);
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Learned {
     speaks_http2: bool,
     http1_until: Option<Instant>,
@@ -57,7 +57,7 @@ impl OriginProtocol {
 
     /// Returns the version to try at `now`: HTTP/2, unless the origin is known not to speak it.
     pub(super) fn version(&self, now: Instant) -> Version {
-        match self.read().http1_until {
+        match self.0.lock().http1_until {
             Some(until) if now < until => Version::Http1,
             Some(_) | None => Version::Http2,
         }
@@ -65,7 +65,7 @@ impl OriginProtocol {
 
     /// Returns whether the origin has been connected to over HTTP/2.
     pub(super) fn speaks_http2(&self) -> bool {
-        self.read().speaks_http2
+        self.0.lock().speaks_http2
     }
 
     /// Records that the origin speaks HTTP/1.1.
@@ -78,10 +78,10 @@ impl OriginProtocol {
 
     /// Returns why a request that has waited for another's connection since `since` got none.
     pub(super) fn unconnected(&self, since: Instant) -> Unanswered {
-        let learned = self.read();
-        match learned.failed {
+        let learned = self.0.lock();
+        match &learned.failed {
             _ if learned.http1_until.is_some_and(|until| since < until) => Unanswered::WantsHttp1,
-            Some((failure, at)) if at >= since => Unanswered::Failed(failure),
+            Some((failure, at)) if *at >= since => Unanswered::Failed(failure.clone()),
             // Whoever was connecting ran out of time.
             Some(_) | None => Unanswered::Unconnected,
         }
@@ -89,17 +89,13 @@ impl OriginProtocol {
 
     fn failed(&self, version: Version, failure: Failure, now: Instant) -> ConnectError {
         self.change(|learned| {
-            learned.failed = Some((failure, now));
+            learned.failed = Some((failure.clone(), now));
             // A server that has moved on to HTTP/2 alone refuses the handshake.
-            if version == Version::Http1 && failure == Failure::Tls {
+            if version == Version::Http1 && matches!(failure, Failure::Tls(_)) {
                 learned.http1_until = None;
             }
         });
         ConnectError::Failed(failure)
-    }
-
-    fn read(&self) -> Learned {
-        *self.0.lock()
     }
 
     fn change(&self, change: impl FnOnce(&mut Learned)) {
@@ -114,6 +110,8 @@ pub(super) struct ConnectLayer {
     pub(super) version: Version,
     /// How long it may take, names and TLS included.
     pub(super) within: Duration,
+    /// The place of the proxy that makes the connection, if there is one.
+    pub(super) proxy: Option<Arc<str>>,
     /// Where what happens is noted.
     pub(super) protocol: Arc<OriginProtocol>,
 }
@@ -169,17 +167,26 @@ where
         Box::pin(async move {
             let made = match connecting.await {
                 Ok(Ok(connection)) => Ok(connection),
-                Ok(Err(error)) => Err(failure::of_connecting(&*error)),
-                Err(_elapsed) => Err(Failure::Connect),
+                Ok(Err(error)) => Err(failure::of_connecting(&*error, terms.proxy.as_ref())),
+                Err(_elapsed) => Err(terms.late()),
             };
             terms.judge(made).map_err(BoxError::from)
         })
     }
 }
 
-impl<S> SharedConnector<S> {}
-
 impl ConnectLayer {
+    /// Returns why a connection was not made in time.
+    fn late(&self) -> Failure {
+        match &self.proxy {
+            Some(place) => Failure::Proxy(ProxyFailure {
+                place: Arc::clone(place),
+                fault: ProxyFault::Late,
+            }),
+            None => Failure::Connect,
+        }
+    }
+
     fn judge<C: Connection>(&self, made: Result<C, Failure>) -> Result<C, ConnectError> {
         let now = SystemClock.now().mono;
         let connection =
@@ -199,6 +206,7 @@ impl ConnectLayer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::{TlsFailure, TlsFault};
 
     #[test]
     fn who_waited_for_a_connection_learns_why_there_is_none() {
@@ -225,7 +233,11 @@ mod tests {
 
         protocol.failed(Version::Http1, Failure::Connect, now);
         assert_eq!(protocol.version(now), Version::Http1);
-        protocol.failed(Version::Http1, Failure::Tls, now);
+        let refused = Failure::Tls(TlsFailure {
+            fault: TlsFault::NothingInCommon,
+            words: "received fatal alert: NoApplicationProtocol".into(),
+        });
+        protocol.failed(Version::Http1, refused, now);
         assert_eq!(protocol.version(now), Version::Http2);
     }
 }

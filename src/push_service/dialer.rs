@@ -16,6 +16,7 @@ use reqwest::{ClientBuilder, redirect, retry};
 
 use super::Settings;
 use super::connector::{ConnectLayer, OriginProtocol, Version};
+use super::proxy::Proxy;
 use super::resolver::GuardedResolver;
 use super::tls::{self, TrustError};
 
@@ -46,6 +47,7 @@ pub(super) struct Dialer {
     http1: rustls::ClientConfig,
     http2: rustls::ClientConfig,
     resolver: Arc<GuardedResolver>,
+    proxy: Option<Proxy>,
     connect_timeout: Duration,
     idle_timeout: Duration,
     silence: Duration,
@@ -64,6 +66,7 @@ impl Dialer {
             http1,
             http2,
             resolver: Arc::new(GuardedResolver::new(Arc::clone(&settings.guard))),
+            proxy: settings.proxy.clone(),
             connect_timeout: settings.connect_timeout,
             idle_timeout: settings.idle_timeout,
             silence: SILENCE,
@@ -82,11 +85,11 @@ impl Dialer {
         let layer = ConnectLayer {
             version,
             within: self.connect_timeout,
+            proxy: self.proxy.as_ref().map(|proxy| Arc::clone(proxy.place())),
             protocol,
         };
         let builder = ClientBuilder::new()
             .connector_layer(layer)
-            .dns_resolver(Arc::clone(&self.resolver))
             // Ours fires first; this one divides the time among a name's addresses.
             .connect_timeout(self.connect_timeout + Duration::from_secs(1))
             .pool_idle_timeout(self.idle_timeout)
@@ -98,7 +101,16 @@ impl Dialer {
             .tcp_keepalive_interval(TCP_PROBE_EVERY)
             .tcp_keepalive_retries(TCP_PROBES)
             .tcp_user_timeout(TCP_UNACKNOWLEDGED);
-        self.versioned(builder, version).build()
+        self.versioned(self.routed(builder), version).build()
+    }
+
+    /// The only name that is resolved on the way to a proxy is the proxy's own, which the operator
+    /// names and the guard does not judge.
+    fn routed(&self, builder: ClientBuilder) -> ClientBuilder {
+        match &self.proxy {
+            Some(proxy) => builder.proxy(proxy.library()),
+            None => builder.dns_resolver(Arc::clone(&self.resolver)),
+        }
     }
 
     fn versioned(&self, builder: ClientBuilder, version: Version) -> ClientBuilder {

@@ -5,14 +5,17 @@
 //! protocol promises it (RFC 9113 §8.7) or nothing was sent at all.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::{io, iter};
 
-use crate::outcome::Failure;
+use crate::outcome::{Failure, ProxyFailure};
 
+use super::handshake;
+use super::proxy::{self, TunnelError};
 use super::resolver::ResolveError;
 
 /// Why there is no connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ConnectError {
     /// It could not be made.
     #[error("no connection could be made: {0:?}")]
@@ -23,7 +26,7 @@ pub(super) enum ConnectError {
 }
 
 /// Why an exchange had no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unanswered {
     /// It failed.
     Failed(Failure),
@@ -42,19 +45,35 @@ impl From<Unanswered> for Failure {
     }
 }
 
-/// Returns why a connection could not be made.
-pub(super) fn of_connecting(error: &(dyn Error + 'static)) -> Failure {
+/// Returns why a connection could not be made; `proxy` is the place of the proxy, if there is one.
+pub(super) fn of_connecting(error: &(dyn Error + 'static), proxy: Option<&Arc<str>>) -> Failure {
     chain(error)
         .find_map(|cause| {
+            if let (Some(error), Some(place)) = (cause.downcast_ref::<TunnelError>(), proxy) {
+                return Some(Failure::Proxy(ProxyFailure {
+                    place: Arc::clone(place),
+                    fault: proxy::fault(error),
+                }));
+            }
             if let Some(error) = cause.downcast_ref::<ResolveError>() {
                 return Some(match error {
                     ResolveError::Forbidden => Failure::ForbiddenAddress,
                     ResolveError::NoAddress => Failure::Dns,
                 });
             }
-            cause.is::<rustls::Error>().then_some(Failure::Tls)
+            if let Some(error) = cause.downcast_ref::<rustls::Error>() {
+                return Some(Failure::Tls(handshake::failure(error)));
+            }
+            let error = cause.downcast_ref::<io::Error>()?;
+            is_closed(error).then(|| Failure::Tls(handshake::closed(error)))
         })
         .unwrap_or(Failure::Connect)
+}
+
+/// Returns whether a connection that was made has ended.
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 /// Returns why a request had no answer.
@@ -65,7 +84,7 @@ pub(super) fn of_exchange(error: &reqwest::Error) -> Unanswered {
     }
     if let Some(error) = find::<ConnectError>(error) {
         return match error {
-            ConnectError::Failed(failure) => Unanswered::Failed(*failure),
+            ConnectError::Failed(failure) => Unanswered::Failed(failure.clone()),
             ConnectError::NotHttp2 => Unanswered::WantsHttp1,
         };
     }
@@ -145,7 +164,10 @@ mod tests {
         let nested = |inner: io::Error| io::Error::other(inner);
         let tls = rustls::Error::HandshakeNotComplete;
         for (error, failure) in [
-            (nested(io::Error::other(tls)), Failure::Tls),
+            (
+                nested(io::Error::other(tls.clone())),
+                Failure::Tls(handshake::failure(&tls)),
+            ),
             (
                 io::Error::other(ResolveError::Forbidden),
                 Failure::ForbiddenAddress,
@@ -156,8 +178,12 @@ mod tests {
                 Failure::Connect,
             ),
             (io::ErrorKind::TimedOut.into(), Failure::Connect),
+            (
+                nested(io::ErrorKind::UnexpectedEof.into()),
+                Failure::Tls(handshake::closed(&io::ErrorKind::UnexpectedEof.into())),
+            ),
         ] {
-            assert_eq!(of_connecting(&error), failure, "{error:?}");
+            assert_eq!(of_connecting(&error, None), failure, "{error:?}");
         }
     }
 

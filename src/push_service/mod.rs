@@ -25,15 +25,19 @@ mod connections;
 mod connector;
 mod dialer;
 mod failure;
+mod handshake;
+mod proxy;
 mod request;
 mod resolver;
 mod streams;
 mod tls;
+mod verifier;
 
 #[cfg(test)]
 mod tests;
 
 pub use client::{Client, ClientError};
+pub use proxy::{Proxy, ProxyError};
 pub use request::{build, build_draft};
 pub use tls::TrustError;
 
@@ -75,6 +79,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Certificates (PEM) trusted besides the system's.
     pub ca: Option<String>,
+    /// The proxy that connects to push services; it resolves their names.
+    pub proxy: Option<Proxy>,
     /// How many HTTP/2 connections an origin may have.
     pub connections_per_origin: usize,
     /// How many requests are in flight on one HTTP/2 connection before another is opened.

@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
-use rustls::client::Resumption;
+use rustls::client::{Resumption, VerifierBuilderError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+
+use super::verifier::Verifier;
 
 /// How many servers' sessions are kept for resumption.
 const SESSIONS: usize = 256;
@@ -34,6 +36,9 @@ pub enum TrustError {
     /// The TLS library refuses its own defaults.
     #[error("TLS cannot be set up: {0}")]
     Unusable(rustls::Error),
+    /// The TLS library refuses the roots.
+    #[error("certificates cannot be checked: {0}")]
+    Unverifiable(VerifierBuilderError),
 }
 
 /// Creates the configuration that trusts the system's certificates and those in `ca` (PEM), and
@@ -43,10 +48,13 @@ pub enum TrustError {
 /// If `ca` is not PEM, holds no usable certificate, or there is nothing to trust at all.
 pub(super) fn configure(ca: Option<&str>) -> Result<ClientConfig, TrustError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = Verifier::new(roots(ca)?, Arc::clone(&provider));
+    let verifier = verifier.map_err(TrustError::Unverifiable)?;
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(TrustError::Unusable)?
-        .with_root_certificates(roots(ca)?)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.resumption = Resumption::in_memory_sessions(SESSIONS);

@@ -1,6 +1,6 @@
 //! What operators hear of sending: one line in the log and a step of a metric for each kind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,14 +19,19 @@ use crate::subscription::Endpoint;
 
 use super::clock_skew::ClockSkew;
 
-/// How often an operator hears of private addresses while they go on.
-const PRIVATE_DNS_INTERVAL: Duration = Duration::from_secs(600);
+/// How often an operator hears of a fault while it goes on.
+const INTERVAL: Duration = Duration::from_secs(600);
+
+/// The word under which a fault of the proxy is remembered.
+const PROXY: &str = "proxy";
 
 /// What operators have heard before, so that no line repeats without need.
 pub(super) struct Alarms {
     /// The kinds of unfamiliar answers. There are as many as services and statuses.
     unfamiliar: Mutex<BTreeSet<(Service, bool, u16)>>,
     private_dns: Mutex<Option<Instant>>,
+    /// When each kind of fault was reported. There are as many as services and words.
+    faults: Mutex<BTreeMap<(Service, &'static str), Instant>>,
     metrics: Arc<Metrics>,
 }
 
@@ -36,6 +41,7 @@ impl Alarms {
         Self {
             unfamiliar: Mutex::default(),
             private_dns: Mutex::default(),
+            faults: Mutex::default(),
             metrics,
         }
     }
@@ -124,10 +130,51 @@ impl Alarms {
 
     fn is_private_dns_due(&self, now: Instant) -> bool {
         let mut last = self.private_dns.lock();
-        let is_due =
-            last.is_none_or(|at| now.saturating_duration_since(at) >= PRIVATE_DNS_INTERVAL);
+        let is_due = is_due(*last, now);
         if is_due {
             *last = Some(now);
+        }
+        is_due
+    }
+
+    /// Reports a proxy that makes no connection to a push service, at most once in ten minutes.
+    pub(super) fn proxy_failed(&self, attempt: &Attempt, endpoint: &Endpoint, now: Instant) {
+        let Attempt::Failed(Failure::Proxy(failure)) = attempt else {
+            return;
+        };
+        let service = endpoint.service();
+        if self.is_fault_due(service, PROXY, now) {
+            warn!(
+                origin = %endpoint.origin(),
+                push_service = service.name(),
+                "messages to a push service wait: {failure}"
+            );
+        }
+    }
+
+    /// Reports a fault of a push service's TLS, each kind at most once in ten minutes.
+    pub(super) fn tls_failed(&self, attempt: &Attempt, endpoint: &Endpoint, now: Instant) {
+        let Attempt::Failed(Failure::Tls(failure)) = attempt else {
+            return;
+        };
+        let (service, fault) = (endpoint.service(), failure.fault.name());
+        if self.is_fault_due(service, fault, now) {
+            warn!(
+                origin = %endpoint.origin(),
+                push_service = service.name(),
+                fault,
+                said = %failure.words,
+                "TLS with a push service fails, so its messages wait: {}",
+                failure.fault
+            );
+        }
+    }
+
+    fn is_fault_due(&self, service: Service, fault: &'static str, now: Instant) -> bool {
+        let mut reported = self.faults.lock();
+        let is_due = is_due(reported.get(&(service, fault)).copied(), now);
+        if is_due {
+            reported.insert((service, fault), now);
         }
         is_due
     }
@@ -204,6 +251,11 @@ impl Alarms {
              restart"
         );
     }
+}
+
+/// Returns whether a fault that was last reported then is reported again.
+fn is_due(last: Option<Instant>, now: Instant) -> bool {
+    last.is_none_or(|at| now.saturating_duration_since(at) >= INTERVAL)
 }
 
 #[cfg(test)]
@@ -286,6 +338,23 @@ mod tests {
         ] {
             let now = start + Duration::from_secs(seconds);
             assert_eq!(alarms.is_private_dns_due(now), reported, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn each_fault_of_tls_is_reported_at_most_once_in_ten_minutes_for_each_service() {
+        let (alarms, start) = (alarms(), SystemClock.now().mono);
+        for (service, fault, seconds, reported) in [
+            (Service::Other, "expired", 0, true),
+            (Service::Other, "expired", 599, false),
+            (Service::Other, "self_signed", 599, true),
+            (Service::Ntfy, "expired", 599, true),
+            (Service::Other, "expired", 600, true),
+            (Service::Other, "expired", 601, false),
+        ] {
+            let now = start + Duration::from_secs(seconds);
+            let due = alarms.is_fault_due(service, fault, now);
+            assert_eq!(due, reported, "{service:?} {fault} {seconds}");
         }
     }
 }

@@ -261,13 +261,18 @@ fn wait_or_expire(
     }
 }
 
-/// Returns the detail of a result: what an expired recipient was waiting for, else the verdict's.
+/// Returns the detail of a result: the verdict's, after what an expired recipient was waiting for.
 fn detail(reason: Reason, verdict: Verdict) -> Option<Box<str>> {
     if reason == verdict.reason {
         return verdict.detail;
     }
     let waited_for = verdict.reason.name();
-    Some(format!("its time runs out before it could be tried again ({waited_for})").into())
+    let mut detail = format!("its time runs out before it could be tried again ({waited_for})");
+    if let Some(last) = verdict.detail {
+        detail.push_str(": ");
+        detail.push_str(&last);
+    }
+    Some(detail.into())
 }
 
 #[cfg(test)]
@@ -277,7 +282,7 @@ mod tests {
     use super::*;
     use crate::app::{App, Results};
     use crate::message::Ttl;
-    use crate::outcome::Meaning;
+    use crate::outcome::{Meaning, TlsFault};
     use crate::plan::deadline::Deadline;
     use crate::vapid::{Token, Validity};
 
@@ -376,6 +381,27 @@ mod tests {
             });
             assert_eq!(outline(&next), expected, "{after:?} {attempts} {left}");
         }
+    }
+
+    #[test]
+    fn an_expired_recipient_keeps_the_fault_of_its_last_attempt() {
+        let verdict = Verdict {
+            detail: Some(TlsFault::NotTls.to_string().into()),
+            ..Verdict::of(Meaning::Retryable, Reason::Tls)
+        };
+        let next = in_context(5, &history(0, 0), |context| {
+            decide(&POLICY, round_trip(verdict, 0), &context, noon(), 1.0)
+        });
+        let Next::Settled(record) = next else {
+            panic!("it waits");
+        };
+        assert_eq!(
+            record.detail.as_deref(),
+            Some(
+                "its time runs out before it could be tried again (tls): the server does not speak \
+                 TLS on this port"
+            )
+        );
     }
 
     #[test]

@@ -186,6 +186,8 @@ impl<T: Transport> RoundTrips<T> {
         let verdict = classify::classify(attempt, context, now.wall);
         self.alarms.unfamiliar(attempt, &context, &verdict);
         self.alarms.private_dns(attempt, endpoint, now.mono);
+        self.alarms.tls_failed(attempt, endpoint, now.mono);
+        self.alarms.proxy_failed(attempt, endpoint, now.mono);
         verdict
     }
 

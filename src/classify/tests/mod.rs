@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 
 use super::*;
+use crate::outcome::{ProxyFault, TlsFailure, TlsFault};
 
 mod again;
 mod unlisted;
@@ -296,7 +297,27 @@ fn what_was_not_answered_is_tried_again() {
         (Failure::Timeout, "retryable timeout down"),
         (Failure::Dns, "retryable dns down"),
         (Failure::Connect, "retryable network down"),
-        (Failure::Tls, "retryable tls after 60s down"),
+        (
+            Failure::Proxy(ProxyFailure {
+                place: "proxy.example.org:3128".into(),
+                fault: ProxyFault::Refused,
+            }),
+            "retryable network down",
+        ),
+        (
+            Failure::Tls(TlsFailure {
+                fault: TlsFault::UnknownIssuer,
+                words: "invalid peer certificate: UnknownIssuer".into(),
+            }),
+            "retryable tls after 60s down",
+        ),
+        (
+            Failure::Tls(TlsFailure {
+                fault: TlsFault::Closed,
+                words: "unexpected end of file".into(),
+            }),
+            "retryable tls down",
+        ),
         (Failure::Interrupted, "retryable network down"),
         (
             Failure::NotProcessed,
@@ -306,7 +327,8 @@ fn what_was_not_answered_is_tried_again() {
         (Failure::ForbiddenAddress, "retryable dns down"),
     ] {
         let judged = |context| {
-            let verdict = classify(&Attempt::Failed(failure), context, SystemTime::UNIX_EPOCH);
+            let attempt = Attempt::Failed(failure.clone());
+            let verdict = classify(&attempt, context, SystemTime::UNIX_EPOCH);
             let actual = actual(&verdict);
             actual.split_once(": ").unwrap().0.to_owned()
         };

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::config::hosts::{Allowed, Denied, Family, Hosts};
+use crate::config::text::SecretText;
 use crate::config::units::{Count, DAY, HOUR, MILLISECOND, MINUTE, SECOND, Span};
 
 /// `[push]`
@@ -23,6 +24,8 @@ pub(in crate::config) struct Push {
     pub(in crate::config) requests_per_second: Option<Count<100_000>>,
     pub(in crate::config) replace_duplicates: bool,
     pub(in crate::config) ca_file: Option<PathBuf>,
+    pub(in crate::config) proxy: Option<SecretText>,
+    pub(in crate::config) proxy_file: Option<PathBuf>,
     pub(in crate::config) state_dir: Option<PathBuf>,
 }
 
@@ -40,6 +43,8 @@ impl Default for Push {
             requests_per_second: None,
             replace_duplicates: false,
             ca_file: None,
+            proxy: None,
+            proxy_file: None,
             state_dir: None,
         }
     }

@@ -10,8 +10,12 @@ use crate::config::resolve::scope::{Reported, Scope};
 use crate::guard;
 use crate::origin::{Origin, Service, Services};
 
-/// Resolves `[guard]` and `[services]`.
-pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<guard::Rules, Reported> {
+/// Resolves `[guard]` and `[services]`; `proxied` says that a proxy resolves the names of endpoints.
+pub(super) fn resolve(
+    file: &File,
+    proxied: bool,
+    scope: &mut Scope<'_>,
+) -> Result<guard::Rules, Reported> {
     let services = services(file, scope);
     let hosts = hosts(file, scope);
     let guard = &file.guard;
@@ -29,6 +33,7 @@ pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<guard::Rules
         deny_hosts,
         ports: guard.ports.iter().map(|port| port.short()).collect(),
         http: guard.http,
+        proxied,
         services: services?,
     })
 }

@@ -8,6 +8,7 @@ mod bounds;
 mod broker;
 mod guard;
 mod keys;
+mod proxy;
 mod retry;
 mod scope;
 mod secret;
@@ -121,7 +122,8 @@ fn logging(file: &File, scope: &mut Scope<'_>) -> Result<logging::Settings, Repo
 /// Warns of a configuration file that holds secrets and that others can read.
 fn warn_of_exposed_file(file: &File, scope: &mut Scope<'_>) {
     let keys = file.keys.keys().map(|id| format!("keys.{id}.private_key"));
-    for key in keys.chain(["broker.url".to_owned()]) {
+    let urls = ["broker.url", "push.proxy"].map(str::to_owned);
+    for key in keys.chain(urls) {
         let Source::File(path) = scope.sources.of(&key) else {
             continue;
         };

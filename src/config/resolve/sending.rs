@@ -10,6 +10,7 @@ use crate::config::request::STATE_VARIABLE;
 use crate::config::resolve::bounds::{at_most, quoted};
 use crate::config::resolve::broker::certificates;
 use crate::config::resolve::guard;
+use crate::config::resolve::proxy;
 use crate::config::resolve::retry::policies;
 use crate::config::resolve::scope::{Reported, Scope};
 use crate::config::secrets::locate;
@@ -28,7 +29,9 @@ pub(super) struct Sending {
 pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Sending, Reported> {
     let push = &file.push;
     let ca = certificates(scope, "push.ca_file", push.ca_file.as_ref());
-    let guard = guard::resolve(file, scope);
+    let proxy = proxy::resolve(file, scope);
+    let proxied = matches!(proxy, Ok(Some(_)));
+    let guard = guard::resolve(file, proxied, scope);
     let connect_timeout = connect_timeout(file, scope);
     let per_origin = per_origin(file, scope);
     check_grace(file, scope);
@@ -37,6 +40,7 @@ pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Sending, Rep
         push_service: push_service::Settings {
             connect_timeout,
             ca: ca?,
+            proxy: proxy?,
             connections_per_origin: push.connections_per_origin.size(),
             requests_per_connection: push.requests_per_connection.size(),
             idle_timeout: push.idle_timeout.get(),

@@ -130,3 +130,51 @@ fn what_works_but_is_odd_is_warned_about() {
     ];
     assert_eq!(warnings, expected);
 }
+
+#[test]
+fn a_proxy_of_the_environment_is_warned_about_once_and_never_used() {
+    let directory = ConfigDir::new();
+    let url = format!("http://u:{MARK}@h:3128");
+    let variables = [
+        ("HTTPS_PROXY", &*url),
+        ("all_proxy", &*url),
+        ("NO_PROXY", "h"),
+    ];
+    let config = directory.load(GOOD, &variables, &[]).unwrap();
+    let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "push.proxy: the proxy of the environment (HTTPS_PROXY, all_proxy) is not used: requests to \
+             push services go out directly; to send them through a proxy, set push.proxy (default)"
+        ]
+    );
+    assert!(config.daemon.push_service.proxy.is_none());
+
+    let named = good("[push]\nproxy = \"http://proxy.example.org:3128\"");
+    let config = directory.load(&named, &variables, &[]).unwrap();
+    assert_eq!(config.warnings, []);
+    let proxy = config.daemon.push_service.proxy.unwrap();
+    assert_eq!(&**proxy.place(), "proxy.example.org:3128");
+}
+
+#[test]
+fn a_proxy_may_be_in_a_file_or_in_the_environment() {
+    let directory = ConfigDir::new();
+    directory.write("proxy", "http://u:p@proxy.example.org\n");
+    let place = |text: &str, variables: &[(&str, &str)]| {
+        let config = directory.load(text, variables, &[]).unwrap();
+        config
+            .daemon
+            .push_service
+            .proxy
+            .unwrap()
+            .place()
+            .to_string()
+    };
+    let in_file = good("[push]\nproxy_file = \"proxy\"");
+    assert_eq!(place(&in_file, &[]), "proxy.example.org:80");
+    let variable = [("PUSHRIDER_PUSH__PROXY", "http://other.example.org:8080")];
+    assert_eq!(place(GOOD, &variable), "other.example.org:8080");
+    assert_eq!(place(&in_file, &variable), "other.example.org:8080");
+}

@@ -15,6 +15,26 @@ fn every_problem_is_told_with_its_key_its_source_and_what_was_expected() {
             "push.timeout: expected a duration from \"10ms\" to \"5m\", got \"20\" (FILE)",
         ),
         (
+            "[push]\nproxy = \"proxy.example.org:3128\"",
+            "push.proxy: must begin with http://, as in \"http://proxy.example.org:3128\"; proxies that are connected to with https:// or socks5:// are not supported (FILE)",
+        ),
+        (
+            "[push]\nproxy = \"socks5://proxy.example.org\"",
+            "push.proxy: must begin with http://, as in \"http://proxy.example.org:3128\"; proxies that are connected to with https:// or socks5:// are not supported (FILE)",
+        ),
+        (
+            "[push]\nproxy = \"http://proxy.example.org/path\"",
+            "push.proxy: must be http://host:port or http://user:password@host:port and nothing else; in the user and the password, @ is written %40, : %3A, / %2F, ? %3F, # %23 and % %25 (FILE)",
+        ),
+        (
+            "[push]\nproxy_file = \"none\"",
+            "push.proxy_file: cannot read DIR/none: no such file (FILE)",
+        ),
+        (
+            "[push]\nproxy = \"http://proxy.example.org\"\n[guard]\nhttp = true",
+            "push.proxy: cannot be used with guard.http = true: the proxy would read and answer plain http requests itself; leave one of them out (FILE)",
+        ),
+        (
             "[push]\ntimout = \"2s\"",
             "push.timout: no such key; did you mean timeout? (FILE)",
         ),

@@ -77,6 +77,10 @@ fn no_message_shows_a_secret() {
                 "apps.shop.keys",
                 "apps.shop.subject",
                 "push.ca_file",
+                "push",
+                "push.proxy",
+                "push.proxy_file",
+                "push.proxy_url",
                 "admin.listen",
                 "log.filter",
                 "log.format",
@@ -96,6 +100,7 @@ fn no_message_shows_a_secret() {
         "keys",
         "keys.main",
         "keys.main.private_key",
+        "push.proxy",
     ] {
         for value in [format!("\"{MARK}\""), format!("[\"{MARK}\"]")] {
             files.push(format!("{key} = {value}"));
@@ -114,6 +119,16 @@ fn no_message_shows_a_secret() {
         "MARK",
     ] {
         files.push(format!("broker.url = \"{}\"", url.replace("MARK", MARK)));
+    }
+    for url in [
+        "https://u:MARK@h",
+        "http://u:MARK@h/path",
+        "http://u:MARK/x@h",
+        "http://h:MARK",
+        "u:MARK@h:3128",
+        "MARK",
+    ] {
+        files.push(format!("push.proxy = \"{}\"", url.replace("MARK", MARK)));
     }
     for text in files {
         let output = output(&directory, &text, &[]);
@@ -136,7 +151,10 @@ fn output(directory: &ConfigDir, text: &str, variables: &[(&str, &str)]) -> Stri
 #[test]
 fn a_good_configuration_shows_no_secret_either() {
     let directory = ConfigDir::new();
-    let url = format!("[broker]\nurl = \"amqp://{MARK}:{MARK}@h?heartbeat=5\"");
+    let url = format!(
+        "[broker]\nurl = \"amqp://{MARK}:{MARK}@h?heartbeat=5\"\n\
+         [push]\nproxy = \"http://{MARK}:{MARK}@h:3128\""
+    );
     let config = directory
         .load(&good(&url), &[("PUSHRIDER_X", MARK)], &[])
         .err();

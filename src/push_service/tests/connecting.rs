@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
 
-use crate::outcome::{Attempt, Failure};
+use crate::outcome::{Attempt, Failure, TlsFault};
 use crate::push_service::dialer::{Dialer, HTTP1_CONNECTIONS};
 use crate::push_service::{Client, Settings, Transport};
 
@@ -223,7 +223,10 @@ async fn a_certificate_of_an_unknown_authority_is_refused() {
     let client = Client::new(&mistaken).unwrap();
     let attempts = join_all((0..50).map(|_| post(&client, &service, "/201"))).await;
     for attempt in attempts {
-        assert_eq!(failed(attempt), Failure::Tls);
+        let Failure::Tls(failure) = failed(attempt) else {
+            panic!("the certificate is accepted");
+        };
+        assert_eq!(failure.fault, TlsFault::UnknownIssuer);
     }
     // The requests that waited for the connection shared its failure.
     assert_eq!(service.log.accepted.load(Ordering::SeqCst), 1);

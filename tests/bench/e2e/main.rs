@@ -198,7 +198,9 @@ async fn measure(
     if is_bare {
         daemon.launch_instead(bare_command(vhost)).await;
     } else {
-        daemon.launch_with(args.workers).await;
+        let workers = args.workers.map(|workers| workers.to_string());
+        let threads: Vec<&str> = workers.iter().flat_map(|it| ["--threads", it]).collect();
+        daemon.launch_with(&threads, &[]).await;
     }
     let pushes = bodies.len() * args.recipients;
     let (seconds, latency) = match args.paced {

@@ -104,16 +104,16 @@ impl Daemon {
 
     /// Starts it and waits for nothing.
     pub(crate) async fn launch(&mut self) {
-        self.launch_with(None).await;
+        self.launch_with(&[], &[]).await;
     }
 
-    /// Starts it with so many worker threads, and waits for nothing.
-    pub(crate) async fn launch_with(&mut self, workers: Option<usize>) {
+    /// The same with further arguments, and variables in its environment.
+    pub(crate) async fn launch_with(&mut self, arguments: &[&str], variables: &[(&str, &str)]) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pushrider"));
-        command.args(["run", "--config", "pushrider.toml"]);
-        if let Some(workers) = workers {
-            command.args(["--threads", &workers.to_string()]);
-        }
+        command
+            .args(["run", "--config", "pushrider.toml"])
+            .args(arguments)
+            .envs(variables.iter().copied());
         self.spawn(command).await;
     }
 
