@@ -393,6 +393,57 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_other_libraries_are_read_with_their_own_names() {
+        for row in [
+            r##""endpoint":"@","publicKey":"#","authToken":"%","contentEncoding":"aes128gcm""##,
+            r##""id":7,"endpoint":"@","public_key":"#","auth_token":"%","content_encoding":"aesgcm","created_at":null"##,
+            r##""endpoint":"@","key_p256dh":"#","key_auth":"%","user_id":5"##,
+            r##""endpoint":"@","p256dh_key":"#","auth_key":"%""##,
+            r##""Endpoint":"@","Keys":{"P256dh":"#","Auth":"%"},"ExpirationTime":null"##,
+            r##""Endpoint":"@","P256DH":"#","Auth":"%""##,
+            r##""endpoint":"@","keys":{"p256dh":"#","auth":"%"},"p256dh":"#=","auth":"%==""##,
+            r##""endpoint":"@","Endpoint":"@","keys":[],"publicKey":"#","authToken":"%""##,
+        ] {
+            let row = row
+                .replace('@', ENDPOINT)
+                .replace('#', P256DH)
+                .replace('%', AUTH);
+            let body = one(&format!("{{{row}}}"));
+            let event = decode(&body).unwrap();
+            let recipient = event.decode_recipient(event.recipient(0).unwrap(), None);
+            let keys = recipient.map_err(|it| it.fault).and_then(|it| it.keys());
+            let keys = keys.unwrap_or_else(|fault| panic!("{row}: {fault}"));
+            assert_eq!(
+                keys.auth,
+                crate::subscription::AuthSecret::parse(AUTH).unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn two_spellings_that_differ_are_both_named() {
+        let other = format!("{}AAAA", &AUTH[..18]);
+        for (members, sentence) in [
+            (
+                r#""endpoint":"https://a.example/x","Endpoint":"https://a.example/y""#.to_owned(),
+                "subscription.endpoint: differs from subscription.Endpoint; give one of them, or \
+                 both with the same value",
+            ),
+            (
+                format!(
+                    r#""endpoint":"{ENDPOINT}","keys":{{"p256dh":"{P256DH}","auth":"{AUTH}"}},"auth_token":"{other}""#
+                ),
+                "subscription.keys.auth: differs from subscription.auth_token; give one of them, \
+                 or both with the same value",
+            ),
+        ] {
+            let fault = fault(&one(&format!("{{{members}}}")));
+            assert_eq!(fault.to_string(), sentence);
+            assert_eq!(fault.reason, Reason::InvalidSubscription);
+        }
+    }
+
+    #[test]
     fn bad_subscriptions_are_told_where_and_what_was_expected() {
         let long = format!("https://push.example.net/{}", "x".repeat(10_000));
         let off_curve = format!("{}{}", &P256DH[..80], "AAAAAAA");
