@@ -74,6 +74,12 @@ pub enum Warning {
     /// A moment that has not come yet.
     #[error("created_at_in_future: created_at is ahead of this machine's clock; now was used")]
     CreatedInFuture,
+    /// An AMQP `type` that is none of ours.
+    #[error(
+        "foreign_type: the AMQP property type is not webpush.notification.v1; the message was read \
+         as an event all the same"
+    )]
+    ForeignType,
     /// `content_encoding: aesgcm`, which the app does not allow or the push service does not take.
     #[error(
         "aes128gcm_used: content_encoding aesgcm is obsolete; aes128gcm was sent instead, which \

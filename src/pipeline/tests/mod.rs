@@ -34,6 +34,7 @@ mod gates;
 mod gone_cache;
 mod keys;
 mod passes;
+mod producers;
 mod redeliveries;
 mod refusals;
 mod second_requests;
