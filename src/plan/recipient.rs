@@ -24,6 +24,7 @@ use crate::subscription::{Endpoint, Fingerprint, Keys, Subscription};
 use crate::vapid::VapidKey;
 use crate::wire::event::Event;
 use crate::wire::fault::Fault;
+use crate::wire::options;
 use crate::wire::recipient::Recipient;
 
 /// The endpoints of one message that have had their turn.
@@ -205,8 +206,8 @@ fn keys_of(recipient: &Recipient<'_>, app: &App) -> Result<Option<Keys>, Refusal
         return Ok(None);
     };
     let service = recipient.endpoint.service();
-    let (length, limit) = (payload.len(), app.payload_ceiling(service));
-    if length <= limit {
+    let limit = app.payload_ceiling(service);
+    if payload.len() <= limit {
         return Ok(Some(recipient.keys()?));
     }
     let most = if limit == PLAINTEXT_LIMIT {
@@ -217,7 +218,7 @@ fn keys_of(recipient: &Recipient<'_>, app: &App) -> Result<Option<Keys>, Refusal
     };
     Err(Refusal {
         reason: Reason::PayloadTooLarge,
-        detail: format!("the payload is {length} bytes long; {most}").into(),
+        detail: options::too_long(payload, limit, &most).into(),
     })
 }
 
@@ -366,6 +367,23 @@ mod tests {
                 "the payload is 3994 bytes long; at most 3993 fit".to_owned()
             )
         );
+    }
+
+    #[test]
+    fn a_payload_that_is_long_by_its_escapes_is_told_how_long_it_is_without_them() {
+        let body = r"\u041f\u0440\u0438\u0432\u0435\u0442 ".repeat(150);
+        let payload = format!(r#""payload":{{"title":"x","body":"{body}"}}"#);
+        let expected = "the payload is 5573 bytes long; at most 3993 fit; without its \\u escapes it \
+                        has 1973: write characters as UTF-8 (ensure_ascii=False in Python, \
+                        JSON_UNESCAPED_UNICODE in PHP)";
+        let alone = one("https://a.example/x", &format!(",{payload}"));
+        assert_eq!(
+            refusal(alone),
+            (Reason::PayloadTooLarge, expected.to_owned())
+        );
+        let many = Bytes::from(format!(r#"{{"recipients":[{{}}],{payload}}}"#));
+        let fault = decode(&many).unwrap().oversized().unwrap();
+        assert_eq!(fault.to_string(), expected);
     }
 
     #[test]

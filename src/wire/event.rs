@@ -12,7 +12,7 @@ pub use super::audience::RECIPIENT_LIMIT;
 use super::fault::{Fault, Faults};
 use super::json::Object;
 use super::member;
-use super::options::PushOptions;
+use super::options::{self, PushOptions};
 use super::recipient::{RawRecipient, Recipient, RecipientError, RecipientRef, RecipientText};
 use crate::app::Results;
 use crate::message::{EventId, Name, PLAINTEXT_LIMIT, Urgency};
@@ -265,10 +265,10 @@ impl<'a> Event<'a> {
         if !self.is_fan_out() {
             return None;
         }
-        let length = self.options.payload.as_ref().map_or(0, Bytes::len);
-        if length > PLAINTEXT_LIMIT {
-            let sentence =
-                format!("the payload is {length} bytes long; at most {PLAINTEXT_LIMIT} fit");
+        let payload = self.options.payload.as_deref().unwrap_or_default();
+        if payload.len() > PLAINTEXT_LIMIT {
+            let most = format!("at most {PLAINTEXT_LIMIT} fit");
+            let sentence = options::too_long(payload, PLAINTEXT_LIMIT, &most);
             return Some(Fault::malformed("", sentence).because(Reason::PayloadTooLarge));
         }
         let [payload, payload_base64, topic] = CONTENT.map(|name| self.text_len(name));
