@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use bytes::Bytes;
 use url::Host;
 
 use super::declarative;
@@ -27,9 +28,9 @@ use crate::wire::fault::Fault;
 use crate::wire::options;
 use crate::wire::recipient::Recipient;
 
-/// The endpoints of one message that have had their turn.
-#[derive(Debug, Default)]
-pub struct Seen(HashSet<Fingerprint>);
+/// The endpoints of one message that have had their turn, each with the payload it had it for.
+#[derive(Default)]
+pub struct Seen(HashSet<(Fingerprint, Option<Bytes>)>);
 
 /// One push to make.
 #[derive(Clone, Debug)]
@@ -64,7 +65,7 @@ pub fn plan_recipient(
     let key = key_of(recipient, app)?;
     let keys = keys_of(recipient, app)?;
     if event.is_fan_out() {
-        seen.note(endpoint)?;
+        seen.note(endpoint, recipient.options.payload.as_ref())?;
     }
     let (message, warnings) = shaped(recipient, event, app, terms, keys, now);
     Ok(Push {
@@ -148,14 +149,11 @@ fn warnings(terms: &Terms, topic_replaced: bool, judgement: Judgement) -> Vec<Wa
 }
 
 impl Seen {
-    fn note(&mut self, endpoint: &Endpoint) -> Result<(), Refusal> {
-        if self.0.insert(endpoint.fingerprint()) {
+    fn note(&mut self, endpoint: &Endpoint, payload: Option<&Bytes>) -> Result<(), Refusal> {
+        if self.0.insert((endpoint.fingerprint(), payload.cloned())) {
             return Ok(());
         }
-        Err(Refusal {
-            reason: Reason::DuplicateRecipient,
-            detail: "the event has this endpoint more than once; it is pushed to once".into(),
-        })
+        Err(Refusal::repeated())
     }
 }
 
@@ -234,8 +232,6 @@ impl From<Fault> for Refusal {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use bytes::Bytes;
 
     use super::*;
     use crate::app::RequestRules;
@@ -478,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_of_two_equal_endpoints_is_a_duplicate() {
+    fn the_second_of_two_equal_endpoints_and_payloads_is_a_duplicate() {
         let recipient = one("https://a.example/x", "");
         let planned = planned(format!(r#"{{"recipients":[{recipient},{recipient}]}}"#));
         assert!(planned[0].is_ok());

@@ -64,9 +64,9 @@ pub fn routing_key(app: Option<&Name>, outcome: Outcome, label: Option<&Name>) -
 
 /// Returns the AMQP `message_id`: equal for a repeat of this result, different for every other.
 ///
-/// It is made of the event's name and the endpoint. A second recipient with the same endpoint is
-/// told from the first by its chunk and its place there, so that nobody drops its result as a
-/// repeat.
+/// It is made of the event's name, the endpoint, and a payload of the recipient's own. A second
+/// recipient that has them all in common with another is told from it by its chunk and its place
+/// there, so that nobody drops its result as a repeat.
 #[must_use]
 pub fn message_id(
     event: &EventId,
@@ -80,12 +80,16 @@ pub fn message_id(
         let chunk = chunk.map_or(0, |chunk| chunk.n);
         [&chunk.to_be_bytes()[..], &recipient.index.to_be_bytes()[..]].concat()
     });
-    output::message_id(&[
-        b"delivery",
+    let parts = [
+        &b"delivery"[..],
         event.as_str().as_bytes(),
         recipient.distinction(),
         place.as_deref().unwrap_or_default(),
-    ])
+    ];
+    match &recipient.payload {
+        Some(payload) => output::message_id(&[&parts[..], &[payload]].concat()),
+        None => output::message_id(&parts),
+    }
 }
 
 fn millis(elapsed: Duration) -> u64 {
