@@ -33,6 +33,8 @@ mod main_job;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
+mod producers;
+#[cfg(test)]
 mod readme;
 #[cfg(test)]
 mod redelivery;
