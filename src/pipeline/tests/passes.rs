@@ -178,6 +178,26 @@ async fn two_accounts_on_one_browser_get_a_message_each() {
 }
 
 #[tokio::test]
+async fn a_broken_row_and_the_good_row_beside_it_have_results_of_different_names() {
+    let env = env([]);
+    let broken = json!({ "endpoint": fcm("a")["endpoint"], "keys": {} });
+    let body = json!({ "id": "e1", "payload": "x", "recipients": [
+        { "subscription": broken }, { "subscription": fcm("a") }, { "subscription": fcm("a"), "topic": 5 },
+    ] });
+    let publications = env.pipeline.process(&inbound(body.to_string())).await;
+    assert_eq!(
+        outline(&publications)[..3],
+        [
+            "delivery.shop.rejected._ invalid_subscription",
+            "delivery.shop.accepted._ accepted",
+            "delivery.shop.rejected._ malformed_event",
+        ]
+    );
+    let ids: HashSet<_> = publications.iter().map(|it| &it.message_id).collect();
+    assert_eq!(ids.len(), 4);
+}
+
+#[tokio::test]
 async fn results_are_narrowed_as_asked_but_the_dead_are_always_told() {
     for (results, says, publications) in [
         ("failures", 201, vec![]),
