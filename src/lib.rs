@@ -55,8 +55,9 @@
 //!
 //! * A summary is per *pass* of a chunk, not per chunk. Recipients that must wait are settled later, in
 //!   parts, and only sums over passes count each recipient once ([`wire::summary`]).
-//! * Of several rows with one endpoint in an event, the first that can be pushed to gets the message, so a
-//!   broken row does not keep the message from the good row beside it ([`plan::plan_recipient`]).
+//! * Of several rows with one endpoint and one payload in an event, the first that can be pushed to gets
+//!   the message, so a broken row does not keep the message from the good row beside it
+//!   ([`plan::plan_recipient`]).
 //! * The clients of [`push_service`] begin with HTTP/2, and ALPN corrects them before a byte of a request
 //!   is sent. No request waits for another's answer to learn the version.
 //! * Lanes take turns at the gates too. Separate queues do not help an urgent event that waits behind a

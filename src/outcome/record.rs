@@ -71,9 +71,22 @@ pub enum Warning {
          base64url can have; a hash of it was sent instead"
     )]
     TopicReplaced,
+    /// An endpoint that is not given as it is sent; shows the origin that it is sent to.
+    #[error(
+        "endpoint_normalized: scheme, host, port and empty path of the endpoint were brought into the \
+         normal form, and white space around it was cut off ({0}); a table that holds both spellings \
+         holds one subscription twice"
+    )]
+    EndpointNormalized(Box<str>),
     /// A moment that has not come yet.
     #[error("created_at_in_future: created_at is ahead of this machine's clock; now was used")]
     CreatedInFuture,
+    /// An AMQP `type` that is none of ours.
+    #[error(
+        "foreign_type: the AMQP property type is not webpush.notification.v1; the message was read \
+         as an event all the same"
+    )]
+    ForeignType,
     /// `content_encoding: aesgcm`, which the app does not allow or the push service does not take.
     #[error(
         "aes128gcm_used: content_encoding aesgcm is obsolete; aes128gcm was sent instead, which \

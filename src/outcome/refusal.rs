@@ -14,6 +14,17 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Refuses a recipient whose message another one of the event has been sent.
+    #[must_use]
+    pub fn repeated() -> Self {
+        let detail = "the event has this endpoint more than once with the same payload; it is pushed \
+                      to once";
+        Self {
+            reason: Reason::DuplicateRecipient,
+            detail: detail.into(),
+        }
+    }
+
     /// Records the end.
     #[must_use]
     pub fn into_record(self, settled_at: SystemTime) -> Record {

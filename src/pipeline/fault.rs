@@ -59,18 +59,38 @@ fn given_up(inbound: &Inbound) -> Option<Fault> {
     })
 }
 
-/// Returns why an AMQP `type` is refused, if it is not that of an event (examples/README.md, "The event").
-pub(super) fn foreign_type(inbound: &Inbound) -> Option<Fault> {
-    let ours = Kind::Retry.message_type();
-    let theirs = inbound.properties.kind().as_ref()?.as_str();
-    if theirs.is_empty() || Some(theirs) == ours || inbound.unreadable.is_some() {
-        return None;
+/// What an AMQP `type` says of a message (examples/README.md, "The event").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MessageType {
+    /// An event of version 1, or nothing.
+    Event,
+    /// Another message of pushrider, or an event of another version.
+    Other,
+    /// What a library calls its messages.
+    Foreign,
+}
+
+impl MessageType {
+    pub(super) fn of(inbound: &Inbound) -> Self {
+        const OURS: &str = "webpush.";
+        let kind = inbound.properties.kind().as_ref();
+        match kind.map_or("", |kind| kind.as_str()) {
+            "" => Self::Event,
+            _ if inbound.unreadable.is_some() => Self::Event,
+            kind if Some(kind) == Kind::Retry.message_type() => Self::Event,
+            kind if kind.starts_with(OURS) => Self::Other,
+            _ => Self::Foreign,
+        }
     }
-    Some(Fault {
+}
+
+/// Describes a message of pushrider that is no event of version 1.
+pub(super) fn other_type() -> Fault {
+    Fault {
         reason: Reason::UnsupportedVersion,
         path: "".into(),
         expected: "the AMQP property type must be webpush.notification.v1, or absent".into(),
-    })
+    }
 }
 
 pub(super) fn internal_error() -> Fault {

@@ -33,6 +33,8 @@ use crate::plan::{Plan, Refusal, Step};
 use crate::push_service::Transport;
 use crate::redelivery::Taken;
 use crate::sender::{Sender, SubscriptionKeys};
+use crate::wire::body;
+use crate::wire::body::EventBody;
 use crate::wire::event::{Event, EventRef};
 use crate::wire::fault::Fault;
 use crate::wire::headers::RetryHistory;
@@ -111,7 +113,8 @@ impl<T: Transport> Pipeline<T> {
     /// Processes one delivery and returns what must be confirmed before it may be acknowledged.
     pub async fn process(&self, inbound: &Inbound) -> Settled {
         let history = &history_of(inbound);
-        let settling = AssertUnwindSafe(self.settle(inbound, history));
+        let found = &body::open(&inbound.properties, &inbound.body);
+        let settling = AssertUnwindSafe(self.settle(inbound, found, history));
         let settlement = settling.catch_unwind().await.unwrap_or_else(|_panic| {
             self.metrics.panicked();
             self.unread(inbound, history, &internal_error())
@@ -122,12 +125,14 @@ impl<T: Transport> Pipeline<T> {
     async fn settle<'a>(
         &'a self,
         inbound: &'a Inbound,
+        found: &'a Result<EventBody, Fault>,
         history: &'a RetryHistory,
     ) -> Settlement<'a> {
         let settings = &self.settings;
         let bounds = self.sender.time_bounds();
         match reading::read(
             inbound,
+            found,
             history,
             &settings.apps,
             settings.event_limit,

@@ -3,17 +3,23 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use lapin::BasicProperties;
+
 use crate::app::{App, Apps};
 use crate::broker::{Inbound, Source};
+use crate::message::EventId;
+use crate::outcome::Warning;
 use crate::plan;
 use crate::plan::{Plan, Refusal};
+use crate::wire::body::EventBody;
 use crate::wire::event;
-use crate::wire::event::{Event, EventRef};
+use crate::wire::event::{Event, EventError, EventRef};
 use crate::wire::fault::Fault;
+use crate::wire::foreign;
 use crate::wire::headers::RetryHistory;
 use crate::wire::recipient::RecipientRef;
 
-use super::fault::{foreign_type, refused};
+use super::fault::{MessageType, other_type, refused};
 
 /// What was read of a delivery.
 pub(super) enum Reading<'a> {
@@ -44,9 +50,11 @@ pub(super) struct Refused<'a> {
     pub(super) quarantine: Option<Fault>,
 }
 
-/// Reads a delivery; `bounds` are the earliest and the latest time that it may be.
+/// Reads a delivery, in whose body `found` is the event; `bounds` are the earliest and the latest time
+/// that it may be.
 pub(super) fn read<'a>(
     inbound: &'a Inbound,
+    found: &'a Result<EventBody, Fault>,
     history: &RetryHistory,
     apps: &'a Apps,
     event_limit: usize,
@@ -56,10 +64,11 @@ pub(super) fn read<'a>(
     if inbound.body.len() > event_limit {
         return Reading::Unread(event::too_large(inbound.body.len(), event_limit));
     }
-    if let Some(fault) = foreign_type(inbound) {
-        return Reading::Unread(fault);
+    let message_type = MessageType::of(inbound);
+    if message_type == MessageType::Other {
+        return Reading::Unread(other_type());
     }
-    let event = match event::decode(&inbound.body) {
+    let event = match decode(&inbound.properties, found) {
         Ok(event) => event,
         Err(error) => {
             return Reading::NotAnEvent {
@@ -78,8 +87,39 @@ pub(super) fn read<'a>(
     }
     let timestamp = *inbound.properties.timestamp();
     match plan::plan(&event, app, history, timestamp, settings, bounds) {
-        Ok(plan) => Reading::Planned { event, app, plan },
+        Ok(mut plan) => {
+            let foreign = message_type == MessageType::Foreign;
+            let warning = foreign.then_some(Warning::ForeignType);
+            plan.terms.warnings.extend(warning);
+            Reading::Planned { event, app, plan }
+        }
         Err(refusal) => refusing(event, Some(app), refusal, None),
+    }
+}
+
+/// Decodes the event that was found in a message; an error describes what the message looks like.
+fn decode<'a>(
+    properties: &BasicProperties,
+    found: &'a Result<EventBody, Fault>,
+) -> Result<Event<'a>, Box<EventError<'a>>> {
+    let found = found.as_ref().map_err(|fault| EventError {
+        fault: fault.clone(),
+        about: EventRef::default(),
+        recipient: RecipientRef::default(),
+    })?;
+    let named = |id: Option<EventId>| id.or_else(|| found.id.clone());
+    match event::decode(&found.text) {
+        Ok(mut event) => {
+            event.about.id = named(event.about.id);
+            Ok(event)
+        }
+        Err(mut error) => {
+            error.about.id = named(error.about.id);
+            if let Some(fault) = foreign::describe(properties, &found.text) {
+                error.fault = fault;
+            }
+            Err(error)
+        }
     }
 }
 

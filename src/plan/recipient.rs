@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use bytes::Bytes;
 use url::Host;
 
 use super::declarative;
@@ -24,11 +25,12 @@ use crate::subscription::{Endpoint, Fingerprint, Keys, Subscription};
 use crate::vapid::VapidKey;
 use crate::wire::event::Event;
 use crate::wire::fault::Fault;
+use crate::wire::options;
 use crate::wire::recipient::Recipient;
 
-/// The endpoints of one message that have had their turn.
-#[derive(Debug, Default)]
-pub struct Seen(HashSet<Fingerprint>);
+/// The endpoints of one message that have had their turn, each with the payload it had it for.
+#[derive(Default)]
+pub struct Seen(HashSet<(Fingerprint, Option<Bytes>)>);
 
 /// One push to make.
 #[derive(Clone, Debug)]
@@ -63,7 +65,7 @@ pub fn plan_recipient(
     let key = key_of(recipient, app)?;
     let keys = keys_of(recipient, app)?;
     if event.is_fan_out() {
-        seen.note(endpoint)?;
+        seen.note(endpoint, recipient.options.payload.as_ref())?;
     }
     let (message, warnings) = shaped(recipient, event, app, terms, keys, now);
     Ok(Push {
@@ -94,6 +96,10 @@ fn shaped(
     let mut warnings = warnings(terms, options.topic_replaced, judgement);
     if asked.is_some_and(|asked| asked != coding) {
         warnings.push(Warning::LegacyCoding);
+    }
+    if !recipient.endpoint.is_normal() {
+        let origin = recipient.endpoint.origin().as_str();
+        warnings.push(Warning::EndpointNormalized(origin.into()));
     }
     let message = PushMessage {
         subscription: Subscription {
@@ -147,14 +153,16 @@ fn warnings(terms: &Terms, topic_replaced: bool, judgement: Judgement) -> Vec<Wa
 }
 
 impl Seen {
-    fn note(&mut self, endpoint: &Endpoint) -> Result<(), Refusal> {
-        if self.0.insert(endpoint.fingerprint()) {
+    fn note(&mut self, endpoint: &Endpoint, payload: Option<&Bytes>) -> Result<(), Refusal> {
+        let sent = if endpoint.is_normal() {
+            endpoint.fingerprint()
+        } else {
+            Fingerprint::of(endpoint.as_str())
+        };
+        if self.0.insert((sent, payload.cloned())) {
             return Ok(());
         }
-        Err(Refusal {
-            reason: Reason::DuplicateRecipient,
-            detail: "the event has this endpoint more than once; it is pushed to once".into(),
-        })
+        Err(Refusal::repeated())
     }
 }
 
@@ -205,8 +213,8 @@ fn keys_of(recipient: &Recipient<'_>, app: &App) -> Result<Option<Keys>, Refusal
         return Ok(None);
     };
     let service = recipient.endpoint.service();
-    let (length, limit) = (payload.len(), app.payload_ceiling(service));
-    if length <= limit {
+    let limit = app.payload_ceiling(service);
+    if payload.len() <= limit {
         return Ok(Some(recipient.keys()?));
     }
     let most = if limit == PLAINTEXT_LIMIT {
@@ -217,7 +225,7 @@ fn keys_of(recipient: &Recipient<'_>, app: &App) -> Result<Option<Keys>, Refusal
     };
     Err(Refusal {
         reason: Reason::PayloadTooLarge,
-        detail: format!("the payload is {length} bytes long; {most}").into(),
+        detail: options::too_long(payload, limit, &most).into(),
     })
 }
 
@@ -233,8 +241,6 @@ impl From<Fault> for Refusal {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use bytes::Bytes;
 
     use super::*;
     use crate::app::RequestRules;
@@ -369,6 +375,23 @@ mod tests {
     }
 
     #[test]
+    fn a_payload_that_is_long_by_its_escapes_is_told_how_long_it_is_without_them() {
+        let body = r"\u041f\u0440\u0438\u0432\u0435\u0442 ".repeat(150);
+        let payload = format!(r#""payload":{{"title":"x","body":"{body}"}}"#);
+        let expected = "the payload is 5573 bytes long; at most 3993 fit; without its \\u escapes it \
+                        has 1973: write characters as UTF-8 (ensure_ascii=False in Python, \
+                        JSON_UNESCAPED_UNICODE in PHP)";
+        let alone = one("https://a.example/x", &format!(",{payload}"));
+        assert_eq!(
+            refusal(alone),
+            (Reason::PayloadTooLarge, expected.to_owned())
+        );
+        let many = Bytes::from(format!(r#"{{"recipients":[{{}}],{payload}}}"#));
+        let fault = decode(&many).unwrap().oversized().unwrap();
+        assert_eq!(fault.to_string(), expected);
+    }
+
+    #[test]
     fn a_service_that_takes_less_is_sent_less() {
         let rules = RequestRules {
             payload_limits: [(Service::Mozilla, 2744)].into(),
@@ -460,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_of_two_equal_endpoints_is_a_duplicate() {
+    fn the_second_of_two_equal_endpoints_and_payloads_is_a_duplicate() {
         let recipient = one("https://a.example/x", "");
         let planned = planned(format!(r#"{{"recipients":[{recipient},{recipient}]}}"#));
         assert!(planned[0].is_ok());
@@ -487,5 +510,32 @@ mod tests {
                 Warning::LegacyCoding
             ]
         );
+    }
+
+    #[test]
+    fn an_endpoint_that_is_not_in_normal_form_is_sent_to_with_a_warning() {
+        let given = "https://FCM.googleapis.com:443/fcm/send/AbCdEf";
+        let push = planned(one(given, "")).remove(0).unwrap();
+        let endpoint = &push.message.subscription.endpoint;
+        assert_eq!(
+            endpoint.as_str(),
+            "https://fcm.googleapis.com/fcm/send/AbCdEf"
+        );
+        assert_eq!(endpoint.fingerprint(), Fingerprint::of(given));
+        let origin = "https://fcm.googleapis.com".into();
+        assert_eq!(push.warnings, [Warning::EndpointNormalized(origin)]);
+    }
+
+    #[test]
+    fn two_spellings_of_one_endpoint_in_one_event_are_one_recipient() {
+        let recipient =
+            |endpoint: &str| format!(r#"{{"subscription":{{"endpoint":"{endpoint}",{KEYS}}}}}"#);
+        let both = [
+            recipient("https://fcm.googleapis.com/fcm/send/AbCdEf"),
+            recipient("https://fcm.googleapis.com:443/fcm/send/AbCdEf"),
+        ];
+        let planned = planned(format!(r#"{{"recipients":[{}]}}"#, both.join(",")));
+        assert!(planned[0].is_ok());
+        assert!(planned[1].is_err());
     }
 }

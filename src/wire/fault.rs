@@ -38,7 +38,7 @@ impl Fault {
     }
 
     /// Records that a value is of another kind than `expected`.
-    pub(super) fn kind(path: &'static str, expected: &str, raw: &RawValue) -> Self {
+    pub(super) fn kind(path: impl Into<Cow<'static, str>>, expected: &str, raw: &RawValue) -> Self {
         Self::malformed(
             path,
             format!("expected {expected}; got {}", json::kind(raw)),
@@ -131,14 +131,22 @@ fn is_plain(name: &str) -> bool {
 }
 
 /// What other libraries of the field call our members.
-const ALIASES: [(&str, &str); 10] = [
+const ALIASES: [(&str, &str); 18] = [
     ("body", "payload"),
     ("data", "payload"),
     ("message", "payload"),
     ("notification", "payload"),
+    ("content", "payload"),
+    ("text", "payload"),
+    ("title", "payload"),
+    ("icon", "payload"),
     ("subscriptions", "recipients"),
     ("endpoint", "subscription"),
     ("keys", "subscription"),
+    ("p256dh", "subscription"),
+    ("auth", "subscription"),
+    ("push_subscription", "subscription"),
+    ("pushsubscription", "subscription"),
     ("application", "app"),
     ("send_at", "deliver_at"),
     ("campaign", "group"),
@@ -184,7 +192,11 @@ mod tests {
             ("payloadBase64", "payload_base64"),
             ("paylod", "payload"),
             ("data", "payload"),
+            ("title", "payload"),
             ("endpoint", "subscription"),
+            ("Endpoint", "subscription"),
+            ("p256dh", "subscription"),
+            ("pushSubscription", "subscription"),
         ] {
             let fault = Fault::unknown(name, &KNOWN);
             assert_eq!(fault.path, name);

@@ -194,12 +194,36 @@ enum Surrogate {
 
 /// Returns which half of a surrogate pair the escape at the beginning of `text` is, if it is one.
 fn surrogate(text: &str) -> Option<Surrogate> {
-    let digits = text.strip_prefix("\\u")?.get(..4)?;
-    match u16::from_str_radix(digits, 16).ok()? {
+    match code_unit(text.as_bytes())? {
         0xd800..=0xdbff => Some(Surrogate::High),
         0xdc00..=0xdfff => Some(Surrogate::Low),
         _ => None,
     }
+}
+
+/// Reads the `\u` escape at the beginning of `text`.
+fn code_unit(text: &[u8]) -> Option<u16> {
+    let digits = text.strip_prefix(b"\\u")?.get(..4)?;
+    u16::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+}
+
+/// Returns the length of JSON text with characters in place of the `\u` escapes that no rule of JSON asks
+/// for.
+pub(super) fn len_without_escapes(text: &[u8]) -> usize {
+    let (mut length, mut rest) = (text.len(), text);
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let escape = &rest[at..];
+        let (read, written) = match (code_unit(escape), escape.get(6..).and_then(code_unit)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => (12, 4),
+            (Some(0x80..=0x7ff), _) => (6, 2),
+            (Some(..0x80 | 0xd800..=0xdfff), _) => (6, 6),
+            (Some(_), _) => (6, 3),
+            (None, _) => (2, 2),
+        };
+        length -= read - written;
+        rest = escape.get(read..).unwrap_or_default();
+    }
+    length
 }
 
 /// Reads the digits of an integer, with its sign; `None` for anything else, fractions and
@@ -224,7 +248,10 @@ pub(super) fn is_empty_array(raw: &RawValue) -> bool {
 /// Describes the type of a value, for a sentence, without repeating the value.
 pub(super) fn kind(raw: &RawValue) -> &'static str {
     match raw.get().as_bytes().first() {
-        Some(b'"') if string(raw).is_none() => "a string with an escape that is no character",
+        Some(b'"') if string(raw).is_none() => {
+            "a string with half of a surrogate pair, such as of an emoji that was cut in two; cut \
+             text between characters"
+        }
         Some(b'"') => "a string",
         Some(b'{') => "an object",
         Some(b'[') => "an array",
@@ -339,6 +366,21 @@ mod tests {
             assert_eq!(found.get(), whole);
             assert_eq!(matches!(found, Cow::Borrowed(_)), text == whole, "{text}");
             assert!(serde_json::from_str::<serde_json::Value>(found.get()).is_ok());
+        }
+    }
+
+    #[test]
+    fn escapes_that_json_does_not_ask_for_are_measured_as_characters() {
+        for (text, length) in [
+            (r#""\u041f\u0440\u0438""#, "\"При\"".len()),
+            (r#""\u00e9\u20ac\ud83d\ude00""#, "\"é€😀\"".len()),
+            (r#""\n\\u00e9\u0001\u0022""#, 23),
+            (r#""\ud83d""#, 8),
+            ("plain", 5),
+            ("\\", 1),
+            ("\\u12", 4),
+        ] {
+            assert_eq!(len_without_escapes(text.as_bytes()), length, "{text}");
         }
     }
 

@@ -386,7 +386,8 @@ mod tests {
             payload(&body, "payload", raw(r#""\udc00""#))
                 .unwrap_err()
                 .to_string(),
-            "payload: expected a string; got a string with an escape that is no character"
+            "payload: expected a string; got a string with half of a surrogate pair, such as of an \
+             emoji that was cut in two; cut text between characters"
         );
         assert_eq!(
             payload_base64("payload_base64", raw(r#""AP8=""#)).unwrap()[..],

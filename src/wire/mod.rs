@@ -7,8 +7,9 @@
 //!
 //! | what | read by | written by |
 //! |---|---|---|
-//! | notification event | [`event`], [`recipient`] | [`event::Event::subset`] |
+//! | notification event | [`body`], [`event`], [`recipient`] | [`event::Event::subset`] |
 //! | what happened to it on earlier passes | [`headers`] | [`headers`] |
+//! | a message that is no event | [`foreign`] | other libraries |
 //! | an original nobody could use | people | [`quarantine`] |
 //! | delivery result | consumers | [`result`] |
 //! | summary | consumers | [`summary`] |
@@ -21,9 +22,11 @@ use crate::words::words;
 words!(Kind);
 
 mod audience;
+pub mod body;
 mod death;
 pub mod event;
 pub mod fault;
+pub mod foreign;
 pub mod headers;
 mod json;
 mod member;

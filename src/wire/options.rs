@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::fault::{Fault, Faults};
+use super::json;
 use super::member;
 use crate::message::{Coding, Name, Topic};
 
@@ -63,6 +64,22 @@ impl PushOptions {
             coding: self.coding.or(event.coding),
         }
     }
+}
+
+/// Describes a payload of more than `limit` bytes; `most` says what the limit is. Many JSON libraries
+/// escape all but ASCII unless they are told not to, which makes Cyrillic text three times as long.
+#[must_use]
+pub fn too_long(payload: &[u8], limit: usize, most: &str) -> String {
+    let length = payload.len();
+    let sentence = format!("the payload is {length} bytes long; {most}");
+    let without_escapes = json::len_without_escapes(payload);
+    if without_escapes == length || without_escapes > limit {
+        return sentence;
+    }
+    format!(
+        "{sentence}; without its \\u escapes it has {without_escapes}: write characters as UTF-8 \
+         (ensure_ascii=False in Python, JSON_UNESCAPED_UNICODE in PHP)"
+    )
 }
 
 /// Shows no payload.

@@ -1,53 +1,78 @@
 //! The browser's `PushSubscription`, in the forms it is found in (classify/README.md §4).
 //!
 //! It comes from pages, tables and serialisers that are not ours: unknown members are ignored, the
-//! keys may stand beside the endpoint instead of in `keys`.
+//! keys may stand beside the endpoint instead of in `keys`, and members have the names that other
+//! libraries of the field give them.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use serde_json::value::RawValue;
 
 use super::fault::Fault;
 use super::json::{self, Object};
 use crate::outcome::Reason;
-use crate::subscription::{AuthSecret, Endpoint, KeyError, Keys, UserAgentKey};
+use crate::subscription::{AuthSecret, Endpoint, KeyError, Keys, UserAgentKey, decode_base64};
 
-/// The members of a subscription that mean something here, still as text.
+/// The names of each member that means something here, the browser's first, and the columns and
+/// properties of the web push libraries for PHP, Laravel, Ruby and .NET.
+const NAMES: [&str; 21] = [
+    "endpoint",
+    "Endpoint",
+    "keys",
+    "Keys",
+    "p256dh",
+    "P256dh",
+    "P256DH",
+    "publicKey",
+    "PublicKey",
+    "public_key",
+    "key_p256dh",
+    "p256dh_key",
+    "keys_p256dh",
+    "auth",
+    "Auth",
+    "authToken",
+    "AuthToken",
+    "auth_token",
+    "key_auth",
+    "auth_key",
+    "keys_auth",
+];
+const ENDPOINT: Range<usize> = 0..2;
+const KEYS: Range<usize> = 2..4;
+const P256DH: Range<usize> = 4..13;
+const AUTH: Range<usize> = 13..21;
+
+/// The members of a subscription that mean something here, still as text, in the order of [`NAMES`].
 #[derive(Clone, Copy, Default)]
-pub(super) struct PushSubscription<'a> {
-    endpoint: Option<&'a RawValue>,
-    keys: Option<&'a RawValue>,
-    p256dh: Option<&'a RawValue>,
-    auth: Option<&'a RawValue>,
-}
+pub(super) struct PushSubscription<'a>([Option<&'a RawValue>; NAMES.len()]);
 
 impl<'a> PushSubscription<'a> {
     /// Reads the object.
     pub(super) fn read(raw: &'a RawValue) -> Result<Self, Fault> {
         const PATH: &str = "subscription";
         const EXPECTED: &str = "an object as PushSubscription.toJSON() gives it";
-        let Some(object) = Object::of(raw, &["endpoint", "keys", "p256dh", "auth"]) else {
-            return Err(invalid(Fault::kind(PATH, EXPECTED, raw)));
-        };
-        let [endpoint, keys, p256dh, auth] = object.values;
-        Ok(Self {
-            endpoint,
-            keys,
-            p256dh,
-            auth,
-        })
+        match Object::of(raw, &NAMES) {
+            Some(object) => Ok(Self(object.values)),
+            None => Err(invalid(Fault::kind(PATH, EXPECTED, raw))),
+        }
     }
 
     /// Returns the endpoint as it was given.
     pub(super) fn endpoint_text(&self) -> Result<Cow<'a, str>, Fault> {
-        const PATH: &str = "subscription.endpoint";
-        let Some(raw) = self.endpoint else {
-            return Err(invalid(Fault::malformed(
-                PATH,
-                "is missing; expected the push URL",
-            )));
+        let mut given = self.given("subscription", ENDPOINT);
+        let Some(first) = given.next() else {
+            let sentence = "is missing; expected the push URL";
+            return Err(invalid(Fault::malformed("subscription.endpoint", sentence)));
         };
-        json::string(raw).ok_or_else(|| invalid(Fault::kind(PATH, "the push URL as a string", raw)))
+        let text = first.text("the push URL as a string")?;
+        for other in given {
+            if json::string(other.raw).as_deref() != Some(&*text) {
+                return Err(contradiction(&first, &other));
+            }
+        }
+        Ok(text)
     }
 
     /// Parses the endpoint.
@@ -58,47 +83,89 @@ impl<'a> PushSubscription<'a> {
 
     /// Decodes the keys.
     pub(super) fn keys(&self) -> Result<Keys, Fault> {
-        const PATH: &str = "subscription.keys";
-        let nested = match self.keys {
-            None => [None; 2],
-            Some(raw) => {
-                Object::of(raw, &["p256dh", "auth"])
-                    .ok_or_else(|| invalid(Fault::kind(PATH, "an object of p256dh and auth", raw)))?
-                    .values
-            }
+        let mut nested = Vec::new();
+        for given in self.given("subscription", KEYS) {
+            let Some(object) = Object::of(given.raw, &NAMES) else {
+                return Err(given.kind("an object of p256dh and auth"));
+            };
+            nested.push((given.path(), Self(object.values)));
+        }
+        let key = |member: Range<usize>| {
+            let flat = self.given("subscription", member.clone());
+            let nested = nested.iter();
+            let nested = nested.flat_map(move |(path, keys)| keys.given(path, member.clone()));
+            nested.chain(flat)
         };
         Ok(Keys {
-            p256dh: key(
-                nested[0].map(|raw| ("subscription.keys.p256dh", raw)),
-                self.p256dh.map(|raw| ("subscription.p256dh", raw)),
-                "subscription.keys.p256dh",
-                UserAgentKey::parse,
-            )?,
-            auth: key(
-                nested[1].map(|raw| ("subscription.keys.auth", raw)),
-                self.auth.map(|raw| ("subscription.auth", raw)),
-                "subscription.keys.auth",
-                AuthSecret::parse,
-            )?,
+            p256dh: only("p256dh", key(P256DH), UserAgentKey::parse)?,
+            auth: only("auth", key(AUTH), AuthSecret::parse)?,
+        })
+    }
+
+    /// Walks through what is given of one member of the object at `path`.
+    fn given<'p>(
+        &self,
+        path: &'p str,
+        member: Range<usize>,
+    ) -> impl Iterator<Item = Given<'p, 'a>> + use<'p, 'a> {
+        let values = self.0;
+        member.filter_map(move |index| {
+            Some(Given {
+                object: path,
+                name: NAMES[index],
+                raw: values[index]?,
+            })
         })
     }
 }
 
-/// A value and its path.
-type Placed<'a> = (&'static str, &'a RawValue);
+/// A value and its place.
+struct Given<'p, 'a> {
+    object: &'p str,
+    name: &'static str,
+    raw: &'a RawValue,
+}
 
-fn key<T>(
-    nested: Option<Placed<'_>>,
-    flat: Option<Placed<'_>>,
+impl<'a> Given<'_, 'a> {
+    fn path(&self) -> String {
+        format!("{}.{}", self.object, self.name)
+    }
+
+    fn text(&self, expected: &str) -> Result<Cow<'a, str>, Fault> {
+        json::string(self.raw).ok_or_else(|| self.kind(expected))
+    }
+
+    fn kind(&self, expected: &str) -> Fault {
+        invalid(Fault::kind(self.path(), expected, self.raw))
+    }
+}
+
+/// Decodes the one key that is given, however often.
+fn only<'p, 'a, T>(
     usual: &'static str,
+    mut given: impl Iterator<Item = Given<'p, 'a>>,
     parse: impl FnOnce(&str) -> Result<T, KeyError>,
 ) -> Result<T, Fault> {
-    let Some((path, raw)) = nested.or(flat) else {
+    let Some(first) = given.next() else {
         let sentence = "is missing; a payload is encrypted with it";
-        return Err(invalid(Fault::malformed(usual, sentence)));
+        let path = format!("subscription.keys.{usual}");
+        return Err(invalid(Fault::malformed(path, sentence)));
     };
-    let text = json::string(raw).ok_or_else(|| invalid(Fault::kind(path, "a string", raw)))?;
-    parse(&text).map_err(|error| invalid(Fault::malformed(path, error.to_string())))
+    let text = first.text("a string")?;
+    for other in given {
+        let again = other.text("a string")?;
+        if again != text && decode_base64(&again) != decode_base64(&text) {
+            return Err(contradiction(&first, &other));
+        }
+    }
+    parse(&text).map_err(|error| invalid(Fault::malformed(first.path(), error.to_string())))
+}
+
+/// Records two spellings of one member that differ.
+fn contradiction(first: &Given<'_, '_>, other: &Given<'_, '_>) -> Fault {
+    let other = other.path();
+    let sentence = format!("differs from {other}; give one of them, or both with the same value");
+    invalid(Fault::malformed(first.path(), sentence))
 }
 
 fn invalid(fault: Fault) -> Fault {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
@@ -48,6 +49,16 @@ impl<'a> RawRecipient<'a> {
         let subscription = PushSubscription::read(subscription).ok()?;
         subscription.endpoint_text().ok()
     }
+
+    /// Returns the text of a payload of its own, if it has one.
+    #[must_use]
+    pub fn payload(&self) -> Option<&'a str> {
+        let RecipientText::Listed(recipient) = self.text else {
+            return None;
+        };
+        let [_, _, _, payload, payload_base64, ..] = Object::of(recipient, &MEMBERS)?.values;
+        payload.or(payload_base64).map(RawValue::get)
+    }
 }
 
 impl RawRecipient<'_> {
@@ -80,6 +91,8 @@ pub struct RecipientRef<'a> {
     pub service: Option<Service>,
     /// The producer's own, returned byte for byte but for escapes that are no character.
     pub metadata: Option<Cow<'a, RawValue>>,
+    /// SHA-256 of a payload of its own, which tells it from others with the same endpoint.
+    pub(super) payload: Option<[u8; 32]>,
     /// Its place among the recipients of the body.
     pub(super) index: usize,
     /// All that was given of it: tells recipients without an endpoint apart.
@@ -127,8 +140,9 @@ impl<'a> Recipient<'a> {
         position: Option<u32>,
     ) -> Result<Self, Box<RecipientError<'a>>> {
         let mut faults = Faults::default();
-        let parts = Parts::read(raw, &mut faults);
+        let mut parts = Parts::read(raw, &mut faults);
         let options = PushOptions::read(body, parts.options, &mut faults);
+        parts.about.payload = options.payload.as_deref().map(digest_of);
         let position = Position(position);
         match faults.first().map_or(parts.endpoint, Err) {
             Ok(endpoint) => Ok(Self {
@@ -184,6 +198,12 @@ impl<'a> RecipientRef<'a> {
             None => self.text.as_bytes(),
         }
     }
+}
+
+fn digest_of(payload: &[u8]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, payload).as_ref());
+    bytes
 }
 
 /// Where a recipient stands in the event as it was published, if that is known.
@@ -389,6 +409,57 @@ mod tests {
             assert_eq!(recipient.endpoint.as_str(), ENDPOINT);
             assert_eq!(recipient.about.endpoint.as_deref(), Some(ENDPOINT));
             assert!(recipient.keys().is_ok(), "{subscription}");
+        }
+    }
+
+    #[test]
+    fn rows_of_other_libraries_are_read_with_their_own_names() {
+        for row in [
+            r##""endpoint":"@","publicKey":"#","authToken":"%","contentEncoding":"aes128gcm""##,
+            r##""id":7,"endpoint":"@","public_key":"#","auth_token":"%","content_encoding":"aesgcm","created_at":null"##,
+            r##""endpoint":"@","key_p256dh":"#","key_auth":"%","user_id":5"##,
+            r##""endpoint":"@","p256dh_key":"#","auth_key":"%""##,
+            r##""Endpoint":"@","Keys":{"P256dh":"#","Auth":"%"},"ExpirationTime":null"##,
+            r##""Endpoint":"@","P256DH":"#","Auth":"%""##,
+            r##""endpoint":"@","keys":{"p256dh":"#","auth":"%"},"p256dh":"#=","auth":"%==""##,
+            r##""endpoint":"@","Endpoint":"@","keys":[],"publicKey":"#","authToken":"%""##,
+        ] {
+            let row = row
+                .replace('@', ENDPOINT)
+                .replace('#', P256DH)
+                .replace('%', AUTH);
+            let body = one(&format!("{{{row}}}"));
+            let event = decode(&body).unwrap();
+            let recipient = event.decode_recipient(event.recipient(0).unwrap(), None);
+            let keys = recipient.map_err(|it| it.fault).and_then(|it| it.keys());
+            let keys = keys.unwrap_or_else(|fault| panic!("{row}: {fault}"));
+            assert_eq!(
+                keys.auth,
+                crate::subscription::AuthSecret::parse(AUTH).unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn two_spellings_that_differ_are_both_named() {
+        let other = format!("{}AAAA", &AUTH[..18]);
+        for (members, sentence) in [
+            (
+                r#""endpoint":"https://a.example/x","Endpoint":"https://a.example/y""#.to_owned(),
+                "subscription.endpoint: differs from subscription.Endpoint; give one of them, or \
+                 both with the same value",
+            ),
+            (
+                format!(
+                    r#""endpoint":"{ENDPOINT}","keys":{{"p256dh":"{P256DH}","auth":"{AUTH}"}},"auth_token":"{other}""#
+                ),
+                "subscription.keys.auth: differs from subscription.auth_token; give one of them, \
+                 or both with the same value",
+            ),
+        ] {
+            let fault = fault(&one(&format!("{{{members}}}")));
+            assert_eq!(fault.to_string(), sentence);
+            assert_eq!(fault.reason, Reason::InvalidSubscription);
         }
     }
 

@@ -64,9 +64,9 @@ pub fn routing_key(app: Option<&Name>, outcome: Outcome, label: Option<&Name>) -
 
 /// Returns the AMQP `message_id`: equal for a repeat of this result, different for every other.
 ///
-/// It is made of the event's name and the endpoint. A second recipient with the same endpoint is
-/// told from the first by its chunk and its place there, so that nobody drops its result as a
-/// repeat.
+/// It is made of the event's name, the endpoint, and a payload of the recipient's own. A recipient that
+/// may have them all in common with one that is pushed to is told from it by its chunk and its place
+/// there, so that nobody drops the result of either as a repeat.
 #[must_use]
 pub fn message_id(
     event: &EventId,
@@ -74,18 +74,30 @@ pub fn message_id(
     recipient: &RecipientRef<'_>,
     record: &Record,
 ) -> String {
-    let told_by_place =
-        recipient.fingerprint.is_none() || record.reason == Reason::DuplicateRecipient;
+    let told_by_place = recipient.fingerprint.is_none() || is_of_one_row(record.reason);
     let place = told_by_place.then(|| {
         let chunk = chunk.map_or(0, |chunk| chunk.n);
         [&chunk.to_be_bytes()[..], &recipient.index.to_be_bytes()[..]].concat()
     });
-    output::message_id(&[
-        b"delivery",
+    let parts = [
+        &b"delivery"[..],
         event.as_str().as_bytes(),
         recipient.distinction(),
         place.as_deref().unwrap_or_default(),
-    ])
+    ];
+    match &recipient.payload {
+        Some(payload) => output::message_id(&[&parts[..], &[payload]].concat()),
+        None => output::message_id(&parts),
+    }
+}
+
+/// Returns whether a reason is about what one recipient says and not about its endpoint. It is the same
+/// whenever the event is processed.
+fn is_of_one_row(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::DuplicateRecipient | Reason::InvalidSubscription | Reason::MalformedEvent
+    )
 }
 
 fn millis(elapsed: Duration) -> u64 {

@@ -74,6 +74,29 @@ pub(super) fn put_moment(table: &mut FieldTable, name: &'static str, moment: Sys
     put_number(table, name, u64::try_from(millis).unwrap_or(u64::MAX));
 }
 
+/// Returns a value as it is copied to another message: a text cut off at [`TEXT_LIMIT`] bytes; `None`
+/// for tables and arrays.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "AMQP has many types, and only these have no bound"
+)]
+pub(super) fn single(value: &AMQPValue) -> Option<AMQPValue> {
+    match value {
+        AMQPValue::FieldTable(_) | AMQPValue::FieldArray(_) => None,
+        AMQPValue::LongString(text) => Some(AMQPValue::LongString(cut(text.as_bytes()).into())),
+        AMQPValue::ByteArray(bytes) => Some(AMQPValue::ByteArray(cut(bytes.as_slice()).into())),
+        other => Some(other.clone()),
+    }
+}
+
+fn cut(bytes: &[u8]) -> Vec<u8> {
+    let limit = match str::from_utf8(bytes) {
+        Ok(text) => text.floor_char_boundary(TEXT_LIMIT),
+        Err(_) => TEXT_LIMIT.min(bytes.len()),
+    };
+    bytes[..limit].to_vec()
+}
+
 fn put(table: &mut FieldTable, name: &'static str, value: AMQPValue) {
     table.insert(ShortString::from(name), value);
 }

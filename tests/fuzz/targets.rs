@@ -25,7 +25,7 @@ use pushrider::sender::{self, Sender};
 use pushrider::subscription::{AuthSecret, Endpoint, UserAgentKey};
 use pushrider::vapid::{KeyRing, Subject, VapidKey};
 use pushrider::wire::headers::{Death, RetryHistory};
-use pushrider::wire::{Kind, event};
+use pushrider::wire::{Kind, body, event};
 use pushrider::{config, guard, plan};
 
 /// A function that panics where its invariants do not hold.
@@ -144,17 +144,24 @@ fn event(data: &[u8]) {
         .start_paused(true)
         .build()
         .expect("a runtime can be made");
+    let properties = BasicProperties::default();
+    let properties = match *length {
+        ..0x80 => properties,
+        _ => properties.with_content_type("application/cloudevents+json".into()),
+    };
     let inbound = Inbound {
         lane: name("default"),
         source: Source::Lane,
         body: body.clone(),
-        properties: BasicProperties::default(),
+        properties: properties.clone(),
         unreadable: None,
         redelivered: false,
     };
     let settled = runtime.block_on(pipeline(script).process(&inbound));
     let publications = &settled.publications;
-    let (recipients, all_results) = match event::decode(&body) {
+    let found = body::open(&properties, &body).map(|found| found.text);
+    let found = found.unwrap_or_default();
+    let (recipients, all_results) = match event::decode(&found) {
         Ok(event) => {
             let all = event.results.is_none_or(|results| results == Results::All);
             (event.recipient_count(), all)

@@ -32,6 +32,7 @@ mod large_events;
 mod main_job;
 #[cfg(test)]
 mod memory;
+mod producers;
 #[cfg(test)]
 mod proxies;
 #[cfg(test)]

@@ -35,6 +35,7 @@ mod gates;
 mod gone_cache;
 mod keys;
 mod passes;
+mod producers;
 mod redeliveries;
 mod refusals;
 mod second_requests;

@@ -140,6 +140,64 @@ async fn one_endpoint_twice_in_an_event_is_sent_once() {
 }
 
 #[tokio::test]
+async fn two_accounts_on_one_browser_get_a_message_each() {
+    let env = env([Says::Status(503), Says::Status(201)]);
+    let to = |id: &str, more: Value| {
+        let mut recipient = json!({ "id": id, "subscription": fcm("same") });
+        let members = recipient.as_object_mut().unwrap();
+        members.extend(more.as_object().unwrap().clone());
+        recipient
+    };
+    let body = json!({ "id": "e1", "payload": "all", "recipients": [
+        to("anna", json!({ "payload": "Anna, your parcel is here" })),
+        to("ben", json!({ "payload": "Ben, your invoice is due" })),
+        to("anna again", json!({ "payload": "Anna, your parcel is here" })),
+        to("all", json!({})),
+        to("all again", json!({ "payload_base64": "YWxs" })),
+    ] });
+    let first = env.pipeline.process(&inbound(body.to_string())).await;
+    assert_eq!(
+        outline(&first),
+        [
+            "delivery.shop.accepted._ accepted",
+            "delivery.shop.rejected._ duplicate_recipient",
+            "delivery.shop.accepted._ accepted",
+            "delivery.shop.rejected._ duplicate_recipient",
+            "wait 5s service_unavailable 1",
+            "summary.shop._"
+        ]
+    );
+    assert_eq!(env.service.requests.lock().len(), 3);
+    env.clock.advance(Duration::from_secs(5));
+    let copy = first.iter().find(|it| it.kind == Kind::Retry).unwrap();
+    let second = env.pipeline.process(&returned(copy)).await;
+    let results = first.iter().chain(second.iter());
+    let results: Vec<_> = results.filter(|it| it.kind == Kind::Result).collect();
+    let ids: HashSet<_> = results.iter().map(|it| &it.message_id).collect();
+    assert_eq!((results.len(), ids.len()), (5, 5));
+}
+
+#[tokio::test]
+async fn a_broken_row_and_the_good_row_beside_it_have_results_of_different_names() {
+    let env = env([]);
+    let broken = json!({ "endpoint": fcm("a")["endpoint"], "keys": {} });
+    let body = json!({ "id": "e1", "payload": "x", "recipients": [
+        { "subscription": broken }, { "subscription": fcm("a") }, { "subscription": fcm("a"), "topic": 5 },
+    ] });
+    let publications = env.pipeline.process(&inbound(body.to_string())).await;
+    assert_eq!(
+        outline(&publications)[..3],
+        [
+            "delivery.shop.rejected._ invalid_subscription",
+            "delivery.shop.accepted._ accepted",
+            "delivery.shop.rejected._ malformed_event",
+        ]
+    );
+    let ids: HashSet<_> = publications.iter().map(|it| &it.message_id).collect();
+    assert_eq!(ids.len(), 4);
+}
+
+#[tokio::test]
 async fn results_are_narrowed_as_asked_but_the_dead_are_always_told() {
     for (results, says, publications) in [
         ("failures", 201, vec![]),

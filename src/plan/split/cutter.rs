@@ -62,9 +62,12 @@ pub(super) struct Cutter<'a> {
     cuts: Vec<Cut>,
     /// The last cut of each group.
     open: HashMap<Group<'a>, usize>,
-    /// The cut of each endpoint.
-    cut_of: HashMap<&'a str, usize>,
+    /// The cut of each endpoint with each payload.
+    cut_of: HashMap<Target<'a>, usize>,
 }
+
+/// An endpoint, and the text of a payload of the recipient's own.
+type Target<'a> = (&'a str, Option<&'a str>);
 
 impl<'a> Cutter<'a> {
     /// Cuts an event into chunks of at most `size` different endpoints.
@@ -89,19 +92,20 @@ impl<'a> Cutter<'a> {
             if let Some(found) = endpoint.and_then(|it| groups.get(origin_of(it))) {
                 group = *found;
             }
-            cutter.add(raw.index, raw.text_len(), endpoint, group);
+            let target = endpoint.map(|endpoint| (endpoint, raw.payload()));
+            cutter.add(raw.index, raw.text_len(), target, group);
         }
         cutter.cuts
     }
 
-    fn add(&mut self, index: usize, bytes: usize, endpoint: Option<&'a str>, group: Group<'a>) {
-        let known = endpoint.and_then(|it| self.cut_of.get(it).copied());
+    fn add(&mut self, index: usize, bytes: usize, target: Option<Target<'a>>, group: Group<'a>) {
+        let known = target.and_then(|it| self.cut_of.get(&it).copied());
         let Some(known) = known else {
             let cut = self.with_room(group, bytes);
             self.cuts[cut].different += 1;
             self.cuts[cut].add(index, bytes, self.frame);
-            if let Some(endpoint) = endpoint {
-                self.cut_of.insert(endpoint, cut);
+            if let Some(target) = target {
+                self.cut_of.insert(target, cut);
             }
             return;
         };

@@ -14,7 +14,7 @@ mod cutter;
 #[cfg(test)]
 mod tests;
 
-use crate::outcome::{Reason, Refusal};
+use crate::outcome::Refusal;
 use crate::wire::event::Event;
 use crate::wire::headers::{Positions, RetryHistory};
 
@@ -46,8 +46,9 @@ pub struct Part {
 
 /// Splits an event that is too large for one message; `None` if it is not.
 ///
-/// A chunk has at most `size` different endpoints. Recipients with the same endpoint are in the same
-/// chunk, where the second is found out; those of which a chunk has enough are refused. `refusal`
+/// A chunk has at most `size` different endpoints. Recipients with the same endpoint and no payload of
+/// their own, or the same, are in the same chunk, where the second is found out; those of which a chunk
+/// has enough are refused. `refusal`
 /// is why all of them end, if they do.
 ///
 /// The same event is always split in the same way.
@@ -67,7 +68,9 @@ pub fn split(
     let published = affordable(event, &cuts);
     let begin = history.unsplit.unwrap_or_default();
     let part = |(number, cut): (u32, Cut)| {
-        let refusal = refusal.cloned().or_else(|| cut.repeats.then(repeated));
+        let refusal = refusal
+            .cloned()
+            .or_else(|| cut.repeats.then(Refusal::repeated));
         Part::of(number, cut.recipients, history, refusal)
     };
     let mut now: Vec<Part> = (begin.next..).zip(cuts).map(part).collect();
@@ -82,13 +85,6 @@ pub fn split(
         now,
         later: later.filter_map(|late| Part::join(late, history)).collect(),
     })
-}
-
-fn repeated() -> Refusal {
-    Refusal {
-        reason: Reason::DuplicateRecipient,
-        detail: "the event has this endpoint more than once; it is pushed to once".into(),
-    }
 }
 
 fn fits_one_chunk(event: &Event<'_>, size: usize) -> bool {

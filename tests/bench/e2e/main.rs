@@ -196,7 +196,7 @@ async fn measure(
     }
     let encryption_micros = encryption_micros();
     if is_bare {
-        daemon.launch_instead(bare_command(vhost)).await;
+        daemon.spawn(bare_command(vhost)).await;
     } else {
         let workers = args.workers.map(|workers| workers.to_string());
         let threads: Vec<&str> = workers.iter().flat_map(|it| ["--threads", it]).collect();

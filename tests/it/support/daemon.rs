@@ -117,11 +117,6 @@ impl Daemon {
         self.spawn(command).await;
     }
 
-    /// Starts another program in its place.
-    pub(crate) async fn launch_instead(&mut self, command: Command) {
-        self.spawn(command).await;
-    }
-
     /// Starts it with a notify socket, as systemd does.
     pub(crate) async fn launch_under(&mut self, notify_socket: &str, watchdog: Duration) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pushrider"));
@@ -132,7 +127,8 @@ impl Daemon {
         self.spawn(command).await;
     }
 
-    async fn spawn(&mut self, mut command: Command) {
+    /// Starts a program in its directory.
+    pub(crate) async fn spawn(&mut self, mut command: Command) {
         let mut child = command
             .current_dir(self.directory.path())
             .env("RUST_BACKTRACE", "0")

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::cutter::origin_of;
 use super::*;
+use crate::outcome::Reason;
 use crate::wire::event::decode;
 use crate::wire::headers::Unsplit;
 
@@ -66,6 +67,20 @@ fn one_endpoint_over_and_over_does_not_make_a_large_chunk() {
         .collect();
     let refused = Some(Reason::DuplicateRecipient);
     assert_eq!(told, [(10, None), (5, refused), (5, refused), (5, refused)]);
+}
+
+#[test]
+fn one_endpoint_with_many_payloads_is_not_taken_for_repeats() {
+    let recipient = |n| {
+        let endpoint = at("a.example", 1);
+        format!(r#"{{"subscription":{{"endpoint":"{endpoint}"}},"payload":"{n}"}}"#)
+    };
+    let recipients: Vec<_> = (0..25).chain(0..3).map(recipient).collect();
+    let body = Bytes::from(format!(r#"{{"recipients":[{}]}}"#, recipients.join(",")));
+    let split = split_of(&body, 5);
+    assert_eq!(split.later, []);
+    assert!(split.now.iter().all(|part| part.refusal.is_none()));
+    assert_eq!(positions(&split)[0], [0, 1, 2, 3, 4, 25, 26, 27]);
 }
 
 #[test]
