@@ -22,6 +22,7 @@ use rustls::pki_types::pem::PemObject;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
+use crate::broker::amqp_url;
 use crate::broker::answer::answered;
 use crate::broker::budget::Budget;
 use crate::broker::error::SessionError;
@@ -208,19 +209,7 @@ impl Drop for Socket {
 }
 
 fn parse(text: &str) -> Result<AMQPUri, NeedsOperator> {
-    let malformed = NeedsOperator::MalformedUrl;
-    let url = url::Url::parse(text).map_err(|_| malformed("it is not a URL"))?;
-    if !matches!(url.scheme(), "amqp" | "amqps") {
-        return Err(malformed("it must begin with amqp:// or amqps://"));
-    }
-    let host = url.host().ok_or(malformed("it names no host"))?;
-    let mut uri: AMQPUri = text
-        .parse()
-        .map_err(|_| malformed("a part of it, such as a number after ?, cannot be read"))?;
-    if let url::Host::Ipv6(address) = host {
-        uri.authority.host = address.to_string();
-    }
-    Ok(uri)
+    amqp_url::read(text).map_err(NeedsOperator::MalformedUrl)
 }
 
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, NeedsOperator> {
@@ -263,7 +252,7 @@ mod tests {
             ("amqps://u:p@rabbit/%2f", "rabbit:5671", "/", 10),
             ("amqp://rabbit:5673/v?heartbeat=4", "rabbit:5673", "v", 4),
             ("amqp://u:p@127.0.0.1", "127.0.0.1:5672", "/", 10),
-            ("amqp://u:p@[::1]:5000/", "[::1]:5000", "", 10),
+            ("amqp://u:p@[::1]:5000", "[::1]:5000", "/", 10),
         ] {
             let address = address(url).map_err(|error| error.to_string()).unwrap();
             assert_eq!(address.to_string(), shown);

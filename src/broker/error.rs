@@ -23,11 +23,8 @@ const NOT_ALLOWED: u16 = 530;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NeedsOperator {
     /// The URL cannot be read.
-    #[error(
-        "the AMQP URL is malformed: {0}; it looks like amqps://user:password@host:5671/vhost, with \
-         reserved characters percent-encoded (the virtual host / is %2f)"
-    )]
-    MalformedUrl(&'static str),
+    #[error("the AMQP URL {0}")]
+    MalformedUrl(String),
     /// The extra certificates cannot be read.
     #[error("the CA file of the broker holds no readable PEM certificate")]
     UnreadableCa,

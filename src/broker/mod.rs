@@ -29,6 +29,7 @@ use crate::secret::Secret;
 use crate::wire::Kind;
 
 mod acker;
+mod amqp_url;
 mod answer;
 mod arguments;
 mod budget;
@@ -56,6 +57,7 @@ mod shared;
 mod topology;
 mod window;
 
+pub use amqp_url::check_url;
 pub use budget::InHand;
 pub use declare::{Declared, check, declare_topology};
 pub use definitions::{Binding, Definitions, Exchange, Queue};
