@@ -4,6 +4,7 @@ pub(crate) mod broker;
 pub(crate) mod daemon;
 pub(crate) mod echo;
 pub(crate) mod env;
+pub(crate) mod listeners;
 pub(crate) mod node;
 pub(crate) mod producer;
 pub(crate) mod proxy;
