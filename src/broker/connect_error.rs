@@ -19,6 +19,10 @@ use crate::broker::reply::{ACCESS_REFUSED, NOT_ALLOWED, Plain, reply_code};
 /// The user that RabbitMQ lets in from its own machine alone.
 const GUEST: &str = "guest";
 
+/// The mend of a wrong port.
+const LISTENER: &str = "write the port of RabbitMQ's AMQP listener, usually 5672, or 5671 with \
+                        amqps:// (15672 is the management interface's)";
+
 /// A connection that could not be made.
 #[derive(Debug)]
 pub(super) struct ConnectError {
@@ -195,7 +199,7 @@ impl fmt::Display for ConnectError {
             Cause::Closed => write!(
                 f,
                 "{target} closes the connection before the AMQP handshake: where it speaks TLS write \
-                 amqps://, else check that the port is that of RabbitMQ's AMQP listener, usually 5672"
+                 amqps://, else {LISTENER}"
             ),
             Cause::Foreign(protocol) => self.write_foreign(f, *protocol),
             Cause::Silent {
@@ -208,8 +212,7 @@ impl fmt::Display for ConnectError {
             ),
             Cause::Silent { within, .. } => write!(
                 f,
-                "no AMQP handshake from {target} within {within:?}: check that the port is that of \
-                 RabbitMQ's AMQP listener, usually 5672, or 5671 with amqps://"
+                "no AMQP handshake from {target} within {within:?}: {LISTENER}"
             ),
             Cause::Amqp(error) => self.write_amqp(f, error),
         }
@@ -218,18 +221,13 @@ impl fmt::Display for ConnectError {
 
 impl ConnectError {
     fn write_foreign(&self, f: &mut fmt::Formatter<'_>, protocol: Protocol) -> fmt::Result {
-        const LISTENER: &str =
-            "write the port of RabbitMQ's AMQP listener, usually 5672, or 5671 with amqps://";
         let target = &self.target;
         match protocol {
             Protocol::Tls => write!(
                 f,
                 "{target} speaks TLS: write amqps://, or the port without TLS, usually 5672"
             ),
-            Protocol::Http => write!(
-                f,
-                "{target} speaks HTTP, as RabbitMQ's management interface does: {LISTENER}"
-            ),
+            Protocol::Http => write!(f, "{target} speaks HTTP: {LISTENER}"),
             Protocol::Other => write!(f, "{target} does not speak AMQP 0-9-1: {LISTENER}"),
         }
     }
