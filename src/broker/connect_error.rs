@@ -194,7 +194,7 @@ impl fmt::Display for ConnectError {
             Cause::Closed if target.has_tls => write!(
                 f,
                 "{target} closes the connection in the handshake: amqps:// wants the TLS listener, \
-                 usually port 5671, or write amqp://"
+                 usually port 5671, which must not ask for a client certificate, or write amqp://"
             ),
             Cause::Closed => write!(
                 f,

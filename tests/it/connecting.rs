@@ -110,6 +110,14 @@ async fn the_fault_of_a_certificate_had_only_the_name_of_its_type() {
 }
 
 #[tokio::test]
+async fn a_broker_that_wants_client_certificates_was_a_lost_connection() {
+    let (server, ca) = Listener::mutual_tls(certificate("localhost")).await;
+    let url = format!("amqps://localhost:{}", server.port);
+    let beginning = format!("localhost:{} wants a client certificate", server.port);
+    both_say(trusting(url, ca), &beginning, "fail_if_no_peer_cert").await;
+}
+
+#[tokio::test]
 async fn a_host_or_port_that_is_not_there_was_an_error_of_the_system() {
     let [port] = free_ports();
     let beginning = format!("nothing listens at 127.0.0.1:{port}: start RabbitMQ there");

@@ -9,9 +9,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoClientAuth, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -36,10 +39,31 @@ impl Listener {
 
     /// A TLS server with a certificate of these parameters, and the CA of it in PEM.
     pub(crate) async fn tls(certificate: CertificateParams) -> (Self, String) {
+        Self::tls_for(certificate, |_| Arc::new(NoClientAuth)).await
+    }
+
+    /// The same, but clients must have a certificate of the same CA.
+    pub(crate) async fn mutual_tls(certificate: CertificateParams) -> (Self, String) {
+        Self::tls_for(certificate, |ca| {
+            let mut roots = RootCertStore::empty();
+            roots.add(ca.clone()).unwrap();
+            let provider = Arc::new(default_provider());
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .unwrap()
+        })
+        .await
+    }
+
+    async fn tls_for(
+        certificate: CertificateParams,
+        clients: impl FnOnce(&CertificateDer<'static>) -> Arc<dyn ClientCertVerifier>,
+    ) -> (Self, String) {
         let ca_key = KeyPair::generate().unwrap();
         let mut ca = CertificateParams::default();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+        let ca_certificate = ca.self_signed(&ca_key).unwrap();
+        let ca_pem = ca_certificate.pem();
         let key = KeyPair::generate().unwrap();
         let signed = certificate
             .signed_by(&key, &Issuer::new(ca, ca_key))
@@ -48,14 +72,17 @@ impl Listener {
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients(ca_certificate.der()))
             .with_single_cert(vec![signed.der().clone()], key)
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = Self::serve(move |stream| {
             let accepting = acceptor.accept(stream);
             async move {
-                let _refused = accepting.await;
+                // What is closed with bytes unread is reset, and the client loses the alert.
+                if let Err((_refused, mut stream)) = accepting.into_fallible().await {
+                    let _ended = stream.read_to_end(&mut Vec::new()).await;
+                }
             }
         })
         .await;
