@@ -121,8 +121,7 @@ impl Address {
         socket: Weak<Socket>,
         (unreadable, budget): (Arc<Found>, Arc<Budget>),
     ) -> lapin::Result<Connection> {
-        let name = format!("pushrider {} ({})", env!("CARGO_PKG_VERSION"), role.name());
-        let options = ConnectionProperties::default().with_connection_name(name.into());
+        let options = properties(role);
         let (limit, ca) = (self.timeout, self.ca.clone());
         let (kit, runtime) = runtime::current();
         let connect = async move |uri: AMQPUri, _runtime| {
@@ -154,6 +153,18 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Target::new(&self.uri).fmt(f)
     }
+}
+
+/// Returns what the broker's list of connections shows of this one.
+fn properties(role: Role) -> ConnectionProperties {
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy();
+    let name = format!("pushrider {VERSION} at {host} ({})", role.name());
+    ConnectionProperties::default()
+        .with_client_property("product".into(), "pushrider".into())
+        .with_client_property("version".into(), VERSION.into())
+        .with_connection_name(name.into())
 }
 
 /// Connects to the host and port of a URL, without TLS yet.

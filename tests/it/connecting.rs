@@ -138,6 +138,25 @@ async fn a_refused_guest_was_told_to_check_a_password_that_is_right() {
 }
 
 #[tokio::test]
+async fn connections_of_two_machines_had_the_same_name_in_the_list_of_the_broker() {
+    let broker = Broker::shared();
+    let echo = Echo::start(settings(broker.vhost().url()), result);
+    echo.consumes().await;
+    let connections = broker.control(&["list_connections", "client_properties"]);
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy();
+    let version = env!("CARGO_PKG_VERSION");
+    for part in [
+        format!("pushrider {version} at {host} (publish)"),
+        format!("pushrider {version} at {host} (consume)"),
+        r#"{"product","pushrider"}"#.to_owned(),
+    ] {
+        assert!(connections.contains(&part), "{part}: {connections}");
+    }
+    echo.stop().await;
+}
+
+#[tokio::test]
 async fn a_broker_that_stays_away_filled_the_log() {
     let sandbox = sandbox::start(sandbox::Settings::default()).await.unwrap();
     let [port] = free_ports();
