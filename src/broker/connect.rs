@@ -22,11 +22,13 @@ use rustls::pki_types::pem::PemObject;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
+use crate::broker::amqp_url;
 use crate::broker::answer::answered;
 use crate::broker::budget::Budget;
+use crate::broker::connect_error::{Cause, ConnectError, Target};
 use crate::broker::error::SessionError;
 use crate::broker::frames::Found;
-use crate::broker::runtime::{self, Filtered};
+use crate::broker::runtime::{self, Filtered, Filtering, Unfiltered};
 use crate::broker::{NeedsOperator, Settings};
 use crate::metrics::Role;
 
@@ -63,33 +65,44 @@ impl Address {
     }
 
     /// Connects, in bounded time.
-    pub(super) async fn connect(&self, role: Role) -> Result<Link, SessionError> {
+    pub(super) async fn connect(&self, role: Role) -> Result<Link, Box<ConnectError>> {
         self.connect_within(role, Budget::new(u64::MAX)).await
     }
 
     /// Connects to consume a queue, of whose messages so many bytes may be in hand.
-    pub(super) async fn connect_to_consume(&self, bytes: u64) -> Result<Link, SessionError> {
+    pub(super) async fn connect_to_consume(&self, bytes: u64) -> Result<Link, Box<ConnectError>> {
         self.connect_within(Role::Consume, Budget::new(bytes)).await
     }
 
-    async fn connect_within(&self, role: Role, budget: Budget) -> Result<Link, SessionError> {
+    async fn connect_within(&self, role: Role, budget: Budget) -> Result<Link, Box<ConnectError>> {
         let socket = Arc::new(Socket::default());
         let unreadable = Arc::new(Found::default());
         let budget = Arc::new(budget);
         let filter = (Arc::clone(&unreadable), Arc::clone(&budget));
         let opening = self.open(role, Arc::downgrade(&socket), filter);
-        match timeout(self.timeout, opening).await {
-            Ok(Ok(connection)) => Ok(Link {
-                connection,
-                unreadable,
-                budget,
-                _socket: socket,
-            }),
-            Ok(Err(error)) => Err(SessionError::Connect {
-                vhost: self.uri.vhost.clone(),
-                error,
-            }),
-            Err(_elapsed) => Err(SessionError::Silent(self.timeout)),
+        let cause = match timeout(self.timeout, opening).await {
+            Ok(Ok(connection)) => {
+                return Ok(Link {
+                    connection,
+                    unreadable,
+                    budget,
+                    _socket: socket,
+                });
+            }
+            Ok(Err(error)) => Cause::new(error, unreadable.foreign()),
+            Err(_elapsed) => match unreadable.foreign() {
+                Some(protocol) => Cause::Foreign(protocol),
+                None => self.silent(&socket),
+            },
+        };
+        let target = Target::new(&self.uri);
+        Err(Box::new(ConnectError { target, cause }))
+    }
+
+    fn silent(&self, socket: &Socket) -> Cause {
+        Cause::Silent {
+            is_connected: socket.0.get().is_some(),
+            within: self.timeout,
         }
     }
 
@@ -108,33 +121,27 @@ impl Address {
         socket: Weak<Socket>,
         (unreadable, budget): (Arc<Found>, Arc<Budget>),
     ) -> lapin::Result<Connection> {
-        let name = format!("pushrider {} ({})", env!("CARGO_PKG_VERSION"), role.name());
-        let options = ConnectionProperties::default().with_connection_name(name.into());
+        let options = properties(role);
         let (limit, ca) = (self.timeout, self.ca.clone());
         let (kit, runtime) = runtime::current();
         let connect = async move |uri: AMQPUri, _runtime| {
             let opening = async {
-                let address = (uri.authority.host.as_str(), uri.authority.port);
-                let addresses: Vec<_> = lookup_host(address).await?.collect();
-                let stream = kit.connect(addresses).await?;
-                if let AsyncTcpStream::Plain(plain) = &stream {
-                    Socket::duplicate(&socket, plain.get_ref())?;
-                }
+                let stream = reach(&kit, &uri, &socket).await?;
                 let stream = match uri.scheme {
                     AMQPScheme::AMQP => stream,
-                    AMQPScheme::AMQPS => {
-                        let tls = trusting(ca.as_deref())?.connector_with_no_client_auth()?;
-                        stream.into_rustls(&tls, &uri.authority.host).await?
-                    }
+                    AMQPScheme::AMQPS => encrypt(stream, &uri, ca.as_deref()).await?,
                 };
                 let frame_max = uri.query.frame_max.unwrap_or_default();
                 let (unreadable, budget) = (Arc::clone(&unreadable), Arc::clone(&budget));
                 let filtered = Filtered::new(stream, unreadable, budget, frame_max);
                 Ok(AsyncTcpStream::Plain(filtered))
             };
-            let opened: Result<_, io::Error> = match timeout(limit, opening).await {
+            let opened: Result<_, Cause> = match timeout(limit, opening).await {
                 Ok(opened) => opened,
-                Err(_elapsed) => Err(io::ErrorKind::TimedOut.into()),
+                Err(_elapsed) => Err(Cause::Silent {
+                    is_connected: socket.upgrade().is_some_and(|it| it.0.get().is_some()),
+                    within: limit,
+                }),
             };
             opened.map_err(lapin::Error::from)
         };
@@ -144,13 +151,50 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let authority = &self.uri.authority;
-        if authority.host.contains(':') {
-            write!(f, "[{}]:{}", authority.host, authority.port)
-        } else {
-            write!(f, "{}:{}", authority.host, authority.port)
-        }
+        Target::new(&self.uri).fmt(f)
     }
+}
+
+/// Returns what the broker's list of connections shows of this one.
+fn properties(role: Role) -> ConnectionProperties {
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy();
+    let name = format!("pushrider {VERSION} at {host} ({})", role.name());
+    ConnectionProperties::default()
+        .with_client_property("product".into(), "pushrider".into())
+        .with_client_property("version".into(), VERSION.into())
+        .with_connection_name(name.into())
+}
+
+/// Connects to the host and port of a URL, without TLS yet.
+async fn reach(kit: &Filtering, uri: &AMQPUri, socket: &Weak<Socket>) -> Result<Unfiltered, Cause> {
+    let address = (uri.authority.host.as_str(), uri.authority.port);
+    let resolved = lookup_host(address).await;
+    let resolved = resolved.map_err(|error| Cause::Unresolved(error.to_string()))?;
+    let not_connected = |error: io::Error| Cause::NotConnected(error.kind(), error.to_string());
+    let stream = kit
+        .connect(resolved.collect())
+        .await
+        .map_err(not_connected)?;
+    if let AsyncTcpStream::Plain(plain) = &stream {
+        Socket::duplicate(socket, plain.get_ref()).map_err(not_connected)?;
+    }
+    Ok(stream)
+}
+
+/// Makes the TLS handshake.
+async fn encrypt(
+    stream: Unfiltered,
+    uri: &AMQPUri,
+    ca: Option<&[CertificateDer<'static>]>,
+) -> Result<Unfiltered, Cause> {
+    let no_certificates = |error: io::Error| Cause::NoCertificates(error.to_string());
+    let trusted = trusting(ca).map_err(no_certificates)?;
+    let tls = trusted.connector_with_no_client_auth();
+    let tls = tls.map_err(|error| Cause::of_tls(&error))?;
+    let encrypted = stream.into_rustls(&tls, &uri.authority.host).await;
+    encrypted.map_err(|error| Cause::of_tls(&error))
 }
 
 /// Returns the virtual host that a URL names; without one it is `/`.
@@ -208,19 +252,7 @@ impl Drop for Socket {
 }
 
 fn parse(text: &str) -> Result<AMQPUri, NeedsOperator> {
-    let malformed = NeedsOperator::MalformedUrl;
-    let url = url::Url::parse(text).map_err(|_| malformed("it is not a URL"))?;
-    if !matches!(url.scheme(), "amqp" | "amqps") {
-        return Err(malformed("it must begin with amqp:// or amqps://"));
-    }
-    let host = url.host().ok_or(malformed("it names no host"))?;
-    let mut uri: AMQPUri = text
-        .parse()
-        .map_err(|_| malformed("a part of it, such as a number after ?, cannot be read"))?;
-    if let url::Host::Ipv6(address) = host {
-        uri.authority.host = address.to_string();
-    }
-    Ok(uri)
+    amqp_url::read(text).map_err(NeedsOperator::MalformedUrl)
 }
 
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, NeedsOperator> {
@@ -263,7 +295,7 @@ mod tests {
             ("amqps://u:p@rabbit/%2f", "rabbit:5671", "/", 10),
             ("amqp://rabbit:5673/v?heartbeat=4", "rabbit:5673", "v", 4),
             ("amqp://u:p@127.0.0.1", "127.0.0.1:5672", "/", 10),
-            ("amqp://u:p@[::1]:5000/", "[::1]:5000", "", 10),
+            ("amqp://u:p@[::1]:5000", "[::1]:5000", "/", 10),
         ] {
             let address = address(url).map_err(|error| error.to_string()).unwrap();
             assert_eq!(address.to_string(), shown);

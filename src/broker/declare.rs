@@ -11,8 +11,9 @@ use lapin::{Channel, Connection};
 
 use crate::broker::answer::answered;
 use crate::broker::connect::{Address, open_channel};
-use crate::broker::error::{SessionError, is_mismatch, is_missing};
+use crate::broker::error::SessionError;
 use crate::broker::object::{ExchangeKind, Object, alternate_exchange};
+use crate::broker::reply::{is_mismatch, is_missing};
 use crate::broker::topology::Topology;
 use crate::broker::{Declare, NeedsOperator, Settings};
 use crate::metrics::Role;
@@ -230,8 +231,11 @@ pub async fn declare_topology(
 
 fn needs_operator(error: &SessionError, address: &Address, declare: Declare) -> NeedsOperator {
     let unreachable = || NeedsOperator::Unreachable {
-        address: address.to_string(),
-        reason: error.to_string(),
+        reason: if matches!(error, SessionError::Connect(_)) {
+            error.to_string()
+        } else {
+            format!("the broker at {address}: {error}")
+        },
     };
     let act = error.needs_operator(declare);
     act.or_else(|| error.refusal()).unwrap_or_else(unreachable)

@@ -1,130 +1,28 @@
-//! Errors of the broker, and what an operator must do about them.
+//! Why connections to the broker end, and whether an operator must act.
 //!
 //! Most errors pass: the network, a broker that restarts or is not up yet. Some do not pass until an
-//! operator acts. AMQP's reply codes tell them apart, never a text. None of these values
-//! carries a secret: URLs are not quoted, and lapin's parse errors, which may show bytes of a
-//! message, are replaced by a sentence.
+//! operator acts. None of these values carries a secret: URLs are not quoted, and lapin's parse
+//! errors, which may show bytes of a message, are replaced by a sentence.
 
-use std::fmt;
 use std::time::Duration;
 
 use lapin::ErrorKind;
 use lapin::protocol::AMQPErrorKind;
 
 use crate::broker::Declare;
+use crate::broker::connect_error::ConnectError;
+use crate::broker::needs_operator::NeedsOperator;
 use crate::broker::object::Object;
-
-const ACCESS_REFUSED: u16 = 403;
-const NOT_FOUND: u16 = 404;
-const PRECONDITION_FAILED: u16 = 406;
-const NOT_ALLOWED: u16 = 530;
-
-/// Why running on is useless until an operator acts: exit code 78.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NeedsOperator {
-    /// The URL cannot be read.
-    #[error(
-        "the AMQP URL is malformed: {0}; it looks like amqps://user:password@host:5671/vhost, with \
-         reserved characters percent-encoded (the virtual host / is %2f)"
-    )]
-    MalformedUrl(&'static str),
-    /// The extra certificates cannot be read.
-    #[error("the CA file of the broker holds no readable PEM certificate")]
-    UnreadableCa,
-    /// `check`: the broker does not answer.
-    #[error("the broker at {address} cannot be reached: {reason}")]
-    Unreachable {
-        /// Host and port.
-        address: String,
-        /// Why.
-        reason: String,
-    },
-    /// 403 at login.
-    #[error(
-        "the broker refuses the user name or the password (403): check both in the AMQP URL, and \
-         with `rabbitmqctl authenticate_user`"
-    )]
-    LoginRefused,
-    /// 530 at login.
-    #[error(
-        "the broker does not let the user into the virtual host {vhost:?} (530): it must exist \
-         (`rabbitmqctl add_vhost`) and the user needs permissions in it \
-         (`rabbitmqctl set_permissions`)"
-    )]
-    VhostRefused {
-        /// The virtual host of the AMQP URL.
-        vhost: String,
-    },
-    /// 403 when an object is declared.
-    #[error(
-        "the broker user may not declare {object} (403): give it the configure, write and read \
-         permissions on everything that starts with the prefix, or declare the topology as another \
-         user (`pushrider topology declare`) and set broker.declare = \"passive\""
-    )]
-    MayNotDeclare {
-        /// The exchange, queue or binding.
-        object: String,
-    },
-    /// 406 for an object that does not exist, which is how RabbitMQ keeps a virtual host's limits.
-    #[error(
-        "the broker does not let {object} be made (406): {reason}; raise the limit \
-         (`rabbitmqctl list_vhost_limits`, `rabbitmqctl set_vhost_limits`), or configure fewer lanes \
-         and delay bands"
-    )]
-    OverLimit {
-        /// The exchange or queue.
-        object: String,
-        /// The broker's words.
-        reason: String,
-    },
-    /// `topology declare`: any other refusal of one object.
-    #[error("the broker refuses to declare {object}: {reason}")]
-    Refused {
-        /// The exchange, queue or binding.
-        object: String,
-        /// The broker's words.
-        reason: String,
-    },
-    /// 403 when a queue is consumed.
-    #[error("the broker user may not consume {object} (403): give it the read permission there")]
-    MayNotConsume {
-        /// The queue.
-        object: String,
-    },
-    /// 403 when the first publication is published.
-    #[error(
-        "the broker user may not publish (403): give it the write permission on the results and \
-         delay exchanges and on amq.default, the default exchange"
-    )]
-    MayNotPublish,
-    /// 404.
-    #[error(
-        "{object} does not exist, and broker.declare = \"{declare}\" does not make it: declare it \
-         (`pushrider topology declare`), or set broker.declare = \"create\""
-    )]
-    Missing {
-        /// The exchange or queue.
-        object: String,
-        /// The word of the configuration.
-        declare: &'static str,
-    },
-}
+use crate::broker::reply::{
+    ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, Plain, reply_code, words,
+};
 
 /// Why a generation of connections ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionError {
     /// The connection could not be made.
-    #[error("cannot connect: {}", Plain(error))]
-    Connect {
-        /// The virtual host that was asked for.
-        vhost: String,
-        /// What came of it.
-        #[source]
-        error: lapin::Error,
-    },
-    /// Somebody accepted and stayed silent.
-    #[error("no AMQP handshake within {0:?}")]
-    Silent(Duration),
+    #[error(transparent)]
+    Connect(#[from] Box<ConnectError>),
     /// An exchange, queue or binding could not be declared.
     #[error("cannot declare {object}: {}", Plain(.error))]
     Declare {
@@ -167,13 +65,7 @@ impl SessionError {
     /// Returns whether an operator must act before another attempt can succeed.
     pub(super) fn needs_operator(&self, declare: Declare) -> Option<NeedsOperator> {
         match self {
-            Self::Connect { vhost, error } => match reply_code(error)? {
-                ACCESS_REFUSED => Some(NeedsOperator::LoginRefused),
-                NOT_ALLOWED => Some(NeedsOperator::VhostRefused {
-                    vhost: vhost.clone(),
-                }),
-                _ => None,
-            },
+            Self::Connect(error) => error.needs_operator(),
             Self::Declare { object, error } => match reply_code(error)? {
                 ACCESS_REFUSED => Some(NeedsOperator::MayNotDeclare {
                     object: object.clone(),
@@ -196,11 +88,9 @@ impl SessionError {
                 ACCESS_REFUSED => Some(NeedsOperator::MayNotPublish),
                 _ => None,
             },
-            Self::Silent(_)
-            | Self::Cancelled { .. }
-            | Self::Lost(_)
-            | Self::Unconfirmed(_)
-            | Self::ConfirmsOff => None,
+            Self::Cancelled { .. } | Self::Lost(_) | Self::Unconfirmed(_) | Self::ConfirmsOff => {
+                None
+            }
         }
     }
 
@@ -220,32 +110,6 @@ impl SessionError {
     }
 }
 
-/// Returns whether an object exists with other arguments than were asked for.
-pub(super) fn is_mismatch(error: &lapin::Error) -> bool {
-    reply_code(error) == Some(PRECONDITION_FAILED)
-}
-
-/// Returns whether an object does not exist.
-pub(super) fn is_missing(error: &lapin::Error) -> bool {
-    reply_code(error) == Some(NOT_FOUND)
-}
-
-/// Returns the reply code the broker closed a channel or connection with.
-fn reply_code(error: &lapin::Error) -> Option<u16> {
-    let ErrorKind::ProtocolError(error) = error.kind() else {
-        return None;
-    };
-    Some(error.get_id())
-}
-
-/// Returns the words the broker closed a channel or connection with.
-fn words(error: &lapin::Error) -> Option<String> {
-    let ErrorKind::ProtocolError(error) = error.kind() else {
-        return None;
-    };
-    Some(error.get_message().to_string())
-}
-
 fn missing(object: &str, declare: Declare) -> NeedsOperator {
     NeedsOperator::Missing {
         object: object.to_owned(),
@@ -254,18 +118,6 @@ fn missing(object: &str, declare: Declare) -> NeedsOperator {
             Declare::Passive => "passive",
             Declare::None => "none",
         },
-    }
-}
-
-/// An error of lapin's in words that show nothing of a message.
-struct Plain<'a>(&'a lapin::Error);
-
-impl fmt::Display for Plain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if matches!(self.0.kind(), ErrorKind::ParsingError(_)) {
-            return f.write_str("the broker sent a frame that cannot be read");
-        }
-        self.0.fmt(f)
     }
 }
 
@@ -284,11 +136,6 @@ mod tests {
     fn an_operator_must_act_only_where_trying_again_cannot_help() {
         let object = || "queue q".to_owned();
         let verdict = |error: SessionError| error.needs_operator(Declare::Passive);
-        let connecting = |error| SessionError::Connect {
-            vhost: "web".to_owned(),
-            error,
-        };
-        let connect = |code| verdict(connecting(closed_with(code)));
         let declare = |code| {
             verdict(SessionError::Declare {
                 object: object(),
@@ -305,13 +152,6 @@ mod tests {
             object: object(),
             declare: "passive",
         });
-        assert_eq!(connect(403), Some(NeedsOperator::LoginRefused));
-        assert_eq!(
-            connect(530),
-            Some(NeedsOperator::VhostRefused {
-                vhost: "web".to_owned()
-            })
-        );
         assert_eq!(
             declare(403),
             Some(NeedsOperator::MayNotDeclare { object: object() })
@@ -323,7 +163,6 @@ mod tests {
         );
         assert_eq!(consume(404), gone);
         for code in [320, 405, 406, 501, 506, 541] {
-            assert_eq!(connect(code), None, "{code}");
             assert_eq!(consume(code), None, "{code}");
             let over_limit = NeedsOperator::OverLimit {
                 object: object(),
@@ -343,9 +182,6 @@ mod tests {
                 "{code}"
             );
         }
-        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        assert_eq!(verdict(connecting(refused.into())), None);
-        assert_eq!(verdict(SessionError::Silent(Duration::from_secs(1))), None);
     }
 
     #[test]

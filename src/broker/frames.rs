@@ -13,8 +13,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -33,9 +33,34 @@ const HEAD: usize = 7;
 const FLAGS: usize = HEAD + 12;
 const HAS_HEADERS: u8 = 1 << 5;
 
-/// The deliveries of a connection that could not be read, by channel and delivery tag.
+/// What a peer speaks in place of AMQP frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// TLS: an alert or a handshake record (RFC 8446, section 5.1).
+    Tls,
+    /// HTTP/1.
+    Http,
+    /// Anything else, the header of another AMQP version among it.
+    Other,
+}
+
+impl Protocol {
+    /// Returns what the first bytes of a peer belong to.
+    fn of(head: &[u8]) -> Self {
+        match head {
+            [0x15 | 0x16, 3, ..] => Self::Tls,
+            [b'H', b'T', b'T', b'P', b'/', ..] => Self::Http,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What of a connection lapin cannot read.
+///
+/// The deliveries are kept by channel and delivery tag.
 #[derive(Debug, Default)]
 pub(super) struct Found {
+    foreign: OnceLock<Protocol>,
     deliveries: Mutex<BTreeMap<(u16, u64), Unreadable>>,
     /// How many there are, so that other deliveries need no lock.
     count: AtomicUsize,
@@ -57,6 +82,11 @@ impl Found {
         let unreadable = deliveries.remove(&(channel, tag));
         self.count.store(deliveries.len(), Ordering::Release);
         unreadable
+    }
+
+    /// Returns what the peer speaks, if not AMQP.
+    pub(super) fn foreign(&self) -> Option<Protocol> {
+        self.foreign.get().copied()
     }
 }
 
@@ -154,6 +184,9 @@ impl Filter {
             kind => {
                 if kind == BODY {
                     self.count(size as u64 - 1);
+                }
+                if !matches!(kind, BODY | HEARTBEAT) {
+                    self.found.foreign.get_or_init(|| Protocol::of(&self.held));
                 }
                 ready.append(&mut self.held);
                 match kind {
@@ -321,11 +354,13 @@ mod tests {
 
     #[test]
     fn what_is_not_amqp_passes_as_it_is() {
-        for text in [
-            &b"AMQP\0\0\x09\x01AMQP\0\0\x09\x01"[..],
-            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        for (text, protocol) in [
+            (&b"AMQP\0\0\x09\x01AMQP\0\0\x09\x01"[..], Protocol::Other),
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", Protocol::Http),
+            (b"\x15\x03\x03\0\x02\x02\x46", Protocol::Tls),
         ] {
-            assert_eq!(filtered(text.chunks(1)).0, text);
+            let (passed, found) = filtered(text.chunks(1));
+            assert_eq!((&*passed, found.foreign()), (text, Some(protocol)));
         }
     }
 

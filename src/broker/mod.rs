@@ -11,7 +11,8 @@
 //! [`outstanding`], those that the broker refused are [`refused`]. The [`acker`] acknowledges what a
 //! [`window`] of delivery tags allows. [`topology`] lists the [`object`]s that must exist, [`declare`]
 //! declares them, [`route`] and [`properties`] address publications, and [`error`] separates what passes
-//! from what an operator must mend.
+//! from what an operator must mend ([`needs_operator`]), by the codes of the broker's [`reply`]. Why there
+//! is no connection at all is said by [`amqp_url`] and [`connect_error`].
 //!
 //! For operators, [`definitions`] shows the topology, and [`permissions`] what the daemon's user needs.
 
@@ -29,10 +30,12 @@ use crate::secret::Secret;
 use crate::wire::Kind;
 
 mod acker;
+mod amqp_url;
 mod answer;
 mod budget;
 mod confirms;
 mod connect;
+mod connect_error;
 mod consumer;
 mod consumers;
 mod declare;
@@ -41,12 +44,14 @@ mod error;
 mod fields;
 mod frames;
 mod generation;
+mod needs_operator;
 mod object;
 mod outstanding;
 mod permissions;
 mod publisher;
 mod ramp;
 mod refused;
+mod reply;
 mod route;
 mod runtime;
 mod session;
@@ -54,11 +59,12 @@ mod shared;
 mod topology;
 mod window;
 
+pub use amqp_url::check_url;
 pub use budget::InHand;
 pub use declare::{Declared, check, declare_topology};
 pub use definitions::{Binding, Definitions, Exchange, Queue};
-pub use error::NeedsOperator;
 pub use fields::{DEPTH_LIMIT, Unreadable};
+pub use needs_operator::NeedsOperator;
 pub use permissions::Permissions;
 pub use session::run;
 

@@ -28,8 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// A generation that lived so long was a good one: the next pause is short again.
 const GOOD_LIFE: Duration = LONGEST_PAUSE;
 
-/// After so long without the broker an operator should look.
-const LONG_OUTAGE: Duration = Duration::from_secs(60);
+/// A problem that stays is told again after so long.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// Runs until `settled` is closed and drained, and reconnects as needed.
 ///
@@ -65,7 +65,7 @@ pub async fn run(
         settled,
         generation: 0,
         streak: 0,
-        lost: None,
+        told: None,
     };
     let open_until_stopped = async move {
         stop_consuming.cancelled().await;
@@ -84,8 +84,8 @@ struct Session {
     generation: u64,
     /// Troubles since the last good generation.
     streak: u32,
-    /// Since when the broker is away.
-    lost: Option<Instant>,
+    /// What was told last of a broker that is away, and when.
+    told: Option<(String, Instant)>,
 }
 
 impl Session {
@@ -136,7 +136,7 @@ impl Session {
             opened = opening => opened?,
         };
         tracing::info!(address = %shared.address, generation = self.generation, "broker connected");
-        self.lost = None;
+        self.told = None;
         show_connected(&shared, true);
         let ended = generation.serve(&shared, &mut self.settled).await;
         show_connected(&shared, false);
@@ -146,13 +146,16 @@ impl Session {
     fn report(&mut self, error: &SessionError, pause: Duration, now: Instant) {
         self.shared.metrics.broker_reconnects();
         let problem = error.to_string();
-        let first = self.lost.is_none();
-        let since = *self.lost.get_or_insert(now);
         let address = &self.shared.address;
-        if first || now.duration_since(since) > LONG_OUTAGE {
-            tracing::warn!(%address, problem, ?pause, "no broker; trying again");
+        let is_told = self
+            .told
+            .as_ref()
+            .is_some_and(|(told, at)| *told == problem && now.duration_since(*at) < TELL_AGAIN);
+        if is_told {
+            tracing::debug!(%address, problem, ?pause, "no broker; trying again");
         } else {
-            tracing::info!(%address, problem, ?pause, "no broker; trying again");
+            tracing::warn!(%address, problem, ?pause, "no broker; trying again");
+            self.told = Some((problem.clone(), now));
         }
         self.shared
             .state

@@ -77,7 +77,8 @@ async fn a_broker_that_is_away_is_a_status_and_not_a_failed_start() {
     daemon.launch_under(&manager.address(), WATCHDOG).await;
     let message = manager.hears("READY=1").await;
     assert!(message.contains("STATUS=waiting for broker"), "{message}");
-    let problem = "cannot connect: IO error: Connection refused (os error 111)";
+    let problem = "nothing listens at 127.0.0.1:1: start RabbitMQ there, or check host and port in the \
+                   AMQP URL";
     let status = format!("STATUS=waiting for broker: {problem}");
     manager.hears(&status).await;
     manager.hears("WATCHDOG=1").await;

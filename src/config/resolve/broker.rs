@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use url::{Host, Url};
+use url::Url;
 
-use crate::broker::{Lane, Settings};
+use crate::broker::{Lane, Settings, check_url};
 use crate::config::file::{self, File};
 use crate::config::resolve::scope::{Reported, Scope};
 use crate::config::resolve::secret;
@@ -59,36 +59,6 @@ fn url(broker: &file::Broker, scope: &mut Scope<'_>) -> Result<Secret<String>, R
     let text = text.map_err(|_| scope.problem(&found.key, "is not text"))?;
     check_url(text).map_err(|what| scope.problem(&found.key, what))?;
     Ok(Secret::new(text.to_owned()))
-}
-
-const ESCAPES: &str = "in the user, the password and the virtual host, @ is written %40, : %3A, \
-                       / %2F, ? %3F, # %23 and % %25";
-
-/// Judges an AMQP URL; the message has nothing of it.
-fn check_url(text: &str) -> Result<(), String> {
-    let form =
-        || format!("is not of the form amqp://user:password@host:5672/virtual-host; {ESCAPES}");
-    let url = Url::parse(text).map_err(|_| form())?;
-    if !matches!(url.scheme(), "amqp" | "amqps") {
-        return Err("must begin with amqp:// or amqps://".to_owned());
-    }
-    if matches!(url.host(), None | Some(Host::Domain(""))) {
-        return Err(form());
-    }
-    let tail = format!("{}?{}", url.path(), url.query().unwrap_or_default());
-    if url.fragment().is_some() || tail.contains('@') || url.path().matches('/').count() > 1 {
-        return Err(format!("is cut in the wrong place: {ESCAPES}"));
-    }
-    if url.path() == "/" {
-        return Err(
-            "ends with /, which names the virtual host \"\"; leave it out for the virtual \
-                    host \"/\""
-                .to_owned(),
-        );
-    }
-    text.parse::<lapin::uri::AMQPUri>()
-        .map(|_| ())
-        .map_err(|_| form())
 }
 
 /// Writes where a broker is, without user, password and parameters.

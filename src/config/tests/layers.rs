@@ -108,7 +108,7 @@ fn a_variable_that_sets_nothing_is_a_problem() {
         (
             "AMQP_URL",
             "localhost",
-            "broker.url: is not of the form amqp://user:password@host:5672/virtual-host; in the user, the password and the virtual host, @ is written %40, : %3A, / %2F, ? %3F, # %23 and % %25 (AMQP_URL)",
+            "broker.url: must begin with amqp:// or amqps:// (AMQP_URL)",
         ),
     ] {
         assert_eq!(
@@ -169,7 +169,7 @@ fn credentials_of_the_service_manager_are_found_by_the_name_of_their_key() {
     let file = format!("{app}[broker]\nurl = \"amqp://file\"");
     let config = directory.load(&file, &variables, &[]).unwrap();
     assert_eq!(config.daemon.broker.url.expose(), "amqp://file");
-    directory.write("credentials/broker.url", "http://credential");
+    directory.write("credentials/broker.url", "rabbitmq://credential");
     let expected = "broker.url: must begin with amqp:// or amqps:// (DIR/credentials/broker.url)";
     assert_eq!(directory.problems(app, &variables, &[]), [expected]);
 }

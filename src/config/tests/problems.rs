@@ -80,7 +80,11 @@ fn every_problem_is_told_with_its_key_its_source_and_what_was_expected() {
         ),
         (
             "[broker]\nurl = \"http://h\"",
-            "broker.url: must begin with amqp:// or amqps:// (FILE)",
+            "broker.url: must begin with amqp:// or amqps://; the management interface speaks http, and AMQP has a port of its own, usually 5672, or 5671 with TLS (FILE)",
+        ),
+        (
+            "[broker]\nurl = \"amqp://h?verify=verify_none\"",
+            "broker.url: has the parameter verify, which is not read: leave it out; with amqps:// the certificate is always verified, and broker.ca_file names a CA that the system does not know (FILE)",
         ),
         (
             "[lanes.High]",

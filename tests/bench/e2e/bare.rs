@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions};
@@ -111,7 +110,7 @@ impl Worker {
             .header("ttl", "86400")
             .header("content-encoding", "aes128gcm")
             .header("authorization", token.authorization())
-            .body(Bytes::from(body.unwrap()))
+            .body(body.unwrap())
             .send();
         let status = answer.await.unwrap().status().as_u16();
         let result = json!({ "event_id": event.id, "status": status }).to_string();

@@ -5,6 +5,7 @@ pub(crate) mod connect_proxy;
 pub(crate) mod daemon;
 pub(crate) mod echo;
 pub(crate) mod env;
+pub(crate) mod listeners;
 pub(crate) mod node;
 pub(crate) mod producer;
 pub(crate) mod proxy;
