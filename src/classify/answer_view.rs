@@ -1,5 +1,6 @@
 //! What an answer says besides its status: its body, read leniently, and its headers.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::time::{Duration, SystemTime};
 
@@ -60,9 +61,12 @@ impl<'a> AnswerView<'a> {
         member.as_u64().or_else(|| member.as_str()?.parse().ok())
     }
 
-    /// Returns a header's value, if it is visible ASCII.
-    pub(super) fn header(&self, name: &str) -> Option<&'a str> {
-        self.headers.get(name)?.to_str().ok()
+    /// Returns a header's value. Bytes that are not UTF-8 are read as ISO-8859-1, which HTTP once said
+    /// they were (RFC 9110 §5.5).
+    pub(super) fn header(&self, name: &str) -> Option<Cow<'a, str>> {
+        let bytes = self.headers.get(name)?.as_bytes();
+        let latin = |_| Cow::Owned(bytes.iter().copied().map(char::from).collect());
+        Some(str::from_utf8(bytes).map_or_else(latin, Cow::Borrowed))
     }
 
     /// Returns the service's name for the exchange, by which it can be asked about it.

@@ -113,6 +113,27 @@ fn of_answer(answer: &Answer, context: Context, now: SystemTime) -> Verdict {
     verdict
 }
 
+/// Says what a status means that comes without a word, for the detail of a result.
+#[must_use]
+pub fn meaning_of(status: u16) -> String {
+    let meaning = match status {
+        300..=399 => "it redirects, and redirects are not followed",
+        400 => "it takes the request for malformed",
+        401 | 403 => "it refuses the VAPID token, or this sender",
+        404 => "it knows no such subscription, or the path is wrong",
+        405 => "it takes no POST here; the endpoint may not be one of a push service",
+        406 => "it limits this sender, or cannot answer as asked",
+        410 => "the subscription has ended",
+        411 => "it wants a Content-Length",
+        413 => "the message is too large for it",
+        421 => "it does not answer for this host on the connection that was used",
+        429 => "it asks for fewer requests",
+        500..=599 => "it has trouble of its own",
+        _ => "it gives no reason",
+    };
+    format!("the push service answered {status}: {meaning}")
+}
+
 /// Returns the service that answered: autopush is recognized behind any unlisted name (§2).
 fn answering_service(view: &AnswerView<'_>, context: Context) -> Service {
     if !context.listing.is_listed() && !view.is_taken() && mozilla::is_from_it(view) {

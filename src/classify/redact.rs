@@ -46,16 +46,16 @@ pub(super) fn cut(text: &str) -> &str {
 
 fn redacted(text: &str) -> String {
     let mut plain = String::new();
-    let mut cooldown = text;
-    while !cooldown.is_empty() && plain.len() < LIMIT {
-        let end = cooldown.find(is_separator).unwrap_or(cooldown.len());
-        let (run, after) = cooldown.split_at(end);
+    let mut rest = text;
+    while !rest.is_empty() && plain.len() < LIMIT {
+        let end = rest.find(is_separator).unwrap_or(rest.len());
+        let (run, after) = rest.split_at(end);
         push_run(&mut plain, run);
         let mut after = after.chars();
         if let Some(separator) = after.next() {
             push_separator(&mut plain, separator);
         }
-        cooldown = after.as_str();
+        rest = after.as_str();
     }
     cut(&plain).trim_end().to_owned()
 }
@@ -77,8 +77,8 @@ fn push_separator(plain: &mut String, separator: char) {
 
 fn push_run(plain: &mut String, run: &str) {
     match run.split_once("://") {
-        Some((scheme, cooldown)) => {
-            let authority = cooldown.split(['/', '?', '#']).next().unwrap_or_default();
+        Some((scheme, rest)) => {
+            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
             let fits = scheme.len() <= WORD_LIMIT && authority.len() <= AUTHORITY_LIMIT;
             if !fits || authority.contains('@') {
                 plain.push_str(LEFT_OUT);
@@ -87,7 +87,7 @@ fn push_run(plain: &mut String, run: &str) {
             plain.push_str(scheme);
             plain.push_str("://");
             plain.push_str(authority);
-            if authority.len() < cooldown.len() {
+            if authority.len() < rest.len() {
                 plain.push('/');
                 plain.push_str(LEFT_OUT);
             }

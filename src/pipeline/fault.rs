@@ -45,7 +45,9 @@ fn given_up(inbound: &Inbound) -> Option<Fault> {
     let (reason, sentence) = match death.cause {
         DeathCause::Expired => (
             Reason::ProducerExpiration,
-            "the AMQP expiration passed before the event was taken; use expires_at in the event",
+            "the event expired in its lane before it was taken: its AMQP expiration passed, or the \
+             message-ttl that a policy gives the queue; use expires_at in the event, and keep such \
+             policies off the queues (rabbitmqctl list_policies)",
         ),
         DeathCause::DeliveryLimit | DeathCause::Other => (
             Reason::Poison,

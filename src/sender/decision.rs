@@ -4,10 +4,11 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::classify;
 use crate::gate::Deferral;
 use crate::message::{Name, PushMessage};
 use crate::origin::Service;
-use crate::outcome::{Again, DeferralReason, Reason, Record, Verdict, Waiting, Warning};
+use crate::outcome::{Again, DeferralReason, Meaning, Reason, Record, Verdict, Waiting, Warning};
 use crate::plan;
 use crate::plan::Terms;
 use crate::retry::{Decision, Lifetime, Policy};
@@ -160,7 +161,7 @@ pub(super) fn decide(
             settled_at: now,
             elapsed: Some(round_trip.elapsed),
             warnings: Vec::new(),
-            detail: detail(reason, verdict),
+            detail: detail(reason, verdict, status),
         }),
     }
 }
@@ -261,14 +262,18 @@ fn wait_or_expire(
     }
 }
 
-/// Returns the detail of a result: the verdict's, after what an expired recipient was waiting for.
-fn detail(reason: Reason, verdict: Verdict) -> Option<Box<str>> {
+/// Returns the detail of a result: the verdict's, or what the status means where it is not a success
+/// and has no words; after what an expired recipient was waiting for.
+fn detail(reason: Reason, verdict: Verdict, status: Option<u16>) -> Option<Box<str>> {
+    let unexplained = status.filter(|_| verdict.meaning != Meaning::Accepted);
+    let meaning = || unexplained.map(|status| classify::meaning_of(status).into());
+    let last = verdict.detail.or_else(meaning);
     if reason == verdict.reason {
-        return verdict.detail;
+        return last;
     }
     let waited_for = verdict.reason.name();
     let mut detail = format!("its time runs out before it could be tried again ({waited_for})");
-    if let Some(last) = verdict.detail {
+    if let Some(last) = last {
         detail.push_str(": ");
         detail.push_str(&last);
     }
@@ -445,5 +450,21 @@ mod tests {
         };
         assert_eq!((record.requests, record.status), (4, Some(503)));
         assert_eq!(record.sent_at, None);
+    }
+
+    #[test]
+    fn a_status_without_a_word_is_explained() {
+        for status in 200..=999 {
+            let refused = Verdict::of(Meaning::Rejected, Reason::BadRequest);
+            let detail = detail(Reason::BadRequest, refused, Some(status)).unwrap();
+            assert!(detail.starts_with(&format!("the push service answered {status}: ")));
+        }
+        let accepted = Verdict::of(Meaning::Accepted, Reason::Accepted);
+        assert_eq!(detail(Reason::Accepted, accepted, Some(201)), None);
+        let expired = detail(Reason::TtlElapsed, retryable(None), Some(503)).unwrap();
+        assert!(
+            expired.ends_with("503: it has trouble of its own"),
+            "{expired}"
+        );
     }
 }

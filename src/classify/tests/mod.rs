@@ -113,6 +113,22 @@ fn only_410_and_a_second_404_end_a_subscription_without_a_word() {
 }
 
 #[test]
+fn words_that_are_not_ascii_are_kept() {
+    let said = |value: &[u8]| {
+        let mut answer = answer(400, &[], String::new());
+        let value = HeaderValue::from_bytes(value).unwrap();
+        answer.headers.insert("x-wns-error-description", value);
+        classified(answer, context(Service::Wns)).detail
+    };
+    let expected = "x-wns-error-description: Kanal ung\u{fc}ltig";
+    assert_eq!(said(b"Kanal ung\xfcltig").as_deref(), Some(expected));
+    assert_eq!(
+        said("Kanal ung\u{fc}ltig".as_bytes()).as_deref(),
+        Some(expected)
+    );
+}
+
+#[test]
 fn a_404_in_a_services_own_words_is_believed_at_once_and_any_other_must_be_said_twice() {
     let page = "<!DOCTYPE html>\n<html lang=en>\n  <meta charset=utf-8>\n  <title>Error 404 (Not \
                 Found)!!1</title>\n  <p><b>404.</b>\n";

@@ -57,6 +57,8 @@ struct Worker {
 
 /// Works until it is killed.
 pub(crate) async fn run(amqp_url: &str) {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.install_default().unwrap();
     // It runs in the directory of the daemon whose place it takes.
     let pem = std::fs::read("ca.pem").unwrap();
     let client = Client::builder()

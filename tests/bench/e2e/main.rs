@@ -34,7 +34,7 @@ use pushrider::sandbox::{Running, Script, SubscribeRequest};
 use pushrider::subscription::{AuthSecret, Keys, UserAgentKey};
 use serde_json::json;
 use tokio::process::Command;
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, timeout};
 
 use support::broker::Broker;
 use support::daemon::Daemon;
@@ -45,6 +45,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The queue in which results are counted.
 const RESULTS: &str = "bench.results";
+
+/// How long the next result may take.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Measure the whole way under load.
 #[derive(Parser)]
@@ -286,7 +289,11 @@ async fn count_results(vhost: &Vhost, count: usize) -> (f64, HashMap<String, Ins
     let mut results = consumed.await.unwrap();
     let (mut came, mut begun) = (HashMap::new(), None);
     for _ in 0..count {
-        let result = results.next().await.unwrap().unwrap();
+        let result = timeout(PATIENCE, results.next()).await;
+        let result = result
+            .expect("no result came for a minute")
+            .unwrap()
+            .unwrap();
         let now = SystemClock.now().mono;
         begun.get_or_insert(now);
         if let Some(id) = result.properties.correlation_id() {
