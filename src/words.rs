@@ -1,4 +1,4 @@
-//! The words of closed sets.
+//! The words of closed sets, and the one that was probably meant.
 
 /// Gives enums that derive strum's `VariantArray` and `IntoStaticStr` the list of their values and
 /// the word of each.
@@ -18,3 +18,13 @@ macro_rules! words {
 }
 
 pub(crate) use words;
+
+/// Returns the known word that was probably meant by another one.
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(word, known), known))
+        .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
+}

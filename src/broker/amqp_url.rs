@@ -8,6 +8,8 @@
 use lapin::uri::AMQPUri;
 use url::{Host, ParseError, Url};
 
+use crate::words::nearest;
+
 const FORM: &str = "amqp://user:password@host:5672/virtual-host";
 
 /// The largest and the smallest frame that may be asked for, in bytes (AMQP 0-9-1, section 4.2.3, has
@@ -217,14 +219,8 @@ fn refusal(name: &str) -> String {
     if let Some((name, mend)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
         return format!("has the parameter {name}, which is not read: {mend}");
     }
-    let distance = |known: &&str| strsim::damerau_levenshtein(name, known);
-    let known = OBEYED
-        .into_iter()
-        .chain(REFUSED.map(|(refused, _)| refused));
-    let near = known
-        .filter(|known| distance(known) <= 2)
-        .min_by_key(distance);
-    match near {
+    let refused = REFUSED.iter().map(|(refused, _)| *refused);
+    match nearest(name, OBEYED.into_iter().chain(refused)) {
         Some(near) => format!("has a parameter that is not known; did you mean {near}?"),
         None => format!(
             "has a parameter that is not known; there are {}",

@@ -15,6 +15,7 @@ use crate::config::file::{DEFAULT_LANE, File};
 use crate::config::layers::Sources;
 use crate::config::problem::Problems;
 use crate::config::text::{HIDDEN, looks_secret};
+use crate::words::nearest;
 
 /// Reads the merged values; what is of the wrong shape is reported and left at its default.
 pub(super) fn read(mut values: Value, sources: &Sources, problems: &mut Problems) -> File {
@@ -130,14 +131,6 @@ fn unknown_key(name: &str, known: &[&str], path: &[String]) -> String {
         Some(near) => format!("{what}; did you mean {near}?"),
         None => format!("{what}; there are {}", known.join(", ")),
     }
-}
-
-/// Finds the word that was probably meant.
-pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let close = |near: &&str| strsim::damerau_levenshtein(word, near) <= 1 + near.len() / 4;
-    known
-        .filter(close)
-        .min_by_key(|near| strsim::damerau_levenshtein(word, near))
 }
 
 /// Writes words as choices: `"a", "b" or "c"`.

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::json::{self, Object};
 use crate::outcome::Reason;
+use crate::words::nearest;
 
 /// One fault of an event or of a recipient: a place and a sentence.
 ///
@@ -161,12 +162,7 @@ fn meant(name: &str, known: &[&'static str]) -> Option<&'static str> {
     {
         return Some(member);
     }
-    known
-        .iter()
-        .map(|member| (strsim::damerau_levenshtein(&folded, member), *member))
-        .filter(|(distance, member)| *distance <= 1.max(member.len() / 4))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, member)| member)
+    nearest(&folded, known.iter().copied())
 }
 
 #[cfg(test)]

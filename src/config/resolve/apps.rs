@@ -9,12 +9,13 @@ use crate::config::file::{self, File};
 use crate::config::resolve::broker::collect;
 use crate::config::resolve::keys::{self, Keys};
 use crate::config::resolve::scope::{Reported, Scope};
-use crate::config::shape::{nearest, one_of};
+use crate::config::shape::one_of;
 use crate::config::text::Text;
 use crate::config::text::looks_secret;
 use crate::ece::Padding;
 use crate::message::Name;
 use crate::vapid::{KeyRing, Subject, VapidKey};
+use crate::words::nearest;
 
 /// Resolves `[apps]` and `[keys]`.
 pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Vec<Arc<App>>, Reported> {

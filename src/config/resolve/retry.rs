@@ -4,9 +4,10 @@ use crate::config::file::{File, Retry, ServiceRetry};
 use crate::config::resolve::bounds::{at_most, quoted};
 use crate::config::resolve::broker::collect;
 use crate::config::resolve::scope::{Reported, Scope};
-use crate::config::shape::{nearest, one_of};
+use crate::config::shape::one_of;
 use crate::origin::Service;
 use crate::retry::{Policies, Policy};
+use crate::words::nearest;
 
 /// Resolves `[retry]`.
 pub(super) fn policies(file: &File, scope: &mut Scope<'_>) -> Result<Policies, Reported> {
