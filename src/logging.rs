@@ -2,7 +2,7 @@
 //!
 //! Nothing of ours puts a secret into a line. Dependencies do: at DEBUG an HTTP client prints URLs,
 //! which are capabilities, and lapin prints a returned message, body and all, already at WARN, and
-//! what it could not parse at ERROR; what matters of it the broker's rooms say themselves. So a level
+//! what it could not parse at ERROR; what matters of it the modules of the broker log themselves. So a level
 //! without a target speaks of pushrider alone; dependencies stay at [`QUIET`] unless an
 //! operator names one. What reaches us by the `log` crate is dropped.
 
@@ -47,7 +47,7 @@ pub enum Format {
 pub enum Sink {
     /// Someone watches.
     Terminal {
-        /// Whether levels are told by colours, too; `NO_COLOR` forbids it.
+        /// Whether levels are coloured; `NO_COLOR` forbids it.
         colours: bool,
     },
     /// systemd's journal: it keeps the times, and takes the priority from `<N>`.

@@ -114,7 +114,7 @@ fn socket_address(address: &OsStr) -> io::Result<SocketAddr> {
     SocketAddr::from_pathname(address)
 }
 
-/// Why the service manager cannot be told anything.
+/// Why the service manager cannot be reached.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot reach the service manager at {address:?} (NOTIFY_SOCKET): {source}")]
 pub struct NotifyError {
@@ -124,7 +124,7 @@ pub struct NotifyError {
 
 /// Reports status, watchdog and drain until `stop`, and then what is still to be said.
 ///
-/// A change of the broker's state or the start of the drain is told at once, the rest within a
+/// A change of the broker's state or the start of the drain is sent at once, the rest within a
 /// second.
 pub async fn report(notifier: Notifier, health: Arc<Health>, stop: CancellationToken) {
     if notifier.socket.is_none() {

@@ -14,7 +14,7 @@ use crate::outcome::Answer;
 /// How much of a body is looked at.
 const BODY_LIMIT: usize = 4096;
 
-/// The longest name that a service may give an exchange: a UUID, and some room.
+/// The longest name that a service may give an exchange: a UUID, and some more.
 const IDENTIFIER_LIMIT: usize = 64;
 
 /// An answer whose body has been looked at.

@@ -77,7 +77,7 @@ pub(super) enum Diagnosis {
 /// How a service throttles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Throttle {
-    /// Who must pause besides the recipient.
+    /// What must pause besides the recipient.
     pub(super) pause: Option<Scope>,
     /// How long it is left alone.
     pub(super) cooldown: Cooldown,
@@ -188,7 +188,7 @@ fn token_expired(context: Context, retry_after: Option<Duration>) -> Verdict {
     }
 }
 
-/// Whether the key or the endpoint is at fault is not told by one answer (`mismatch`).
+/// Whether the key or the endpoint is at fault does not show by one answer (`mismatch`).
 fn vapid_fault(retry_after: Option<Duration>) -> Verdict {
     Verdict {
         after: retry_after,
@@ -240,7 +240,7 @@ fn refused(change: Again, context: Context) -> Verdict {
     }
 }
 
-/// A server that checks tokens and says so in words of its own is not told from one that wants
+/// A server that checks tokens and says so in words of its own cannot be distinguished from one that wants
 /// credentials, unless its clock shows that the token cannot be good there.
 fn guarded(context: Context) -> Verdict {
     let fresh = || offered(Again::FreshToken, context.tried);

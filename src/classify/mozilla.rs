@@ -15,7 +15,7 @@ const MARKERS: &[Marker] = &[
     Marker(&[401], "public key mismatch", Diagnosis::KeyMismatch),
     // row 16
     Marker(&[401], "ExpiredSignature", Diagnosis::TokenExpired),
-    // row 23: the bridge to Android has less room
+    // row 23: the bridge to Android takes less
     Marker(&[413], "constrained device", Diagnosis::TooLargeForDevice),
 ];
 

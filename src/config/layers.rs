@@ -3,7 +3,7 @@
 //!
 //! What can go wrong here: a parser that quotes the line it stumbled over shows the password on it,
 //! and a parser of values that makes a number of a password of digits loses its leading zero. So
-//! syntax errors are told by place alone, and what is secret is never parsed.
+//! a syntax error shows its place alone, and what is secret is never parsed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,7 +45,7 @@ impl Sources {
         }
     }
 
-    /// Records a source that no layer told.
+    /// Records a source that is in no layer.
     pub(super) fn note(&mut self, key: &str, source: Source) {
         self.0.insert(key.to_owned(), source);
     }

@@ -15,10 +15,10 @@ pub const FILE_VARIABLE: &str = "PUSHRIDER_CONFIG";
 /// The variable that is honoured because every AMQP program's deployment already sets it.
 pub(super) const AMQP_URL: &str = "AMQP_URL";
 
-/// The variable by which systemd tells where it put credentials.
+/// The variable in which systemd gives the directory of the credentials.
 pub(super) const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 
-/// The variable by which systemd tells where state may be kept.
+/// The variable in which systemd gives the directory for state.
 pub(super) const STATE_VARIABLE: &str = "STATE_DIRECTORY";
 
 /// The variables that send the requests of other programs through a proxy, and not those of this one.

@@ -1,7 +1,7 @@
 //! From merged values to a [`File`], collecting everything of the wrong shape.
 //!
 //! Reading stops at the first error. So the offending value is taken out, its default comes in its
-//! place, and the reading starts anew, until nothing is wrong: each round tells one problem with
+//! place, and the reading starts anew, until nothing is wrong: each round reports one problem with
 //! its exact path, and what is left can still be judged by meaning.
 //!
 //! What can go wrong here: an error carries the value it is about, and the value may be a secret in

@@ -23,7 +23,7 @@ pub enum Failure {
     /// The metrics cannot be registered.
     #[error("cannot register the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// The process cannot be told when to stop.
+    /// The signals that stop the process cannot be received.
     #[error("cannot listen for SIGTERM and SIGINT: {0}")]
     Signals(#[from] std::io::Error),
     /// A task that must not end has ended.

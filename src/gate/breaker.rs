@@ -306,7 +306,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens: it is never shut for longer than its cap while nobody probes, and
+        /// Whatever happens: it is never shut for longer than its cap while no request probes it, and
         /// there is never a second probe.
         #[test]
         fn it_always_comes_back(steps in proptest::collection::vec((0u8..4, 0u64..3000), 0..200)) {

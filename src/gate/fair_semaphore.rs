@@ -113,7 +113,7 @@ impl FairSemaphore {
             state.serve()
         };
         for next in served {
-            // Who gave up in this very moment frees it again.
+            // A waiter that gave up in this very moment frees it again.
             let _gone = next.send(FairPermit(Arc::clone(self)));
         }
     }
@@ -284,7 +284,7 @@ mod tests {
         let mut third = wait(&semaphore, "bulk");
         drop(first);
         drop(held);
-        // The place is the second one's, who has not looked yet.
+        // The permit belongs to the second one, which has not polled yet.
         assert!(semaphore.try_take().is_none());
         drop(second);
         assert!(taken(&mut third).is_some());

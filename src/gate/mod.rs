@@ -20,7 +20,7 @@
 //!    deferred most often, then to the one that came first (`fair_semaphore`).
 //! 4. A recipient that gets no permit waits in the broker (`deferral`). It comes back when those before it
 //!    will have been served, at the measured rate of requests to the origin (`throughput`, `line`). A new
-//!    recipient does not use the share of waiters that those who are about to come back need.
+//!    recipient does not use the share of waiters that recipients that are about to come back need.
 //! 5. The recipients that an origin in a pause defers queue in the same way from the end of the pause. While
 //!    an origin is down, their returns are spread, so that they do not all come back at once.
 //!

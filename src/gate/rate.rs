@@ -28,7 +28,7 @@ pub(super) struct Bucket {
     line: Option<Instant>,
 }
 
-/// The longest that anybody is told to wait for a turn.
+/// The longest wait for a turn.
 const LINE: Duration = Duration::from_secs(3600);
 
 /// A bucket that was at rest for so long has no line.
@@ -116,7 +116,7 @@ mod tests {
             let waits: Vec<_> = waits.collect();
             let none = waits.iter().filter(|wait| wait.is_zero()).count();
             assert_eq!(none, at_once, "{requests}/s");
-            // As many as have their turn within the second, besides those who go at once.
+            // As many as have their turn within the second, besides those that go at once.
             assert_eq!(waits.len(), at_once + requests as usize, "{requests}/s");
             assert_eq!(waits.last(), Some(&SECOND));
         }

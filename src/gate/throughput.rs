@@ -4,7 +4,7 @@
 //! deferral to the next, as long as they follow each other closely, in windows of two seconds, or of
 //! several round trips where those take longer. What is in flight counts as if it had gone out in the
 //! window. A rate that rises counts at once and one that falls counts by half: too high a rate costs
-//! trips through the broker, too low a one leaves room unused. A pause counts as time in which nothing
+//! trips through the broker, too low a one leaves permits unused. A pause counts as time in which nothing
 //! goes out, but only for a minute: a service that often pauses is slow, one that paused for an hour
 //! once is not.
 

@@ -34,11 +34,11 @@ pub enum Confirmed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum BreakerState {
-    /// Nobody is sent there.
+    /// Nothing is sent there.
     Open,
-    /// One request finds out.
+    /// One request probes.
     HalfOpen,
-    /// All is well.
+    /// Requests go out.
     Closed,
 }
 

@@ -1,4 +1,4 @@
-//! The body of a request, which tells when the request goes out.
+//! The body of a request, which records when the request goes out.
 //!
 //! The HTTP library asks for a body only once its stream is open. What can go wrong: it may ask after
 //! the request was given up, when the stream no longer counts.

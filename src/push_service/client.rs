@@ -1,6 +1,6 @@
 //! One exchange: a request goes out, the beginning of an answer comes back, in time.
 //!
-//! What can go wrong is told as a [`Failure`]. The deadline covers everything, waiting for a
+//! What can go wrong is a [`Failure`]. The deadline covers everything, waiting for a
 //! connection included; of the answer no more is read than is wanted, and the rest is reset, not
 //! drained.
 

@@ -7,7 +7,7 @@
 //! go out over the wrong version is called back before a byte of it is sent.
 //!
 //! What can go wrong: an origin that cannot be reached has many requests waiting for its connection,
-//! and the client's pool tells only the one that made it why there is none. The others ask the
+//! and the client's pool reports the error only to the request that made the connection. The others ask the
 //! [`OriginProtocol`].
 
 use std::future::ready;

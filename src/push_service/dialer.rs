@@ -90,7 +90,7 @@ impl Dialer {
         };
         let builder = ClientBuilder::new()
             .connector_layer(layer)
-            // Ours fires first; this one divides the time among a name's addresses.
+            // The connect time-out fires first; this one divides the time among a name's addresses.
             .connect_timeout(self.connect_timeout + Duration::from_secs(1))
             .pool_idle_timeout(self.idle_timeout)
             .no_proxy()

@@ -1,4 +1,4 @@
-//! What an error of the HTTP client means, told by its type along the source chain.
+//! What an error of the HTTP client means, by the types along its source chain.
 //!
 //! What can go wrong here is telling "not seen" from "may have been taken": the first is sent
 //! again at once, the second costs a duplicate. [`Failure::NotProcessed`] is said only where the

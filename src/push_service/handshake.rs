@@ -15,7 +15,7 @@ use crate::outcome::{TlsFailure, TlsFault};
 
 use super::verifier::SelfSigned;
 
-/// How many names of a certificate are told, and the longest of them.
+/// How many names of a certificate are shown, and the longest of them.
 const NAMES: usize = 3;
 const NAME_LIMIT: usize = 80;
 

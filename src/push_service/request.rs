@@ -1,6 +1,6 @@
 //! What a push request says: the headers of RFC 8030 §5, and what one service wants besides.
 //!
-//! As little as is asked for: a header that states the default (`Urgency: normal`) or that nobody
+//! As little as is asked for: a header that states the default (`Urgency: normal`) or that no service
 //! reads is bytes on every push.
 
 use bytes::Bytes;

@@ -123,7 +123,7 @@ impl Resolve for GuardedResolver {
             let name: Arc<str> = name.as_str().into();
             let held = resolver.admit(&name).await.ok_or(ResolveError::NoAddress)?;
             let rules = Arc::clone(&resolver.rules);
-            // What is held is the lookup's, not the caller's, who may stop waiting.
+            // The lookup holds it, not the caller, which may stop waiting.
             let looked_up = tokio::spawn(resolver.look_up(Arc::clone(&name), held));
             let found = looked_up.await?.map_err(|_| ResolveError::NoAddress)?;
             let permitted = permitted(&name, found, &rules)?;

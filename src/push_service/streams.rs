@@ -1,7 +1,7 @@
 //! How many requests one HTTP/2 connection carries at once, found out by how they fare.
 //!
 //! A server says how many streams it takes (SETTINGS_MAX_CONCURRENT_STREAMS, RFC 9113 §5.1.2), and
-//! the HTTP library keeps to it, but repeats it to nobody: what is above waits inside, while another
+//! the HTTP library keeps to it, but does not report it: what is above waits inside, while another
 //! connection could carry it. What can be seen is when a request goes out, because its body is asked
 //! for only then. So a request that was held for a noticeable time, on a connection that was busy and
 //! went on answering, tells that no more fit than were out meanwhile.
@@ -75,7 +75,7 @@ impl Load {
         }
     }
 
-    /// Gives a request to the first connection with room, or else to the one with the fewest.
+    /// Gives a request to the first connection with a free stream, or else to the one with the fewest.
     pub(super) fn enter(&mut self, now: Instant) -> Entry {
         let connection = self.choose();
         let carried = &mut self.connections[connection];

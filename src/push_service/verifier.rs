@@ -1,4 +1,4 @@
-//! The library's check of certificates, which also tells a self-signed one from one of an unknown CA.
+//! The library's check of certificates, which also distinguishes a self-signed one from one of an unknown CA.
 //!
 //! Every decision is the library's: an error stays an error, and only its kind becomes more exact.
 

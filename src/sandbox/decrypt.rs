@@ -189,7 +189,7 @@ pub enum DecryptError {
     /// Ends before its header does.
     #[error("the body ({0} bytes) is shorter than its aes128gcm header (RFC 8188 §2.1)")]
     Truncated(usize),
-    /// A record size that leaves no room.
+    /// A record size that no plaintext fits.
     #[error("the record size is {0}; RFC 8188 §2.1 asks for 18 or more")]
     RecordSize(usize),
     /// A key identifier that is no point.

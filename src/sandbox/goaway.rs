@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// `GOAWAY`, last stream 0, `NO_ERROR` (RFC 9113 §6.8): nothing was processed, try elsewhere.
 const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// A stream that refuses once it is told to.
+/// A stream that sends `GOAWAY` once `refuse` is set.
 #[derive(Debug)]
 pub(crate) struct GoAway<T> {
     inner: T,

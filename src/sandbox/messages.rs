@@ -100,7 +100,7 @@ impl Messages {
             }
             kept.push_back(Arc::clone(&message));
         }
-        // Nobody listening is no error.
+        // Without a receiver there is no one to send to, which is no error.
         let _unheard = self.arrivals.send(message);
     }
 

@@ -1,7 +1,7 @@
 //! What a push request must be (RFC 8030 §5, RFC 8188, RFC 8291, RFC 8292): pure functions over its
 //! head and body.
 //!
-//! Real services let much pass that no browser will ever show: a body nobody can decrypt is
+//! Real services let much pass that no browser will ever show: a body that cannot be decrypted is
 //! answered with 201. The sandbox exists to find such faults, so whatever a sender could get wrong is
 //! refused here with a sentence that names it.
 

@@ -34,7 +34,7 @@ impl Running {
     pub(super) fn new(service: PushService, ca: &str, control: Option<SocketAddr>) -> Self {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        // New tasks may come still; a closed tracker only lets those who wait for the end go.
+        // A closed tracker still accepts tasks; closing it lets `wait` return once the last one ends.
         tasks.close();
         Self {
             service: Arc::new(service),

@@ -166,7 +166,7 @@ impl PushService {
         }
     }
 
-    /// Holds a push against the rules, records it, and tells how it is answered.
+    /// Holds a push against the rules, records it, and returns how it is answered.
     fn receive(&self, subscription: &Subscription, arrival: &Arrival<'_>) -> Reply {
         let origin = &self.origins[arrival.connection.origin];
         let terms = Terms {

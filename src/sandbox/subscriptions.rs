@@ -40,7 +40,7 @@ pub struct KeysJson {
 }
 
 impl KeysJson {
-    /// Writes down what a user agent tells of its keys.
+    /// Encodes the public keys of a user agent.
     pub(crate) fn of(keys: &ReceiverKeys) -> Self {
         Self {
             p256dh: encode_base64url(keys.public()),

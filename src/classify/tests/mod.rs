@@ -1,4 +1,4 @@
-//! The table of classify/README.md §2 over whole domains; each room has a test of its own answers.
+//! The table of classify/README.md §2 over whole domains; each module has a test of its own answers.
 
 use bytes::Bytes;
 use http::header::HeaderName;

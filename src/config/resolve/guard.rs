@@ -90,7 +90,7 @@ fn service<'a>(
     let key = format!("{section}.as");
     match file.services.get(name).and_then(|service| service.family) {
         Some(family) => Ok((origin, family.0)),
-        // One of the wrong shape has been told already.
+        // One of the wrong shape is reported already.
         None if !scope.sound(&[&key]) => Err(Reported),
         None => {
             let what = "needs as, the family of the push service there, for example as = \"ntfy\"";

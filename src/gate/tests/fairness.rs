@@ -1,4 +1,4 @@
-//! How many requests are under way, and who waits for a place.
+//! How many requests are under way, and which recipients wait for a permit.
 
 use futures_util::FutureExt as _;
 

@@ -175,7 +175,7 @@ fn seconds(n: f64) -> Duration {
     Duration::from_secs_f64(n)
 }
 
-/// An origin that serves 100 a second is busy from the first to the last, and nobody circles.
+/// An origin that serves 100 a second is busy from the first to the last, and no recipient makes needless trips through the broker.
 #[tokio::test(start_paused = true)]
 async fn a_backlog_for_a_slow_origin_is_served_without_idling_and_without_circling() {
     let narrow = Settings {

@@ -74,7 +74,7 @@ async fn who_finds_no_place_gives_its_turn_back() {
     assert!(asked(&gates, "a", "main", at + SECOND).await.is_ok());
 }
 
-/// Ten thousand at once at a rate of a hundred: nobody comes early, and everybody has gone after
+/// Ten thousand at once at a rate of a hundred: none comes early, and all have gone after
 /// as long as it takes, without having asked often.
 #[tokio::test(start_paused = true)]
 async fn a_crowd_comes_back_as_it_may_be_sent() {

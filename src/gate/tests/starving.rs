@@ -2,7 +2,7 @@
 //! second is only what the rules let it take, whatever the machine is busy with.
 //!
 //! A prefetch window hands out new events in turn, the same number a second for both origins; another
-//! one hands out those that come back. Who must wait gives its place in the window back and comes
+//! one hands out those that come back. A recipient that must wait gives its place in the window back and comes
 //! again after its delay, as through the broker.
 
 use parking_lot::Mutex;
@@ -232,7 +232,7 @@ async fn who_is_well_is_within_a_tenth_of_being_alone() {
     }
 }
 
-/// Asserts that who was left alone is met with a few requests first, and with at most about twice
+/// Asserts that a service that was left alone is met with a few requests first, and with at most about twice
 /// as many in each round trip as in the one before.
 fn assert_no_storm(sickness: Sickness, asked: &[Duration]) {
     if matches!(sickness, Sickness::Slow | Sickness::Tarpits) {

@@ -1,4 +1,4 @@
-//! A push service for the tests of this room: real TLS, its own CA, and every fault a server can
+//! A push service for the tests of this module: real TLS, its own CA, and every fault a server can
 //! have, chosen by the path of the request.
 
 use std::future::pending;
@@ -28,7 +28,7 @@ pub(super) const LATENCY: Duration = Duration::from_millis(100);
 /// What the service speaks on its next connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Speaks {
-    /// HTTP/2, and HTTP/1.1 to who asks for it.
+    /// HTTP/2, and HTTP/1.1 for a client that asks for it.
     Both,
     /// HTTP/1.1, by ALPN.
     Http1,

@@ -1,4 +1,4 @@
-//! The room as a whole, over real TLS on loopback: what goes out, and what never does.
+//! The module as a whole, over real TLS on loopback: what goes out, and what never does.
 
 use std::env;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Pushes through an HTTP proxy, and what is told of a proxy that makes no connection.
+//! Pushes through an HTTP proxy, and what is reported of a proxy that makes no connection.
 
 use std::sync::{Arc, Mutex};
 

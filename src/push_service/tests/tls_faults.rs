@@ -1,4 +1,4 @@
-//! Servers with which TLS fails, each on a real listener, and the fault that is told of each.
+//! Servers with which TLS fails, each on a real listener, and the fault that is reported for each.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};

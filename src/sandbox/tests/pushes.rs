@@ -118,7 +118,7 @@ async fn each_origin_speaks_as_a_service_of_its_own() {
         assert_eq!(response.status(), 201);
         assert!(response.headers().contains_key("apns-id"));
     }
-    // Taken as by the real one, and told as wrong to whoever asks here.
+    // Taken as by the real one, and recorded as wrong here.
     let crossed = SubscriptionJson {
         keys: apple.keys.clone(),
         ..mozilla.clone()
