@@ -20,7 +20,7 @@ use crate::push_service::Transport;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// How many deliveries are dispatched before anything else is looked at.
-const BATCH: usize = 64;
+const BATCH: usize = 8;
 
 /// The deliveries under way. Their number is bounded by the prefetch of the queues.
 pub(super) struct Dispatch {
