@@ -68,3 +68,25 @@ async fn a_header_of_200_kb_was_read() {
     assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
     is_alive(&daemon).await;
 }
+
+#[tokio::test]
+async fn the_metrics_of_a_daemon_name_its_version_its_applications_and_its_process() {
+    let daemon = daemon().await;
+    let (_, text) = daemon.get("/metrics").await.unwrap();
+    for series in [
+        format!(
+            "pushrider_build_info{{version=\"{}\"}} 1",
+            env!("CARGO_PKG_VERSION")
+        ),
+        r#"pushrider_messages_total{app="shop",outcome="accepted","#.to_owned(),
+        r#"pushrider_messages_total{app="(unknown)",outcome="accepted","#.to_owned(),
+    ] {
+        assert!(text.contains(&series), "{series}");
+    }
+    let proc = format!("/proc/{}/fd", daemon.pid());
+    let open = std::fs::read_dir(proc).unwrap().count();
+    let counted = daemon.metric("process_open_fds", "").await;
+    assert!((counted - open as f64).abs() < 10.0, "{counted} of {open}");
+    let resident = daemon.metric("process_resident_memory_bytes", "").await;
+    assert!(resident > 1e6, "{resident}");
+}
