@@ -12,6 +12,8 @@ mod citations;
 mod config;
 #[path = "repo/layering.rs"]
 mod layering;
+#[path = "repo/promtool.rs"]
+mod promtool;
 #[path = "repo/readme.rs"]
 mod readme;
 #[path = "repo/reference.rs"]

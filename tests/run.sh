@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs all of them. Arguments go to cargo test.
 #
-# From Debian: RabbitMQ, pika, Node.js (through sudo when not root; no service is started).
+# From Debian: RabbitMQ, pika, Node.js, Prometheus' promtool (through sudo when not root; no service is started).
 # Below target/interop: other people's Web Push from npm and PyPI, as pinned in tests/interop.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -39,6 +39,7 @@ install_python_packages() {
 require_rust
 require_rabbitmq
 require_pika
+command -v promtool >/dev/null || install_packages prometheus
 install_node_packages
 install_python_packages
 cargo test --locked "$@"

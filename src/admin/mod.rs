@@ -2,11 +2,13 @@
 //!
 //! What can go wrong here: the port is taken, which is found before anything else starts; someone
 //! opens connections and says nothing, so their number, the time to send a request and the time of
-//! a whole connection are bounded. A connection serves one request, its body is never read, and
-//! nothing that can be asked for is a secret.
+//! a whole connection are bounded, and the oldest makes room for a new one: a client that asks is
+//! answered at once, so the oldest is one that does not ask or does not read. A connection serves one
+//! request, its head is short, its body is never read, and nothing that can be asked for is a secret.
 
 mod answer;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -17,8 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -29,8 +30,14 @@ use crate::clock::{Clock, SystemClock};
 use crate::health::Health;
 use crate::metrics::Metrics;
 
-/// How many connections are served at once; more wait in the listener's queue.
-const CONNECTION_LIMIT: usize = 32;
+/// How many connections are served at once; the next one ends the oldest.
+const CONNECTION_LIMIT: usize = 128;
+
+/// The longest head of a request in bytes; hyper takes no smaller bound.
+const HEAD_LIMIT: usize = 8192;
+
+/// How many header fields a request may have.
+const FIELD_LIMIT: usize = 64;
 
 /// How long a client may take to send its request.
 const HEADER_LIMIT: Duration = Duration::from_secs(5);
@@ -105,38 +112,50 @@ pub async fn serve(
         health,
         keys,
     });
-    let slots = Arc::new(Semaphore::new(CONNECTION_LIMIT));
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            Some(_ended) = connections.join_next() => {}
-            accepted = accept(&listener.socket, &slots) => {
-                if let Some((stream, slot)) = accepted {
-                    connections.spawn(converse(stream, slot, Arc::clone(&answers)));
+            Some(_ended) = connections.tasks.join_next() => {}
+            accepted = listener.socket.accept() => match accepted {
+                Ok((stream, _peer)) => connections.serve(stream, Arc::clone(&answers)),
+                Err(error) => {
+                    warn!(%error, "the admin listener cannot take a connection");
+                    connections.end_oldest();
+                    sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 }
 
-async fn accept(
-    socket: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
-    match socket.accept().await {
-        Ok((stream, _peer)) => Some((stream, slot)),
-        Err(error) => {
-            warn!(%error, "the admin listener cannot take a connection");
-            sleep(ACCEPT_PAUSE).await;
-            None
+/// The connections that are served; they end with this.
+#[derive(Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    oldest_first: VecDeque<AbortHandle>,
+}
+
+impl Connections {
+    /// Serves one more connection, and ends the oldest if there are too many.
+    fn serve(&mut self, stream: TcpStream, answers: Arc<Answers>) {
+        self.oldest_first.retain(|task| !task.is_finished());
+        if self.oldest_first.len() >= CONNECTION_LIMIT {
+            self.end_oldest();
+        }
+        let task = self.tasks.spawn(converse(stream, answers));
+        self.oldest_first.push_back(task);
+    }
+
+    fn end_oldest(&mut self) {
+        if let Some(oldest) = self.oldest_first.pop_front() {
+            oldest.abort();
         }
     }
 }
 
-/// Serves one request; the slot is free again when this ends, however that comes about.
-async fn converse(stream: TcpStream, _slot: OwnedSemaphorePermit, answers: Arc<Answers>) {
+/// Serves one request.
+async fn converse(stream: TcpStream, answers: Arc<Answers>) {
     let service = service_fn(|request| {
         let response = answers.answer(&request, SystemClock.now().mono);
         async { Ok::<_, Infallible>(response) }
@@ -144,6 +163,8 @@ async fn converse(stream: TcpStream, _slot: OwnedSemaphorePermit, answers: Arc<A
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_LIMIT)
+        .max_buf_size(HEAD_LIMIT)
+        .max_headers(FIELD_LIMIT)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     match timeout(CONNECTION_AGE, connection).await {
@@ -210,19 +231,48 @@ mod tests {
         assert!(bind(&Settings { listen: None }).await.unwrap().is_none());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn silent_clients_lose_their_place_to_those_who_ask() {
+    const REQUEST: &str = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_new_client_ends_the_oldest_connection_when_there_are_too_many() {
         let (address, _stop, _tasks) = start(&anywhere()).await;
         let mut silent = Vec::new();
         for _ in 0..CONNECTION_LIMIT {
             silent.push(TcpStream::connect(address).await.unwrap());
         }
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let answer = exchange(&mut stream, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let answer = exchange(&mut stream, REQUEST).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        for mut stream in silent {
+        let mut rest = Vec::new();
+        silent[0].read_to_end(&mut rest).await.unwrap();
+        let second = exchange(&mut silent[1], REQUEST).await;
+        assert!(second.starts_with("HTTP/1.1 200 OK\r\n"), "{second}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_no_request_is_ended_after_a_few_seconds() {
+        let (address, _stop, _tasks) = start(&anywhere()).await;
+        for beginning in ["", "GET /livez HTTP/1.1\r\n"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(beginning.as_bytes()).await.unwrap();
             let mut rest = Vec::new();
+            let begun = SystemClock.now().mono;
             stream.read_to_end(&mut rest).await.unwrap();
+            let lasted = SystemClock.now().mono - begun;
+            assert!(lasted < HEADER_LIMIT * 2, "{beginning}: {lasted:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_head_is_refused() {
+        let (address, _stop, _tasks) = start(&anywhere()).await;
+        let long = format!("A: {}", "a".repeat(HEAD_LIMIT - 20));
+        let many = "A: a\r\n".repeat(FIELD_LIMIT + 1);
+        for fields in [long, many] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let head = format!("GET /livez HTTP/1.1\r\n{fields}\r\n\r\n");
+            let answer = exchange(&mut stream, &head).await;
+            assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
         }
     }
 }

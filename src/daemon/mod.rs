@@ -98,6 +98,9 @@ const HOLD: Duration = Duration::from_secs(1);
 pub async fn run(settings: Settings) -> Result<(), Failure> {
     let signals = Signals::new()?;
     let metrics = Arc::new(Metrics::new()?);
+    for app in settings.apps.iter() {
+        metrics.start_app(&app.name);
+    }
     let health = Arc::new(Health::new(SystemClock.now().mono));
     let pipeline = Arc::new(pipeline_of(&settings, &metrics)?);
     let listener = admin::bind(&settings.admin).await?;

@@ -6,6 +6,9 @@ use crate::words::words;
 
 words!(Role, Confirmed, BreakerState, KeyAlarm);
 
+/// The `app` of messages for an application that is not configured; no application can have this name.
+pub(super) const UNKNOWN_APP: &str = "(unknown)";
+
 /// The two kinds of connections of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]

@@ -1,9 +1,10 @@
 //! Every metric of the daemon, registered once, with labels that outsiders cannot grow.
 //!
-//! Labels are enums of this crate. The host of an endpoint, which anybody can choose, appears only as the
-//! family of its push service. Every series exists from the start at zero.
+//! Labels are enums of this crate and the configured applications. The host of an endpoint, which anybody
+//! can choose, appears only as the family of its push service. Every series exists from the start at zero.
 
 mod labels;
+mod process;
 mod register;
 mod series;
 
@@ -11,12 +12,15 @@ use std::time::Duration;
 
 use prometheus::{Encoder, Error, IntGauge, Registry, TextEncoder};
 
+use crate::message::Name;
 use crate::origin::Service;
 use crate::outcome::{Again, DeferralReason, Meaning, Reason, Waiting};
 use crate::wire::Kind;
 
 pub use self::labels::{BreakerState, Confirmed, KeyAlarm, Role};
 
+use self::labels::UNKNOWN_APP;
+use self::process::Process;
 use self::series::Series;
 
 /// The daemon's metrics.
@@ -34,7 +38,13 @@ impl Metrics {
     pub fn new() -> Result<Self, Error> {
         let registry = Registry::new();
         let series = Series::register(&registry)?;
+        registry.register(Box::new(Process::new()?))?;
         Ok(Self { registry, series })
+    }
+
+    /// Starts the series of a configured application at zero.
+    pub fn start_app(&self, app: &Name) {
+        self.series.start_app(app.as_str());
     }
 
     /// Renders every series in Prometheus' text format.
@@ -61,12 +71,20 @@ impl Metrics {
         self.series.deliveries_in_flight.dec();
     }
 
-    /// Counts a settled recipient, `age` after its event was created.
-    pub fn message_settled(&self, service: Service, reason: Reason, age: Duration) {
+    /// Counts a settled recipient, `age` after its event was created; `app` must be a configured
+    /// application, or `None`.
+    pub fn message_settled(
+        &self,
+        app: Option<&Name>,
+        service: Service,
+        reason: Reason,
+        age: Duration,
+    ) {
+        let app = app.map_or(UNKNOWN_APP, Name::as_str);
         let outcome = reason.outcome().name();
         self.series
             .messages
-            .with_label_values(&[service.name(), outcome, reason.name()])
+            .with_label_values(&[app, service.name(), outcome, reason.name()])
             .inc();
         self.series
             .message_age
@@ -186,6 +204,11 @@ impl Metrics {
         self.series.tombstone_hits.inc();
     }
 
+    /// Counts a recipient that is pushed to although its subscription was called gone before.
+    pub fn pushed_after_gone(&self) {
+        self.series.pushed_after_gone.inc();
+    }
+
     /// Counts the broker's answer to a publication, `elapsed` after it was published.
     pub fn published(&self, kind: Kind, confirmed: Confirmed, elapsed: Duration) {
         self.series
@@ -244,11 +267,15 @@ mod tests {
     #[test]
     fn every_series_exists_from_the_start_and_their_number_is_bounded() {
         let metrics = Metrics::new().unwrap();
+        let shop = Name::parse("shop").unwrap();
+        metrics.start_app(&shop);
         let before = metrics.render().unwrap();
         assert!(before.contains(
-            r#"pushrider_messages_total{outcome="gone",push_service="fcm",reason="unsubscribed"} 0"#
+            r#"pushrider_messages_total{app="shop",outcome="gone",push_service="fcm",reason="unsubscribed"} 0"#
         ));
-        metrics.message_settled(Service::Fcm, Reason::Unsubscribed, Duration::from_secs(1));
+        let (second, fcm) = (Duration::from_secs(1), Service::Fcm);
+        metrics.message_settled(Some(&shop), fcm, Reason::Unsubscribed, second);
+        metrics.message_settled(None, Service::Other, Reason::UnknownApp, second);
         metrics.recipient_waits(Waiting::Retry(Reason::Throttled));
         metrics.exchange(Service::Other, Meaning::Retryable, Duration::from_secs(1));
         metrics.published(Kind::Chunk, Confirmed::Lost, Duration::ZERO);
@@ -257,7 +284,10 @@ mod tests {
         let after = metrics.render().unwrap();
         assert_eq!(after.lines().count(), before.lines().count());
         assert!(after.contains(
-            r#"pushrider_messages_total{outcome="gone",push_service="fcm",reason="unsubscribed"} 1"#
+            r#"pushrider_messages_total{app="shop",outcome="gone",push_service="fcm",reason="unsubscribed"} 1"#
+        ));
+        assert!(after.contains(
+            r#"pushrider_messages_total{app="(unknown)",outcome="rejected",push_service="other",reason="unknown_app"} 1"#
         ));
         assert!(after.contains(r#"pushrider_retries_total{reason="throttled"} 1"#));
         for (text, count) in [(&before, 0), (&after, 1)] {
@@ -265,6 +295,16 @@ mod tests {
             let line = format!("pushrider_breaker_transitions_total{{{labels}}} {count}");
             assert!(text.contains(&line), "{line}");
         }
+    }
+
+    #[test]
+    fn the_version_is_a_label() {
+        let text = Metrics::new().unwrap().render().unwrap();
+        let line = format!(
+            "pushrider_build_info{{version=\"{}\"}} 1",
+            env!("CARGO_PKG_VERSION")
+        );
+        assert!(text.contains(&line), "{line}");
     }
 
     #[test]

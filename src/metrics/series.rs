@@ -6,7 +6,7 @@ use crate::origin::Service;
 use crate::outcome::{Again, DeferralReason, Meaning, Outcome, Reason, Waiting};
 use crate::wire::Kind;
 
-use super::labels::{BreakerState, Confirmed, KeyAlarm, Role};
+use super::labels::{BreakerState, Confirmed, KeyAlarm, Role, UNKNOWN_APP};
 use super::register::{AGE_BUCKETS, EXCHANGE_BUCKETS};
 
 /// Defines a field for each family of series, and registers it: a row is the field, the kind of metric,
@@ -33,12 +33,13 @@ macro_rules! series {
 }
 
 series! {
+    build_info: gauges("build_info", "Always 1; the label is the daemon's version.", &["version"]);
     deliveries: counters("deliveries_total", "Messages taken from the broker.", &["redelivered"]);
     deliveries_in_flight: gauge("deliveries_in_flight", "Messages taken and not yet acknowledged.");
     messages: counters(
         "messages_total",
         "Recipients settled, by what became of them.",
-        &["push_service", "outcome", "reason"]
+        &["app", "push_service", "outcome", "reason"]
     );
     message_age: histograms(
         "message_age_seconds",
@@ -102,6 +103,10 @@ series! {
         "tombstone_hits_total",
         "Recipients settled without a request: their subscription was just found gone."
     );
+    pushed_after_gone: counter(
+        "pushed_after_gone_total",
+        "Recipients of newer events that are pushed to although their subscription was just found gone."
+    );
     publishes: counters(
         "publishes_total",
         "Publications, by how the broker answered.",
@@ -126,15 +131,25 @@ series! {
 }
 
 impl Series {
+    /// Starts the series of an application at zero.
+    pub(super) fn start_app(&self, app: &str) {
+        for service in Service::ALL.iter().map(|service| service.name()) {
+            for &reason in Reason::ALL {
+                let outcome = reason.outcome().name();
+                self.messages
+                    .with_label_values(&[app, service, outcome, reason.name()]);
+            }
+        }
+    }
+
     fn start_at_zero(&self) {
+        self.start_app(UNKNOWN_APP);
+        let version = env!("CARGO_PKG_VERSION");
+        self.build_info.with_label_values(&[version]).set(1);
         for redelivered in ["false", "true"] {
             self.deliveries.with_label_values(&[redelivered]);
         }
         for service in Service::ALL.iter().map(|service| service.name()) {
-            for &reason in Reason::ALL {
-                self.messages
-                    .with_label_values(&[service, reason.outcome().name(), reason.name()]);
-            }
             for &meaning in Meaning::ALL {
                 self.send_duration
                     .with_label_values(&[service, meaning.name()]);

@@ -50,10 +50,17 @@ impl Tombstone {
     }
 
     /// Returns whether an event is certainly older than the answer.
-    fn covers(&self, created_at: SystemTime) -> bool {
+    #[must_use]
+    pub(super) fn covers(&self, created_at: SystemTime) -> bool {
         created_at
             .checked_add(GRAIN)
             .is_some_and(|at_the_latest| at_the_latest <= self.asked_at)
+    }
+
+    /// Returns whether the subscription was called gone, rather than made with another key.
+    #[must_use]
+    pub(super) fn is_gone(&self) -> bool {
+        self.reason.outcome() == Outcome::Gone
     }
 
     /// Returns the end of a recipient of an older event.
@@ -107,19 +114,13 @@ impl GoneCache {
         }
     }
 
-    /// Returns the tombstone that settles an event created at `created_at`.
+    /// Returns the tombstone of a subscription.
     #[must_use]
-    pub(super) fn find(
-        &self,
-        app: &Name,
-        subscription: Fingerprint,
-        created_at: SystemTime,
-    ) -> Option<Tombstone> {
+    pub(super) fn find(&self, app: &Name, subscription: Fingerprint) -> Option<Tombstone> {
         if !self.is_used.load(Ordering::Relaxed) {
             return None;
         }
-        let tombstone = self.tombstones.get(&(app.clone(), subscription))?;
-        tombstone.covers(created_at).then_some(tombstone)
+        self.tombstones.get(&(app.clone(), subscription))
     }
 }
 
@@ -165,27 +166,27 @@ mod tests {
 
     #[test]
     fn a_tombstone_is_of_one_application_and_one_subscription() {
-        let (cache, old) = (GoneCache::default(), noon() - Duration::from_secs(60));
+        let cache = GoneCache::default();
         let [a, b] = ["https://a.example/1", "https://a.example/2"].map(Fingerprint::of);
         cache.record(&name("shop"), a, &sent(Reason::Unsubscribed, 410));
-        let found = cache.find(&name("shop"), a, old).unwrap();
+        let found = cache.find(&name("shop"), a).unwrap();
         let record = found.record(noon());
         assert_eq!(record.reason, Reason::Unsubscribed);
         assert_eq!((record.status, record.requests), (Some(410), 0));
         assert_eq!(record.sent_at, None);
-        assert_eq!(cache.find(&name("shop"), b, old), None);
-        assert_eq!(cache.find(&name("blog"), a, old), None);
+        assert_eq!(cache.find(&name("shop"), b), None);
+        assert_eq!(cache.find(&name("blog"), a), None);
     }
 
     #[test]
     fn a_subscription_that_takes_a_message_lives() {
-        let (cache, old) = (GoneCache::default(), noon() - Duration::from_secs(60));
+        let cache = GoneCache::default();
         let (shop, a) = (name("shop"), Fingerprint::of("https://a.example/1"));
         cache.record(&shop, a, &sent(Reason::NotFound, 404));
         cache.record(&shop, a, &sent(Reason::ServiceUnavailable, 503));
-        assert!(cache.find(&shop, a, old).is_some(), "503 says nothing");
+        assert!(cache.find(&shop, a).is_some(), "503 says nothing");
         cache.record(&shop, a, &sent(Reason::Accepted, 201));
-        assert_eq!(cache.find(&shop, a, old), None);
+        assert_eq!(cache.find(&shop, a), None);
     }
 
     #[test]
@@ -197,8 +198,7 @@ mod tests {
         }
         cache.tombstones.run_pending_tasks();
         assert_eq!(cache.tombstones.entry_count(), 100);
-        let old = noon() - Duration::from_secs(60);
-        let found = |n| cache.find(&name("shop"), subscription(n), old).is_some();
+        let found = |n| cache.find(&name("shop"), subscription(n)).is_some();
         assert!(found(999) && !found(0), "the oldest make room");
     }
 }

@@ -143,9 +143,13 @@ impl Recipients {
         if !settlement.redelivered() {
             let subscription = push.message.subscription.endpoint.fingerprint();
             let (app, created_at) = (&common.app.name, common.terms.created_at);
-            if let Some(tombstone) = self.gone_cache.find(app, subscription, created_at) {
-                self.end_as_gone(settlement, about, &tombstone, now);
-                return None;
+            match self.gone_cache.find(app, subscription) {
+                Some(tombstone) if tombstone.covers(created_at) => {
+                    self.end_as_gone(settlement, about, &tombstone, now);
+                    return None;
+                }
+                Some(tombstone) if tombstone.is_gone() => self.metrics.pushed_after_gone(),
+                Some(_) | None => {}
             }
         }
         if self.replace_duplicates {

@@ -20,7 +20,7 @@ pub(super) fn settled(
 ) {
     let service = about.service.unwrap_or(Service::Other);
     let age = settlement.age(record.settled_at);
-    metrics.message_settled(service, record.reason, age);
+    metrics.message_settled(settlement.app_name(), service, record.reason, age);
     debug!(
         message_id = %settlement.event_id(),
         attempt = record.attempts,

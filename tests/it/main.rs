@@ -1,6 +1,8 @@
 //! Integration tests: a real RabbitMQ, the sandbox over real TLS and HTTP/2, the real binary.
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod broker_faults;
 #[cfg(test)]
 mod broker_flow;

@@ -169,6 +169,12 @@ impl<'a> Settlement<'a> {
         self.publish_result(about, record);
     }
 
+    /// Returns the name of the configured application that the message is for.
+    #[must_use]
+    pub(super) fn app_name(&self) -> Option<&Name> {
+        self.app.map(|app| &app.name)
+    }
+
     fn form(&self) -> EndpointForm {
         self.app.map(|app| app.endpoint).unwrap_or_default()
     }

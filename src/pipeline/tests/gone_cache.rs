@@ -61,6 +61,9 @@ async fn an_event_newer_than_the_end_of_its_subscription_is_sent_and_may_revive_
     assert_eq!(comes_to(&env, renewed).await, accepted);
     assert_eq!(comes_to(&env, queued("e3", json!({}))).await, accepted);
     assert_eq!(env.service.requests.lock().len(), 3);
+    let metrics = env.pipeline.metrics.render().unwrap();
+    let once = "\npushrider_pushed_after_gone_total 1\n";
+    assert!(metrics.contains(once), "e2 alone was newer");
 }
 
 #[tokio::test]

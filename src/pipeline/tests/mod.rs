@@ -30,6 +30,7 @@ use crate::wire::Kind;
 use crate::wire::headers::RetryHistory;
 
 mod answers;
+mod cardinality;
 mod deadlines;
 mod gates;
 mod gone_cache;

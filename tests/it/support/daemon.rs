@@ -215,6 +215,11 @@ impl Daemon {
         fs::read_to_string(self.directory.path().join("vapid.pem")).unwrap()
     }
 
+    /// Returns where its admin listener is.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// Asks the admin listener.
     pub(crate) async fn get(&self, path: &str) -> Result<(u16, String), String> {
         let exchange = async {
