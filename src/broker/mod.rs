@@ -10,7 +10,7 @@
 //! a [`budget`]. The [`publisher`] publishes and counts [`confirms`]; the publications without one are
 //! [`outstanding`], those that the broker refused are [`refused`]. The [`acker`] acknowledges what a
 //! [`window`] of delivery tags allows. [`topology`] lists the [`object`]s that must exist, [`declare`]
-//! declares them, [`route`] and [`properties`] address publications, and [`error`] separates what passes
+//! declares them, [`route`] addresses publications, and [`error`] separates what passes
 //! from what an operator must mend ([`needs_operator`]), by the codes of the broker's [`reply`]. Why there
 //! is no connection at all is said by [`amqp_url`] and [`connect_error`].
 //!
