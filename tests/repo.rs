@@ -10,6 +10,8 @@ mod circles;
 mod citations;
 #[path = "repo/config.rs"]
 mod config;
+#[path = "repo/contract.rs"]
+mod contract;
 #[path = "repo/layering.rs"]
 mod layering;
 #[path = "repo/promtool.rs"]

@@ -2,7 +2,8 @@
 # Installs what the tests need and runs all of them. Arguments go to cargo test.
 #
 # From Debian: RabbitMQ, pika, Node.js, Prometheus' promtool (through sudo when not root; no service is started).
-# Below target/interop: other people's Web Push from npm and PyPI, as pinned in tests/interop.
+# Below target/interop: from npm and PyPI, other people's Web Push, the validators of the contract and a client
+# for RabbitMQ, as pinned in tests/interop.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source examples/debian.sh
@@ -17,7 +18,7 @@ install_node_packages() {
     install_packages nodejs npm
   fi
   is_current tests/interop/package-lock.json "$interop/node_modules" && return
-  echo "Installing other people's Web Push from npm in $interop/node_modules"
+  echo "Installing what tests/interop names from npm in $interop/node_modules"
   mkdir -p "$interop"
   cp tests/interop/package.json tests/interop/package-lock.json "$interop"
   npm ci --prefix "$interop" --ignore-scripts --no-audit --no-fund --loglevel=error
@@ -28,7 +29,7 @@ install_python_packages() {
   local python=$interop/python
   is_current tests/interop/requirements.txt "$python" && return
   python3 -c 'import ensurepip' 2>/dev/null || install_packages python3-venv
-  echo "Installing other people's Web Push from PyPI in $python"
+  echo "Installing what tests/interop names from PyPI in $python"
   rm -rf "$python"
   python3 -m venv "$python"
   "$python/bin/pip" install --quiet --no-input --disable-pip-version-check --use-pep517 \

@@ -20,6 +20,7 @@ pub mod keys;
 pub mod run;
 mod runtime;
 pub mod sandbox;
+pub mod schema;
 pub mod topology;
 
 /// Web Push for RabbitMQ: publish notification events, consume their results
@@ -39,6 +40,7 @@ enum Command {
     #[command(subcommand)]
     Topology(topology::Topology),
     Sandbox(sandbox::Sandbox),
+    Schema(schema::Schema),
 }
 
 impl Cli {
@@ -52,6 +54,7 @@ impl Cli {
             Command::Keys(keys) => keys.execute(environment, out),
             Command::Topology(topology) => topology.execute(environment, out),
             Command::Sandbox(sandbox) => sandbox.execute(),
+            Command::Schema(schema) => schema.execute(out),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,

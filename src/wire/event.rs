@@ -80,6 +80,9 @@ pub struct EventError<'a> {
     pub recipient: RecipientRef<'a>,
 }
 
+/// The member by which editors find the schema; copies leave it out.
+const SCHEMA: &str = "$schema";
+
 /// The member that lists many recipients.
 const RECIPIENTS: &str = "recipients";
 
@@ -87,7 +90,8 @@ const RECIPIENTS: &str = "recipients";
 const CONTENT: [&str; 3] = ["payload", "payload_base64", "topic"];
 
 /// The members of an event, grouped as they are read.
-const MEMBERS: [&str; 20] = [
+pub const MEMBERS: [&str; 21] = [
+    SCHEMA,
     "version",
     "subscription",
     "recipient_id",
@@ -165,7 +169,14 @@ fn text_of(body: &[u8]) -> Result<&str, Fault> {
 impl<'a> Event<'a> {
     /// Reads every member, whatever is wrong with the others.
     fn read(object: &Object<'a, { MEMBERS.len() }>, body: &'a Bytes, faults: &mut Faults) -> Self {
-        let [version, subscription, recipient_id, recipients, rest @ ..] = object.values;
+        let [
+            _,
+            version,
+            subscription,
+            recipient_id,
+            recipients,
+            rest @ ..,
+        ] = object.values;
         let [id, app, label, group, metadata, urgency, results, rest @ ..] = rest;
         let [ttl, created_at, deliver_at, expires_at, options @ ..] = rest;
         // A later version may well have members that this one does not know: it is judged first.
@@ -306,8 +317,8 @@ impl<'a> Event<'a> {
     }
 
     /// Writes the event again with only the recipients at `indices` of this body. Every value keeps
-    /// its bytes; white space between members, and members that are `null`, are left out. An event
-    /// of one `subscription` comes back whole.
+    /// its bytes; white space between members, `$schema`, and members that are `null`, are left out.
+    /// An event of one `subscription` comes back whole.
     #[must_use]
     pub fn subset(&self, indices: &[usize]) -> Bytes {
         let Audience::Many(recipients) = &self.audience else {
@@ -336,11 +347,11 @@ impl<'a> Event<'a> {
     }
 
     /// Walks through what every subset repeats: the name and the text of each member but the
-    /// recipients.
+    /// recipients and the schema.
     fn frame(&self) -> impl Iterator<Item = (&'static str, &'a str)> + '_ {
         let members = MEMBERS.into_iter().zip(self.members);
         members
-            .filter(|(name, _)| *name != RECIPIENTS)
+            .filter(|(name, _)| ![SCHEMA, RECIPIENTS].contains(name))
             .filter_map(|(name, text)| Some((name, text?.get())))
     }
 

@@ -220,7 +220,7 @@ impl Position {
 }
 
 /// The members of a recipient.
-const MEMBERS: [&str; 8] = [
+pub const MEMBERS: [&str; 8] = [
     "subscription",
     "id",
     "metadata",

@@ -1,7 +1,8 @@
 //! Other people's Web Push, against which ours is held: what pushrider encrypts and signs is read by
 //! npm's `http_ece` and PyPI's `http-ece` and `py-vapid`, and the sandbox takes what npm's `web-push`
-//! and PyPI's `pywebpush` send: each by the RFCs and by the drafts before them. The packages are put
-//! in place by `tests/run.sh`.
+//! and PyPI's `pywebpush` send: each by the RFCs and by the drafts before them. The contract for machines
+//! is read by PyPI's `jsonschema` and by AsyncAPI's own parser. The packages are put in place by
+//! `tests/run.sh`.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,6 +15,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use pushrider::cli::schema::Message;
 use pushrider::clock::{Clock as _, SystemClock};
 use pushrider::ece::{Salt, SenderKey, aes128gcm, aesgcm};
 use pushrider::message::{Coding, MediaType, Name, PushMessage, Ttl, Urgency};
@@ -195,6 +197,41 @@ async fn what_we_encrypt_and_sign_is_read_by_other_peoples_code() {
             assert_eq!(claims["exp"], seconds(now) + 12 * 3600);
         }
     }
+}
+
+#[tokio::test]
+async fn the_contract_is_read_by_other_peoples_validators() {
+    let parsed = |message: Message| -> Value { serde_json::from_str(message.schema()).unwrap() };
+    let input = json!({
+        "schemas": {
+            "event": parsed(Message::Event),
+            "result": parsed(Message::Result),
+            "summary": parsed(Message::Summary),
+            "subscription": parsed(Message::Subscription),
+        },
+        "events": [
+            { "$schema": "./event.json", "subscription": { "endpoint": "https://push.example.net/x" } },
+            { "subscription": { "endpoint": "https://push.example.net/x" }, "tll": 60 },
+            { "payload": "hello" },
+        ],
+    });
+    let answer = Foreign::Python.run("schemas", &input, None).await;
+    let valid = json!(["event", "result", "subscription", "summary"]);
+    assert_eq!(
+        answer,
+        json!({ "valid": valid, "events": [true, false, false] })
+    );
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/asyncapi.json");
+    let input = json!({ "path": path });
+    let answer = Foreign::Node.run("asyncapi", &input, None).await;
+    let operations = [
+        "receiveEvent",
+        "sendResult",
+        "sendSummary",
+        "sendSubscriptionEvent",
+    ];
+    assert_eq!(answer, json!({ "errors": [], "operations": operations }));
 }
 
 fn seconds(at: SystemTime) -> u64 {

@@ -17,6 +17,8 @@ mod cli_keys;
 #[cfg(test)]
 mod cli_topology;
 #[cfg(test)]
+mod clients;
+#[cfg(test)]
 mod connecting;
 #[cfg(test)]
 mod crashes;

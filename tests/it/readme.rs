@@ -18,7 +18,7 @@ fn block(language: &str) -> &'static str {
 }
 
 /// Finds a Python that has pika, as the scripts do.
-async fn python() -> &'static str {
+pub(crate) async fn python() -> &'static str {
     for python in ["python3", "/usr/bin/python3"] {
         let status = Command::new(python).args(["-c", "import pika"]).output();
         if status.await.is_ok_and(|output| output.status.success()) {
