@@ -20,6 +20,7 @@ pub mod keys;
 pub mod run;
 mod runtime;
 pub mod sandbox;
+pub mod send;
 pub mod topology;
 
 /// Web Push for RabbitMQ: publish notification events, consume their results
@@ -38,6 +39,7 @@ enum Command {
     Keys(keys::Keys),
     #[command(subcommand)]
     Topology(topology::Topology),
+    Send(send::Send),
     Sandbox(sandbox::Sandbox),
 }
 
@@ -51,6 +53,7 @@ impl Cli {
             Command::Check(check) => check.execute(environment, out),
             Command::Keys(keys) => keys.execute(environment, out),
             Command::Topology(topology) => topology.execute(environment, out),
+            Command::Send(send) => send.execute(environment, out),
             Command::Sandbox(sandbox) => sandbox.execute(),
         };
         match done {
