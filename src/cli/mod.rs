@@ -16,7 +16,12 @@ use self::failure::{Failure, tell};
 pub mod check;
 mod configured;
 mod failure;
+mod input;
 pub mod keys;
+mod lines;
+mod outputs;
+pub mod publish;
+pub mod results;
 pub mod run;
 mod runtime;
 pub mod sandbox;
@@ -40,6 +45,8 @@ enum Command {
     #[command(subcommand)]
     Topology(topology::Topology),
     Send(send::Send),
+    Publish(publish::Publish),
+    Results(results::Results),
     Sandbox(sandbox::Sandbox),
 }
 
@@ -54,6 +61,8 @@ impl Cli {
             Command::Keys(keys) => keys.execute(environment, out),
             Command::Topology(topology) => topology.execute(environment, out),
             Command::Send(send) => send.execute(environment, out),
+            Command::Publish(publish) => publish.execute(environment, out),
+            Command::Results(results) => results.execute(environment, out),
             Command::Sandbox(sandbox) => sandbox.execute(),
         };
         match done {

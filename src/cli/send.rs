@@ -1,9 +1,8 @@
 //! `pushrider send`: one message to one subscription, without a broker.
 
-use std::fs::File;
 use std::io;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,7 +15,9 @@ use serde_json::{Value, json};
 
 use super::configured::Configured;
 use super::failure::Failure;
+use super::input;
 use super::keys::choose;
+use super::lines::visible;
 use super::runtime::start_runtime;
 use crate::config::Environment;
 use crate::daemon;
@@ -66,12 +67,6 @@ pub struct Send {
     json: bool,
 }
 
-/// The most bytes that are read of a file: far more than a push service takes.
-const FILE_LIMIT: u64 = 1024 * 1024;
-
-/// The name that stands for standard input in the place of a file.
-const STANDARD_INPUT: &str = "-";
-
 /// The members of a delivery result that are shown to a person.
 #[derive(Deserialize)]
 struct Shown {
@@ -114,19 +109,13 @@ impl Send {
 
     /// Writes the event that a producer would publish.
     fn event(&self, app: &str) -> Result<Bytes, Failure> {
-        let subscription = read(&self.subscription)?;
+        let bytes = input::read(&self.subscription)?;
         // Kept as text, so that a member that is there twice is judged as in an event.
         let subscription: Box<RawValue> =
-            serde_json::from_slice(&subscription).map_err(|error| {
-                let (line, column) = (error.line(), error.column());
-                let source = source(&self.subscription);
-                Failure::new(format!(
-                    "{source}: expected the JSON of a subscription (line {line}, column {column})"
-                ))
-            })?;
+            input::parse(&self.subscription, &bytes, "a subscription")?;
         let payload = match (&self.payload, &self.payload_file) {
             (Some(text), _) => Some(text.clone().into_bytes()),
-            (None, Some(path)) => Some(read(path)?),
+            (None, Some(path)) => Some(input::read(path)?),
             (None, None) => None,
         };
         let rest = json!({
@@ -235,42 +224,9 @@ fn describe(shown: &Shown, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a name and a value, in which control characters are made visible.
+/// Writes a name and a value.
 fn line(out: &mut impl Write, name: &str, value: &str) -> io::Result<()> {
-    write!(out, "{name:11}  ")?;
-    for character in value.chars() {
-        if character.is_control() {
-            write!(out, "{}", character.escape_default())?;
-        } else {
-            write!(out, "{character}")?;
-        }
-    }
-    writeln!(out)
-}
-
-/// Reads a file, or standard input for `-`.
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let read = if path == Path::new(STANDARD_INPUT) {
-        io::stdin().take(FILE_LIMIT + 1).read_to_end(&mut bytes)
-    } else {
-        File::open(path).and_then(|file| file.take(FILE_LIMIT + 1).read_to_end(&mut bytes))
-    };
-    let source = source(path);
-    match read {
-        Err(error) => Err(Failure::new(format!("cannot read {source}: {error}"))),
-        Ok(_) if bytes.len() as u64 > FILE_LIMIT => Err(Failure::new(format!(
-            "{source} is larger than {FILE_LIMIT} bytes"
-        ))),
-        Ok(_) => Ok(bytes),
-    }
-}
-
-fn source(path: &Path) -> String {
-    if path == Path::new(STANDARD_INPUT) {
-        return "standard input".to_owned();
-    }
-    path.display().to_string()
+    writeln!(out, "{name:11}  {}", visible(value))
 }
 
 fn urgency(text: &str) -> Result<String, &'static str> {

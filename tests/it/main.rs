@@ -13,6 +13,8 @@ mod cli_check;
 #[cfg(test)]
 mod cli_keys;
 #[cfg(test)]
+mod cli_publish;
+#[cfg(test)]
 mod cli_send;
 #[cfg(test)]
 mod cli_topology;
