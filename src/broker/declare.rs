@@ -229,7 +229,12 @@ pub async fn declare_topology(
     completed.map_err(|error| needs_operator(&error, &address, Declare::Create))
 }
 
-fn needs_operator(error: &SessionError, address: &Address, declare: Declare) -> NeedsOperator {
+/// Returns what an operator is told of an error that ended a command.
+pub(super) fn needs_operator(
+    error: &SessionError,
+    address: &Address,
+    declare: Declare,
+) -> NeedsOperator {
     let unreachable = || NeedsOperator::Unreachable {
         reason: if matches!(error, SessionError::Connect(_)) {
             error.to_string()

@@ -14,7 +14,8 @@
 //! from what an operator must mend ([`needs_operator`]), by the codes of the broker's [`reply`]. Why there
 //! is no connection at all is said by [`amqp_url`] and [`connect_error`].
 //!
-//! For operators, [`definitions`] shows the topology, and [`permissions`] what the daemon's user needs.
+//! For operators, [`definitions`] shows the topology, and [`permissions`] what the daemon's user needs. Their
+//! commands publish and follow results by a [`command_client`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,7 @@ mod acker;
 mod amqp_url;
 mod answer;
 mod budget;
+mod command_client;
 mod confirms;
 mod connect;
 mod connect_error;
@@ -61,6 +63,7 @@ mod window;
 
 pub use amqp_url::check_url;
 pub use budget::InHand;
+pub use command_client::{CommandClient, Followed, PublishError};
 pub use declare::{Declared, check, declare_topology};
 pub use definitions::{Binding, Definitions, Exchange, Queue};
 pub use fields::{DEPTH_LIMIT, Unreadable};

@@ -151,7 +151,7 @@ fn read(path: &Path) -> Result<VapidKey, Failure> {
 }
 
 /// Finds the application that is meant: the named one, or the only one.
-fn choose<'a>(apps: &'a Apps, name: Option<&str>) -> Result<&'a App, Failure> {
+pub(super) fn choose<'a>(apps: &'a Apps, name: Option<&str>) -> Result<&'a App, Failure> {
     let mut fits = apps
         .iter()
         .filter(|app| name.is_none_or(|name| app.name.as_str() == name));

@@ -16,11 +16,17 @@ use self::failure::{Failure, tell};
 pub mod check;
 mod configured;
 mod failure;
+mod input;
 pub mod keys;
+mod lines;
+mod outputs;
+pub mod publish;
+pub mod results;
 pub mod run;
 mod runtime;
 pub mod sandbox;
 pub mod schema;
+pub mod send;
 pub mod topology;
 
 /// Web Push for RabbitMQ: publish notification events, consume their results
@@ -39,6 +45,9 @@ enum Command {
     Keys(keys::Keys),
     #[command(subcommand)]
     Topology(topology::Topology),
+    Send(send::Send),
+    Publish(publish::Publish),
+    Results(results::Results),
     Sandbox(sandbox::Sandbox),
     Schema(schema::Schema),
 }
@@ -53,6 +62,9 @@ impl Cli {
             Command::Check(check) => check.execute(environment, out),
             Command::Keys(keys) => keys.execute(environment, out),
             Command::Topology(topology) => topology.execute(environment, out),
+            Command::Send(send) => send.execute(environment, out),
+            Command::Publish(publish) => publish.execute(environment, out),
+            Command::Results(results) => results.execute(environment, out),
             Command::Sandbox(sandbox) => sandbox.execute(),
             Command::Schema(schema) => schema.execute(out),
         };

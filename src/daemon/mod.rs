@@ -7,6 +7,7 @@
 mod dispatch;
 mod drain;
 mod failure;
+mod one_message;
 mod state;
 
 use std::path::PathBuf;
@@ -30,7 +31,7 @@ use crate::pipeline;
 use crate::pipeline::Pipeline;
 use crate::plan;
 use crate::push_service;
-use crate::push_service::Client;
+use crate::push_service::{Client, Transport};
 use crate::retry;
 use crate::sender;
 use crate::sender::Sender;
@@ -40,6 +41,7 @@ use self::dispatch::Dispatch;
 use self::drain::{Running, Signals};
 
 pub use self::failure::Failure;
+pub use self::one_message::{Sent, request_only, send_once};
 
 /// Everything an operator decides about the daemon.
 #[derive(Clone, Debug)]
@@ -102,7 +104,8 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         metrics.start_app(&app.name);
     }
     let health = Arc::new(Health::new(SystemClock.now().mono));
-    let pipeline = Arc::new(pipeline_of(&settings, &metrics)?);
+    let client = Client::new(&settings.push_service)?;
+    let pipeline = Arc::new(pipeline_of(&settings, client, &metrics));
     let listener = admin::bind(&settings.admin).await?;
     let notifier = systemd::Notifier::from_env()?;
 
@@ -163,7 +166,11 @@ fn start(
     }
 }
 
-fn pipeline_of(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Pipeline<Client>, Failure> {
+fn pipeline_of<T: Transport>(
+    settings: &Settings,
+    transport: T,
+    metrics: &Arc<Metrics>,
+) -> Pipeline<T> {
     let processing = pipeline::Settings {
         apps: settings.apps.clone(),
         event_limit: settings.event_limit,
@@ -182,13 +189,13 @@ fn pipeline_of(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Pipeline<C
     };
     let sender = Sender::new(
         sending,
-        Client::new(&settings.push_service)?,
+        transport,
         Gates::new(settings.gate),
         Arc::clone(metrics),
         Arc::new(SystemClock),
         Arc::new(RandomJitter),
     );
-    Ok(Pipeline::new(processing, sender, Arc::clone(metrics)))
+    Pipeline::new(processing, sender, Arc::clone(metrics))
 }
 
 /// Returns the longest wait between two attempts: what the gate asks for of its own is within

@@ -15,6 +15,10 @@ mod cli_check;
 #[cfg(test)]
 mod cli_keys;
 #[cfg(test)]
+mod cli_publish;
+#[cfg(test)]
+mod cli_send;
+#[cfg(test)]
 mod cli_topology;
 #[cfg(test)]
 mod clients;
