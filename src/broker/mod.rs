@@ -14,7 +14,8 @@
 //! from what an operator must mend ([`needs_operator`]), by the codes of the broker's [`reply`]. Why there
 //! is no connection at all is said by [`amqp_url`] and [`connect_error`].
 //!
-//! For operators, [`definitions`] shows the topology, and [`permissions`] what the daemon's user needs.
+//! For operators, [`definitions`] shows the topology, [`permissions`] what the daemon's user needs, and
+//! [`policy`] what keeps policies of others off the queues.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,7 @@ mod needs_operator;
 mod object;
 mod outstanding;
 mod permissions;
+mod policy;
 mod publisher;
 mod ramp;
 mod refused;
@@ -66,6 +68,7 @@ pub use definitions::{Binding, Definitions, Exchange, Queue};
 pub use fields::{DEPTH_LIMIT, Unreadable};
 pub use needs_operator::NeedsOperator;
 pub use permissions::Permissions;
+pub use policy::Policy;
 pub use session::run;
 
 pub use crate::redelivery::Receipt;

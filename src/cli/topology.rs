@@ -11,7 +11,7 @@ use super::configured::Configured;
 use super::failure::{Failure, tell};
 use super::runtime::start_runtime;
 use crate::broker;
-use crate::broker::{Declared, Definitions};
+use crate::broker::{Declared, Definitions, Policy};
 use crate::config::Environment;
 
 /// Show or declare the exchanges, queues and bindings that the daemon needs
@@ -113,6 +113,7 @@ fn table(definitions: &Definitions, out: &mut impl Write) -> io::Result<()> {
     for (argument, reason) in &definitions.reasons {
         writeln!(out, "  {argument:width$}  {reason}")?;
     }
+    policies(definitions, out)?;
     permissions(definitions, out)
 }
 
@@ -156,6 +157,26 @@ fn bindings(definitions: &Definitions, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
+fn policies(definitions: &Definitions, out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "\npolicy that keeps policies of others off the queues that dead-letter; an administrator \
+         sets it"
+    )?;
+    let vhost = quoted(&definitions.vhost);
+    for policy in &definitions.policies {
+        let definition = serde_json::to_string(&policy.definition)?;
+        writeln!(
+            out,
+            "  pattern     {}\n  definition  {definition}\n  priority    {}\n\n  {}",
+            policy.pattern,
+            policy.priority,
+            set_policy(&vhost, policy, &definition),
+        )?;
+    }
+    Ok(())
+}
+
 fn permissions(definitions: &Definitions, out: &mut impl Write) -> io::Result<()> {
     let needed = &definitions.permissions;
     writeln!(
@@ -170,6 +191,17 @@ fn permissions(definitions: &Definitions, out: &mut impl Write) -> io::Result<()
         quoted(&needed.configure),
         quoted(&needed.write),
         quoted(&needed.read),
+    )
+}
+
+fn set_policy(vhost: &str, policy: &Policy, definition: &str) -> String {
+    format!(
+        "rabbitmqctl set_policy -p {vhost} --apply-to {} --priority {} {} {} {}",
+        policy.apply_to,
+        policy.priority,
+        quoted(&policy.name),
+        quoted(&policy.pattern),
+        quoted(definition),
     )
 }
 

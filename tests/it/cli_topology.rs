@@ -149,6 +149,49 @@ async fn imported_definitions_leave_nothing_to_declare() {
 }
 
 #[tokio::test]
+async fn a_policy_for_all_queues_applies_to_none_that_dead_letters_while_ours_stands() {
+    let broker = Broker::own();
+    let vhost = broker.vhost();
+    let operator = Operator::new();
+    let definitions = operator.shows(&vhost.url(), "definitions");
+    let file = operator.folder.path().join("definitions.json");
+    fs::write(&file, definitions).unwrap();
+    let name = vhost.name();
+    let blanket = r#"{"expires": 100, "overflow": "drop-head", "max-length": 1}"#;
+    broker.control(&["import_definitions", file.to_str().unwrap()]);
+    let shown: Value = serde_json::from_str(&operator.shows(&vhost.url(), "json")).unwrap();
+    let policies = || broker.control(&["-q", "list_queues", "-p", name, "name", "policy"]);
+    let protected = || {
+        let listed = policies();
+        listed.matches("webpush-queues").count()
+    };
+    assert_eq!(protected(), 8);
+    assert_eq!(shown["policies"][0]["name"], "webpush-queues");
+
+    broker.control(&[
+        "set_policy",
+        "-p",
+        name,
+        "all",
+        ".*",
+        blanket,
+        "--apply-to",
+        "queues",
+    ]);
+    assert_eq!(protected(), 8);
+    vhost
+        .publish_numbered("webpush.events", "shop.high", 50)
+        .await;
+    assert_eq!(vhost.take_all("webpush.lane.high").await.len(), 50);
+
+    broker.control(&["clear_policy", "-p", name, "webpush-queues"]);
+    eventually(Duration::from_secs(20), async || {
+        wanted(policies(), |listed| !listed.contains("webpush.delay."))
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_the_broker_refuses_is_the_operators_and_what_differs_is_left() {
     let broker = Broker::shared();
     let vhost = broker.vhost();
@@ -205,6 +248,12 @@ fn the_table_needs_no_broker_and_shows_no_secret() {
     ] {
         assert!(table.lines().any(|it| it == line), "{line}\n{table}");
     }
+    assert!(
+        table.contains(
+            r#"set_policy -p 'o'\''clock' --apply-to queues --priority 1000 'webpush-queues' '^webpush"#
+        ),
+        "{table}"
+    );
     assert!(
         table.contains(r"set_permissions -p 'o'\''clock' USER '^$' '^(amq\.default|"),
         "{table}"
