@@ -15,7 +15,7 @@
 //! is no connection at all is said by [`amqp_url`] and [`connect_error`].
 //!
 //! For operators, [`definitions`] shows the topology, [`permissions`] what the daemon's user needs, and
-//! [`policy`] what keeps policies of others off the queues.
+//! [`policy`] what keeps policies of others off the queues; [`audit`] finds the policies that harm.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +33,7 @@ use crate::wire::Kind;
 mod acker;
 mod amqp_url;
 mod answer;
+mod audit;
 mod budget;
 mod confirms;
 mod connect;
@@ -62,7 +63,9 @@ mod topology;
 mod window;
 
 pub use amqp_url::check_url;
+pub use audit::{AuditError, Audited, Export, Finding, Mend, Origin, Setting, audit};
 pub use budget::InHand;
+pub use connect::login;
 pub use declare::{Declared, check, declare_topology};
 pub use definitions::{Binding, Definitions, Exchange, Queue};
 pub use fields::{DEPTH_LIMIT, Unreadable};

@@ -13,10 +13,13 @@ use crate::config::Environment;
 
 use self::failure::{Failure, tell};
 
+pub mod audit;
 pub mod check;
 mod configured;
 mod failure;
 pub mod keys;
+mod management;
+mod policy;
 pub mod run;
 mod runtime;
 pub mod sandbox;
