@@ -13,7 +13,7 @@ use crate::broker::answer::answered;
 use crate::broker::connect::{Address, open_channel};
 use crate::broker::error::SessionError;
 use crate::broker::object::{ExchangeKind, Object, alternate_exchange};
-use crate::broker::reply::{is_mismatch, is_missing};
+use crate::broker::reply::{is_mismatch, is_missing, words};
 use crate::broker::topology::Topology;
 use crate::broker::{Declare, NeedsOperator, Settings};
 use crate::metrics::Role;
@@ -51,7 +51,20 @@ pub(super) async fn declare(
     Ok(())
 }
 
-/// Looks at the objects without changing anything, and says what an operator should know.
+/// What a look at the broker finds, in words where it is not as configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inspected {
+    /// How many exchanges and queues are as they should be.
+    pub there: usize,
+    /// What does not exist yet, and the daemon declares.
+    pub undeclared: Vec<String>,
+    /// What exists with other arguments, and is used as it is.
+    pub different: Vec<String>,
+    /// What keeps the daemon from running.
+    pub problems: Vec<String>,
+}
+
+/// Looks at the objects without changing anything.
 ///
 /// To declare again what exists changes nothing and shows whether the daemon may, so that is tried
 /// where the daemon would declare; what it may do with objects that do not exist cannot be seen.
@@ -59,30 +72,64 @@ pub(super) async fn inspect(
     connection: &Connection,
     objects: impl Iterator<Item = &Object>,
     mode: Declare,
-) -> Result<Vec<String>, SessionError> {
-    let mut findings = Vec::new();
+) -> Result<Inspected, SessionError> {
+    let mut inspected = Inspected::default();
     let mut channel = open_channel(connection).await?;
     for object in objects {
         if matches!(object, Object::Binding { .. }) {
             continue;
         }
-        let finding = match one(&channel, object, true).await {
+        match one(&channel, object, true).await {
             Ok(()) if mode == Declare::Create => match one(&channel, object, false).await {
-                Ok(()) => continue,
-                Err(error) if is_mismatch(&error) => Some(format!(
-                    "{object} exists with other arguments than configured, and is used as it is"
-                )),
-                Err(error) => Some(SessionError::declare(object, error).to_string()),
+                Ok(()) => {
+                    inspected.there += 1;
+                    continue;
+                }
+                Err(error) if is_mismatch(&error) => {
+                    inspected.different.push(difference(object, &error));
+                }
+                Err(error) => {
+                    let problem = SessionError::declare(object, error).to_string();
+                    inspected.problems.push(problem);
+                }
             },
-            Ok(()) => continue,
-            Err(error) if is_missing(&error) && mode == Declare::Create => None,
-            Err(error) if is_missing(&error) => Some(format!("{object} does not exist")),
+            Ok(()) => {
+                inspected.there += 1;
+                continue;
+            }
+            Err(error) if is_missing(&error) && mode == Declare::Create => {
+                inspected.undeclared.push(object.to_string());
+            }
+            Err(error) if is_missing(&error) => {
+                let problem = format!("{object} does not exist");
+                inspected.problems.push(problem);
+            }
             Err(error) => return Err(SessionError::declare(object, error)),
-        };
-        findings.extend(finding);
+        }
         channel = open_channel(connection).await?;
     }
-    Ok(findings)
+    Ok(inspected)
+}
+
+/// Says which argument of an object is not as configured, in the broker's words.
+fn difference(object: &Object, error: &lapin::Error) -> String {
+    let words = words(error).unwrap_or_default();
+    let argument = words.split_once("inequivalent arg ").map(|(_, rest)| rest);
+    let name = argument.and_then(|it| it.split('\'').nth(1));
+    let values = argument.and_then(|it| it.split_once("': received "));
+    let values = values.and_then(|(_, values)| values.split_once(" but current is "));
+    let plain = |value: &str| value.split('\'').nth(1).unwrap_or(value).to_owned();
+    let what = match (name, values) {
+        (Some(name), Some((configured, current))) => {
+            format!(
+                "{name} is {}, configured is {}",
+                plain(current),
+                plain(configured)
+            )
+        }
+        _ => words,
+    };
+    format!("{object} exists with other arguments than configured, and is used as it is: {what}")
 }
 
 /// What existed of a topology, and what was made to complete it.
@@ -187,21 +234,21 @@ async fn bind(
     answered("queue.bind", binding).await
 }
 
-/// Checks every exchange and queue without changing anything. Returns a sentence for each that is
-/// missing or refused.
+/// Checks every exchange and queue without changing anything. Where nothing is among the problems, the
+/// daemon runs.
 ///
 /// Nothing is tried twice, since an operator waits for the answer.
 ///
 /// # Errors
 /// If there is no connection to the broker.
-pub async fn check(settings: &Settings) -> Result<Vec<String>, NeedsOperator> {
+pub async fn check(settings: &Settings) -> Result<Inspected, NeedsOperator> {
     let address = Address::new(settings)?;
     let topology = Topology::new(settings);
     let inspected = async {
         let link = address.connect(Role::Consume).await?;
-        let findings = inspect(&link.connection, topology.objects(), settings.declare).await?;
+        let inspected = inspect(&link.connection, topology.objects(), settings.declare).await?;
         link.close().await;
-        Ok(findings)
+        Ok(inspected)
     };
     let inspected: Result<_, SessionError> = inspected.await;
     inspected.map_err(|error| needs_operator(&error, &address, settings.declare))

@@ -66,7 +66,7 @@ pub use amqp_url::check_url;
 pub use audit::{AuditError, Audited, Export, Finding, Mend, Origin, Setting, audit};
 pub use budget::InHand;
 pub use connect::login;
-pub use declare::{Declared, check, declare_topology};
+pub use declare::{Declared, Inspected, check, declare_topology};
 pub use definitions::{Binding, Definitions, Exchange, Queue};
 pub use fields::{DEPTH_LIMIT, Unreadable};
 pub use needs_operator::NeedsOperator;

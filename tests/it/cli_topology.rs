@@ -51,6 +51,10 @@ impl Operator {
             let set = format!("broker.declare={declare}");
             let output = self.runs(url, &["check", "--connect", "--set", &set]);
             assert!(output.status.success(), "{declare}: {output:?}");
+            let found = "  found   19 exchanges and queues as configured\n";
+            assert!(text(&output.stdout).ends_with(found), "{output:?}");
+            let told = "warning: up to 1400 messages are unacknowledged at a time, 500 of them";
+            assert!(text(&output.stderr).starts_with(told), "{output:?}");
         }
     }
 }
@@ -228,6 +232,12 @@ async fn what_the_broker_refuses_is_the_operators_and_what_differs_is_left() {
         told.starts_with(warning) && told.lines().count() == 1,
         "{told}"
     );
+    let checked = operator.runs(&vhost.url(), &["check", "--connect"]);
+    assert!(checked.status.success(), "{checked:?}");
+    let which = "queue webpush.quarantine exists with other arguments than configured, and is used as \
+                 it is: x-message-ttl is none, configured is 1209600000\n";
+    assert!(text(&checked.stderr).contains(which), "{checked:?}");
+    assert!(text(&checked.stdout).contains("as configured, 1 with other arguments\n"));
     let last = text(&declared.stdout).lines().last();
     assert_eq!(last, Some("14 made, 5 there already, 9 bindings in place"));
 }
