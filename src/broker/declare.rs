@@ -41,6 +41,7 @@ pub(super) async fn declare(
         match one(&channel, object, true).await {
             Ok(()) => tracing::warn!(
                 object = object.to_string(),
+                difference = difference(&error),
                 "it exists with other arguments than configured, and is used as it is"
             ),
             // Nothing exists that could differ: the broker objects to making it.
@@ -86,7 +87,11 @@ pub(super) async fn inspect(
                     continue;
                 }
                 Err(error) if is_mismatch(&error) => {
-                    inspected.different.push(difference(object, &error));
+                    inspected.different.push(format!(
+                        "{object} exists with other arguments than configured, and is used as it \
+                         is: {}",
+                        difference(&error)
+                    ));
                 }
                 Err(error) => {
                     let problem = SessionError::declare(object, error).to_string();
@@ -111,25 +116,21 @@ pub(super) async fn inspect(
     Ok(inspected)
 }
 
-/// Says which argument of an object is not as configured, in the broker's words.
-fn difference(object: &Object, error: &lapin::Error) -> String {
+/// Says which argument is not as configured, where the broker refuses to declare what exists.
+fn difference(error: &lapin::Error) -> String {
     let words = words(error).unwrap_or_default();
     let argument = words.split_once("inequivalent arg ").map(|(_, rest)| rest);
     let name = argument.and_then(|it| it.split('\'').nth(1));
     let values = argument.and_then(|it| it.split_once("': received "));
     let values = values.and_then(|(_, values)| values.split_once(" but current is "));
     let plain = |value: &str| value.split('\'').nth(1).unwrap_or(value).to_owned();
-    let what = match (name, values) {
+    match (name, values) {
         (Some(name), Some((configured, current))) => {
-            format!(
-                "{name} is {}, configured is {}",
-                plain(current),
-                plain(configured)
-            )
+            let (configured, current) = (plain(configured), plain(current));
+            format!("{name} is {current}, configured is {configured}")
         }
         _ => words,
-    };
-    format!("{object} exists with other arguments than configured, and is used as it is: {what}")
+    }
 }
 
 /// What existed of a topology, and what was made to complete it.
