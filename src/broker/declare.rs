@@ -76,41 +76,36 @@ pub(super) async fn inspect(
 ) -> Result<Inspected, SessionError> {
     let mut inspected = Inspected::default();
     let mut channel = open_channel(connection).await?;
-    for object in objects {
-        if matches!(object, Object::Binding { .. }) {
-            continue;
-        }
-        match one(&channel, object, true).await {
-            Ok(()) if mode == Declare::Create => match one(&channel, object, false).await {
-                Ok(()) => {
-                    inspected.there += 1;
-                    continue;
-                }
-                Err(error) if is_mismatch(&error) => {
-                    inspected.different.push(format!(
-                        "{object} exists with other arguments than configured, and is used as it \
-                         is: {}",
+    for object in objects.filter(|it| !matches!(it, Object::Binding { .. })) {
+        let list = match one(&channel, object, true).await {
+            Ok(()) if mode != Declare::Create => None,
+            Ok(()) => match one(&channel, object, false).await {
+                Ok(()) => None,
+                Err(error) if is_mismatch(&error) => Some((
+                    &mut inspected.different,
+                    format!(
+                        "{object} exists with other arguments than configured, and is used as it is: {}",
                         difference(&error)
-                    ));
-                }
+                    ),
+                )),
                 Err(error) => {
                     let problem = SessionError::declare(object, error).to_string();
-                    inspected.problems.push(problem);
+                    Some((&mut inspected.problems, problem))
                 }
             },
-            Ok(()) => {
-                inspected.there += 1;
-                continue;
-            }
-            Err(error) if is_missing(&error) && mode == Declare::Create => {
-                inspected.undeclared.push(object.to_string());
-            }
-            Err(error) if is_missing(&error) => {
-                let problem = format!("{object} does not exist");
-                inspected.problems.push(problem);
-            }
+            Err(error) if is_missing(&error) => Some(match mode {
+                Declare::Create => (&mut inspected.undeclared, object.to_string()),
+                Declare::Passive | Declare::None => {
+                    (&mut inspected.problems, format!("{object} does not exist"))
+                }
+            }),
             Err(error) => return Err(SessionError::declare(object, error)),
-        }
+        };
+        let Some((list, text)) = list else {
+            inspected.there += 1;
+            continue;
+        };
+        list.push(text);
         channel = open_channel(connection).await?;
     }
     Ok(inspected)
