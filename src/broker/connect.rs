@@ -31,6 +31,7 @@ use crate::broker::frames::Found;
 use crate::broker::runtime::{self, Filtered, Filtering, Unfiltered};
 use crate::broker::{NeedsOperator, Settings};
 use crate::metrics::Role;
+use crate::secret::Secret;
 
 /// The largest frame of a connection, in bytes: lapin keeps two buffers of 32 frames for each, which
 /// take no memory until they are used if their size is known before the connection is made.
@@ -200,6 +201,15 @@ async fn encrypt(
 /// Returns the virtual host that a URL names; without one it is `/`.
 pub(super) fn vhost(settings: &Settings) -> Result<String, NeedsOperator> {
     Ok(parse(settings.url.expose())?.vhost)
+}
+
+/// Returns the user name and the password of the AMQP URL.
+///
+/// # Errors
+/// If the URL is malformed.
+pub fn login(settings: &Settings) -> Result<(String, Secret<String>), NeedsOperator> {
+    let user = parse(settings.url.expose())?.authority.userinfo;
+    Ok((user.username, Secret::new(user.password)))
 }
 
 /// Opens a channel, in bounded time.

@@ -13,7 +13,7 @@ use crate::broker::answer::answered;
 use crate::broker::connect::{Address, open_channel};
 use crate::broker::error::SessionError;
 use crate::broker::object::{ExchangeKind, Object, alternate_exchange};
-use crate::broker::reply::{is_mismatch, is_missing};
+use crate::broker::reply::{is_mismatch, is_missing, words};
 use crate::broker::topology::Topology;
 use crate::broker::{Declare, NeedsOperator, Settings};
 use crate::metrics::Role;
@@ -41,6 +41,7 @@ pub(super) async fn declare(
         match one(&channel, object, true).await {
             Ok(()) => tracing::warn!(
                 object = object.to_string(),
+                difference = difference(&error),
                 "it exists with other arguments than configured, and is used as it is"
             ),
             // Nothing exists that could differ: the broker objects to making it.
@@ -51,7 +52,20 @@ pub(super) async fn declare(
     Ok(())
 }
 
-/// Looks at the objects without changing anything, and says what an operator should know.
+/// What a look at the broker finds, in words where it is not as configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inspected {
+    /// How many exchanges and queues are as they should be.
+    pub there: usize,
+    /// What does not exist yet, and the daemon declares.
+    pub undeclared: Vec<String>,
+    /// What exists with other arguments, and is used as it is.
+    pub different: Vec<String>,
+    /// What keeps the daemon from running.
+    pub problems: Vec<String>,
+}
+
+/// Looks at the objects without changing anything.
 ///
 /// To declare again what exists changes nothing and shows whether the daemon may, so that is tried
 /// where the daemon would declare; what it may do with objects that do not exist cannot be seen.
@@ -59,30 +73,59 @@ pub(super) async fn inspect(
     connection: &Connection,
     objects: impl Iterator<Item = &Object>,
     mode: Declare,
-) -> Result<Vec<String>, SessionError> {
-    let mut findings = Vec::new();
+) -> Result<Inspected, SessionError> {
+    let mut inspected = Inspected::default();
     let mut channel = open_channel(connection).await?;
-    for object in objects {
-        if matches!(object, Object::Binding { .. }) {
-            continue;
-        }
-        let finding = match one(&channel, object, true).await {
-            Ok(()) if mode == Declare::Create => match one(&channel, object, false).await {
-                Ok(()) => continue,
-                Err(error) if is_mismatch(&error) => Some(format!(
-                    "{object} exists with other arguments than configured, and is used as it is"
+    for object in objects.filter(|it| !matches!(it, Object::Binding { .. })) {
+        let list = match one(&channel, object, true).await {
+            Ok(()) if mode != Declare::Create => None,
+            Ok(()) => match one(&channel, object, false).await {
+                Ok(()) => None,
+                Err(error) if is_mismatch(&error) => Some((
+                    &mut inspected.different,
+                    format!(
+                        "{object} exists with other arguments than configured, and is used as it is: {}",
+                        difference(&error)
+                    ),
                 )),
-                Err(error) => Some(SessionError::declare(object, error).to_string()),
+                Err(error) => {
+                    let problem = SessionError::declare(object, error).to_string();
+                    Some((&mut inspected.problems, problem))
+                }
             },
-            Ok(()) => continue,
-            Err(error) if is_missing(&error) && mode == Declare::Create => None,
-            Err(error) if is_missing(&error) => Some(format!("{object} does not exist")),
+            Err(error) if is_missing(&error) => Some(match mode {
+                Declare::Create => (&mut inspected.undeclared, object.to_string()),
+                Declare::Passive | Declare::None => {
+                    (&mut inspected.problems, format!("{object} does not exist"))
+                }
+            }),
             Err(error) => return Err(SessionError::declare(object, error)),
         };
-        findings.extend(finding);
+        let Some((list, text)) = list else {
+            inspected.there += 1;
+            continue;
+        };
+        list.push(text);
         channel = open_channel(connection).await?;
     }
-    Ok(findings)
+    Ok(inspected)
+}
+
+/// Says which argument is not as configured, where the broker refuses to declare what exists.
+fn difference(error: &lapin::Error) -> String {
+    let words = words(error).unwrap_or_default();
+    let argument = words.split_once("inequivalent arg ").map(|(_, rest)| rest);
+    let name = argument.and_then(|it| it.split('\'').nth(1));
+    let values = argument.and_then(|it| it.split_once("': received "));
+    let values = values.and_then(|(_, values)| values.split_once(" but current is "));
+    let plain = |value: &str| value.split('\'').nth(1).unwrap_or(value).to_owned();
+    match (name, values) {
+        (Some(name), Some((configured, current))) => {
+            let (configured, current) = (plain(configured), plain(current));
+            format!("{name} is {current}, configured is {configured}")
+        }
+        _ => words,
+    }
 }
 
 /// What existed of a topology, and what was made to complete it.
@@ -187,21 +230,21 @@ async fn bind(
     answered("queue.bind", binding).await
 }
 
-/// Checks every exchange and queue without changing anything. Returns a sentence for each that is
-/// missing or refused.
+/// Checks every exchange and queue without changing anything. Where nothing is among the problems, the
+/// daemon runs.
 ///
 /// Nothing is tried twice, since an operator waits for the answer.
 ///
 /// # Errors
 /// If there is no connection to the broker.
-pub async fn check(settings: &Settings) -> Result<Vec<String>, NeedsOperator> {
+pub async fn check(settings: &Settings) -> Result<Inspected, NeedsOperator> {
     let address = Address::new(settings)?;
     let topology = Topology::new(settings);
     let inspected = async {
         let link = address.connect(Role::Consume).await?;
-        let findings = inspect(&link.connection, topology.objects(), settings.declare).await?;
+        let inspected = inspect(&link.connection, topology.objects(), settings.declare).await?;
         link.close().await;
-        Ok(findings)
+        Ok(inspected)
     };
     let inspected: Result<_, SessionError> = inspected.await;
     inspected.map_err(|error| needs_operator(&error, &address, settings.declare))

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::broker::connect::vhost;
 use crate::broker::object::{Object, alternate_exchange, reason};
 use crate::broker::topology::Topology;
-use crate::broker::{NeedsOperator, Permissions, Settings};
+use crate::broker::{NeedsOperator, Permissions, Policy, Settings};
 
 /// Everything that must exist on the broker, and what the daemon's user needs there.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,6 +24,8 @@ pub struct Definitions {
     pub bindings: Vec<Binding>,
     /// Why the arguments are what they are, by their names.
     pub reasons: BTreeMap<String, &'static str>,
+    /// What keeps policies of others off the queues that dead-letter.
+    pub policies: Vec<Policy>,
     /// For a user who declares nothing.
     pub permissions: Permissions,
 }
@@ -76,6 +78,7 @@ impl Definitions {
             queues: Vec::new(),
             bindings: Vec::new(),
             reasons: BTreeMap::new(),
+            policies: vec![Policy::new(&settings.prefix)],
             permissions: Permissions::new(&settings.prefix),
         };
         for object in Topology::new(settings).objects() {
@@ -109,7 +112,12 @@ impl Definitions {
             json!({ "source": it.source, "vhost": vhost, "destination": it.destination,
                     "destination_type": "queue", "routing_key": it.routing_key, "arguments": {} })
         };
+        let policy = |it: &Policy| {
+            json!({ "name": it.name, "vhost": vhost, "pattern": it.pattern, "apply-to": it.apply_to,
+                    "definition": it.definition, "priority": it.priority })
+        };
         json!({
+            "policies": self.policies.iter().map(policy).collect::<Vec<_>>(),
             "exchanges": self.exchanges.iter().map(exchange).collect::<Vec<_>>(),
             "queues": self.queues.iter().map(queue).collect::<Vec<_>>(),
             "bindings": self.bindings.iter().map(binding).collect::<Vec<_>>(),

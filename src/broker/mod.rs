@@ -14,7 +14,8 @@
 //! from what an operator must mend ([`needs_operator`]), by the codes of the broker's [`reply`]. Why there
 //! is no connection at all is said by [`amqp_url`] and [`connect_error`].
 //!
-//! For operators, [`definitions`] shows the topology, and [`permissions`] what the daemon's user needs. Their
+//! For operators, [`definitions`] shows the topology, [`permissions`] what the daemon's user needs, and
+//! [`policy`] what keeps policies of others off the queues; [`audit`] finds the policies that harm. Their
 //! commands publish and follow results by a [`command_client`].
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::wire::Kind;
 mod acker;
 mod amqp_url;
 mod answer;
+mod audit;
 mod budget;
 mod command_client;
 mod confirms;
@@ -50,6 +52,7 @@ mod needs_operator;
 mod object;
 mod outstanding;
 mod permissions;
+mod policy;
 mod publisher;
 mod ramp;
 mod refused;
@@ -62,13 +65,16 @@ mod topology;
 mod window;
 
 pub use amqp_url::check_url;
+pub use audit::{AuditError, Audited, Export, Finding, Mend, Origin, Setting, audit};
 pub use budget::InHand;
 pub use command_client::{CommandClient, Followed, PublishError};
-pub use declare::{Declared, check, declare_topology};
+pub use connect::login;
+pub use declare::{Declared, Inspected, check, declare_topology};
 pub use definitions::{Binding, Definitions, Exchange, Queue};
 pub use fields::{DEPTH_LIMIT, Unreadable};
 pub use needs_operator::NeedsOperator;
 pub use permissions::Permissions;
+pub use policy::Policy;
 pub use session::run;
 
 pub use crate::redelivery::Receipt;

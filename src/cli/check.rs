@@ -9,8 +9,11 @@ use super::configured::Configured;
 use super::failure::{Failure, tell};
 use super::runtime::start_runtime;
 use crate::app::App;
-use crate::broker;
+use crate::broker::{self, Inspected, Settings};
 use crate::config::{self, Config, Environment};
+
+/// Above so many unacknowledged messages some managed brokers close a connection.
+const UNACKNOWLEDGED: u32 = 1000;
 
 /// Check the configuration and every file it names, and report all problems at once
 #[derive(Debug, Args)]
@@ -35,28 +38,65 @@ impl Check {
         for warning in &config.warnings {
             tell(&format!("warning: {warning}"));
         }
-        if self.connect {
-            connect(&config.daemon.broker)?;
-        }
+        let inspected = self.connect.then(|| connect(&config.daemon.broker));
+        let inspected = inspected.transpose()?;
         if self.print {
             write!(out, "{}", config.effective)?;
         } else {
             summarise(&config, out)?;
+            if let Some(inspected) = inspected {
+                found(&inspected, out)?;
+            }
         }
         Ok(())
     }
 }
 
-fn connect(settings: &broker::Settings) -> Result<(), Failure> {
-    let found = start_runtime(None)?.block_on(broker::check(settings))?;
-    if found.is_empty() {
-        return Ok(());
+fn connect(settings: &Settings) -> Result<Inspected, Failure> {
+    let inspected = start_runtime(None)?.block_on(broker::check(settings))?;
+    for different in &inspected.different {
+        tell(&format!("warning: {different}"));
+    }
+    if let Some(warning) = unacknowledged(settings) {
+        tell(&format!("warning: {warning}"));
+    }
+    if inspected.problems.is_empty() {
+        return Ok(inspected);
     }
     let place = config::place(&settings.url);
-    let findings = found.join("\n  ");
+    let problems = inspected.problems.join("\n  ");
     Err(Failure::operator(format!(
-        "the broker at {place} is not ready\n  {findings}"
+        "the broker at {place} is not ready\n  {problems}"
     )))
+}
+
+/// Says how many messages can be unacknowledged, where a managed broker may object.
+fn unacknowledged(settings: &Settings) -> Option<String> {
+    let lanes = settings.lanes.iter();
+    let prefetches = lanes.flat_map(|lane| [lane.prefetch, lane.due_prefetch]);
+    // Each queue is consumed on a connection of its own.
+    let largest = prefetches.map(u32::from).max().unwrap_or_default();
+    (largest > UNACKNOWLEDGED).then(|| {
+        format!(
+            "up to {largest} messages are unacknowledged on one connection; some managed brokers close \
+             connections above {UNACKNOWLEDGED}: set prefetch and due_prefetch of the lanes lower there"
+        )
+    })
+}
+
+fn found(inspected: &Inspected, out: &mut impl Write) -> io::Result<()> {
+    write!(
+        out,
+        "  found   {} exchanges and queues as configured",
+        inspected.there
+    )?;
+    if !inspected.different.is_empty() {
+        write!(out, ", {} with other arguments", inspected.different.len())?;
+    }
+    match &inspected.undeclared[..] {
+        [] => writeln!(out),
+        names => writeln!(out, "; the daemon declares {}", names.join(", ")),
+    }
 }
 
 fn summarise(config: &Config, out: &mut impl Write) -> io::Result<()> {

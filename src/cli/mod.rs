@@ -13,13 +13,16 @@ use crate::config::Environment;
 
 use self::failure::{Failure, tell};
 
+pub mod audit;
 pub mod check;
 mod configured;
 mod failure;
 mod input;
 pub mod keys;
 mod lines;
+mod management;
 mod outputs;
+mod policy;
 pub mod publish;
 pub mod results;
 pub mod run;

@@ -7,22 +7,27 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::audit::Audit;
 use super::configured::Configured;
 use super::failure::{Failure, tell};
+use super::policy::{quoted, set_policy};
 use super::runtime::start_runtime;
 use crate::broker;
 use crate::broker::{Declared, Definitions};
 use crate::config::Environment;
 
-/// Show or declare the exchanges, queues and bindings that the daemon needs
+/// Show, declare or audit the exchanges, queues and bindings that the daemon needs
 #[derive(Debug, Subcommand)]
 pub enum Topology {
-    /// Show every exchange, queue and binding, and the permissions of a user who only runs the
-    /// daemon; needs no broker
+    /// Show every exchange, queue and binding, the policy that protects them and the
+    /// permissions of a user who only runs the daemon; needs no broker
     Show(Show),
     /// Declare everything that is missing, as the user of the AMQP URL and whatever
     /// broker.declare says
     Declare(Declare),
+    /// Find the policies and queue arguments that void a guarantee, and what mends them; exit status
+    /// 78 if there are any
+    Audit(Audit),
 }
 
 /// How to show the topology.
@@ -61,6 +66,7 @@ impl Topology {
         match self {
             Self::Show(show) => show.execute(environment, out),
             Self::Declare(declare) => declare.execute(environment, out),
+            Self::Audit(audit) => audit.execute(environment, out),
         }
     }
 }
@@ -113,6 +119,7 @@ fn table(definitions: &Definitions, out: &mut impl Write) -> io::Result<()> {
     for (argument, reason) in &definitions.reasons {
         writeln!(out, "  {argument:width$}  {reason}")?;
     }
+    policies(definitions, out)?;
     permissions(definitions, out)
 }
 
@@ -156,6 +163,26 @@ fn bindings(definitions: &Definitions, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
+fn policies(definitions: &Definitions, out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "\npolicy that keeps policies of others off the queues that dead-letter; an administrator \
+         sets it"
+    )?;
+    let vhost = quoted(&definitions.vhost);
+    for policy in &definitions.policies {
+        let definition = serde_json::to_string(&policy.definition)?;
+        writeln!(
+            out,
+            "  pattern     {}\n  definition  {definition}\n  priority    {}\n\n  {}",
+            policy.pattern,
+            policy.priority,
+            set_policy(&vhost, policy),
+        )?;
+    }
+    Ok(())
+}
+
 fn permissions(definitions: &Definitions, out: &mut impl Write) -> io::Result<()> {
     let needed = &definitions.permissions;
     writeln!(
@@ -171,11 +198,6 @@ fn permissions(definitions: &Definitions, out: &mut impl Write) -> io::Result<()
         quoted(&needed.write),
         quoted(&needed.read),
     )
-}
-
-/// Writes a text as one word of a shell's command line.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 fn widest<'a>(texts: impl Iterator<Item = &'a String>) -> usize {
@@ -195,18 +217,6 @@ fn summarise(declared: &Declared, out: &mut impl Write) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_shell_reads_a_quoted_text_as_one_word() {
-        for (text, word) in [
-            ("/", "'/'"),
-            ("", "''"),
-            (r"^a\.(b|c)$", r"'^a\.(b|c)$'"),
-            ("o'clock", r"'o'\''clock'"),
-        ] {
-            assert_eq!(quoted(text), word);
-        }
-    }
 
     #[test]
     fn what_differs_is_counted_among_what_was_there() {

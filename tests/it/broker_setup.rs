@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pushrider::broker::{Declare, NeedsOperator, Settings, check};
+use pushrider::broker::{Declare, Inspected, NeedsOperator, Settings, check};
 use pushrider::secret::Secret;
 
 use crate::support::broker::{Broker, READER, RUNNER};
@@ -101,11 +101,23 @@ async fn a_queue_with_other_arguments_is_used_as_it_is() {
     passes_an_event(&vhost, &echo).await;
     echo.stop().await;
     let findings = check(&settings(vhost.url())).await.unwrap();
-    assert_eq!(findings.len(), 2, "{findings:?}");
-    assert!(
-        findings[0].contains("queue webpush.lane.default"),
-        "{findings:?}"
-    );
+    assert_eq!(findings.problems, [""; 0]);
+    let different = findings.different;
+    assert_eq!(different.len(), 2, "{different:?}");
+    for (text, queue, argument) in [
+        (
+            &different[0],
+            "queue webpush.lane.default ",
+            "configured is ",
+        ),
+        (
+            &different[1],
+            "queue webpush.delay.150ms ",
+            "x-message-ttl is none, configured is 150",
+        ),
+    ] {
+        assert!(text.starts_with(queue) && text.contains(argument), "{text}");
+    }
 }
 
 #[tokio::test]
@@ -186,15 +198,30 @@ async fn check_changes_nothing_and_names_what_is_missing() {
     let vhost = Broker::shared().vhost();
     let create = settings(vhost.url());
     let passive = with(vhost.url(), Declare::Passive);
-    assert_eq!(check(&create).await.unwrap(), [""; 0]);
-    let missing = check(&passive).await.unwrap();
+    let new = check(&create).await.unwrap();
+    assert_eq!((new.there, new.problems), (0, Vec::new()));
+    assert!(
+        new.undeclared
+            .contains(&"queue webpush.due.default".to_owned())
+    );
+    let missing = check(&passive).await.unwrap().problems;
     assert!(missing.contains(&"queue webpush.due.default does not exist".to_owned()));
     assert!(missing.contains(&"exchange webpush.delay.50ms does not exist".to_owned()));
     declared(&vhost).await;
-    assert_eq!(check(&passive).await.unwrap(), [""; 0]);
+    for declared in [create, passive] {
+        let found = check(&declared).await.unwrap();
+        assert_eq!(
+            found,
+            Inspected {
+                there: new.undeclared.len(),
+                ..Inspected::default()
+            }
+        );
+    }
     let refused = check(&settings(vhost.url_of(RUNNER, vhost.port())))
         .await
-        .unwrap();
+        .unwrap()
+        .problems;
     assert!(
         refused[0].contains("403") || refused[0].contains("ACCESS_REFUSED"),
         "{refused:?}"
@@ -259,7 +286,7 @@ async fn amqps_is_encrypted_and_the_certificate_is_verified() {
         ca: Some(broker.ca.clone()),
         ..settings(vhost.tls_url())
     };
-    assert_eq!(check(&trusting).await.unwrap(), [""; 0]);
+    assert_eq!(check(&trusting).await.unwrap().problems, [""; 0]);
     let echo = Echo::start(trusting.clone(), result);
     passes_an_event(&vhost, &echo).await;
     echo.stop().await;

@@ -51,7 +51,18 @@ impl Operator {
             let set = format!("broker.declare={declare}");
             let output = self.runs(url, &["check", "--connect", "--set", &set]);
             assert!(output.status.success(), "{declare}: {output:?}");
+            let found = "  found   19 exchanges and queues as configured\n";
+            assert!(text(&output.stdout).ends_with(found), "{output:?}");
+            assert_eq!(text(&output.stderr), "", "{output:?}");
         }
+    }
+
+    /// Asserts that many unacknowledged messages on one connection are warned of.
+    fn warns_of_a_wide_prefetch(&self, url: &str) {
+        let arguments = ["check", "--connect", "--set", "lanes.default.prefetch=1001"];
+        let output = self.runs(url, &arguments);
+        let warning = "warning: up to 1001 messages are unacknowledged on one connection";
+        assert!(text(&output.stderr).starts_with(warning), "{output:?}");
     }
 }
 
@@ -68,6 +79,7 @@ async fn what_is_declared_and_shown_is_all_that_a_user_of_least_privilege_needs(
     let operator = Operator::new();
     let declared = operator.declares(&vhost.url());
     assert!(declared.status.success(), "{declared:?}");
+    operator.warns_of_a_wide_prefetch(&vhost.url());
     let lines: Vec<_> = text(&declared.stdout).lines().collect();
     assert_eq!(
         lines.last(),
@@ -149,6 +161,49 @@ async fn imported_definitions_leave_nothing_to_declare() {
 }
 
 #[tokio::test]
+async fn a_policy_for_all_queues_applies_to_none_that_dead_letters_while_ours_stands() {
+    let broker = Broker::own();
+    let vhost = broker.vhost();
+    let operator = Operator::new();
+    let definitions = operator.shows(&vhost.url(), "definitions");
+    let file = operator.folder.path().join("definitions.json");
+    fs::write(&file, definitions).unwrap();
+    let name = vhost.name();
+    let blanket = r#"{"expires": 100, "overflow": "drop-head", "max-length": 1}"#;
+    broker.control(&["import_definitions", file.to_str().unwrap()]);
+    let shown: Value = serde_json::from_str(&operator.shows(&vhost.url(), "json")).unwrap();
+    let policies = || broker.control(&["-q", "list_queues", "-p", name, "name", "policy"]);
+    let protected = || {
+        let listed = policies();
+        listed.matches("webpush-queues").count()
+    };
+    assert_eq!(protected(), 8);
+    assert_eq!(shown["policies"][0]["name"], "webpush-queues");
+
+    broker.control(&[
+        "set_policy",
+        "-p",
+        name,
+        "all",
+        ".*",
+        blanket,
+        "--apply-to",
+        "queues",
+    ]);
+    assert_eq!(protected(), 8);
+    vhost
+        .publish_numbered("webpush.events", "shop.high", 50)
+        .await;
+    assert_eq!(vhost.take_all("webpush.lane.high").await.len(), 50);
+
+    broker.control(&["clear_policy", "-p", name, "webpush-queues"]);
+    eventually(Duration::from_secs(20), async || {
+        wanted(policies(), |listed| !listed.contains("webpush.delay."))
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_the_broker_refuses_is_the_operators_and_what_differs_is_left() {
     let broker = Broker::shared();
     let vhost = broker.vhost();
@@ -185,6 +240,12 @@ async fn what_the_broker_refuses_is_the_operators_and_what_differs_is_left() {
         told.starts_with(warning) && told.lines().count() == 1,
         "{told}"
     );
+    let checked = operator.runs(&vhost.url(), &["check", "--connect"]);
+    assert!(checked.status.success(), "{checked:?}");
+    let which = "queue webpush.quarantine exists with other arguments than configured, and is used as \
+                 it is: x-message-ttl is none, configured is 1209600000\n";
+    assert!(text(&checked.stderr).contains(which), "{checked:?}");
+    assert!(text(&checked.stdout).contains("as configured, 1 with other arguments\n"));
     let last = text(&declared.stdout).lines().last();
     assert_eq!(last, Some("14 made, 5 there already, 9 bindings in place"));
 }
@@ -205,6 +266,12 @@ fn the_table_needs_no_broker_and_shows_no_secret() {
     ] {
         assert!(table.lines().any(|it| it == line), "{line}\n{table}");
     }
+    assert!(
+        table.contains(
+            r#"set_policy -p 'o'\''clock' --apply-to queues --priority 1000 'webpush-queues' '^webpush"#
+        ),
+        "{table}"
+    );
     assert!(
         table.contains(r"set_permissions -p 'o'\''clock' USER '^$' '^(amq\.default|"),
         "{table}"

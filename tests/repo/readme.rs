@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use pushrider::app::Results;
-use pushrider::broker::Permissions;
+use pushrider::broker::{Permissions, Policy};
 use pushrider::message::Name;
 use pushrider::outcome::{Outcome, Reason};
 use pushrider::wire::event::{EVENT_LIMIT, RECIPIENT_LIMIT};
@@ -84,7 +84,7 @@ fn the_table_of_the_event_states_our_limits() {
 }
 
 #[test]
-fn the_permissions_shown_are_those_of_the_default_prefix() {
+fn the_permissions_and_the_policy_shown_are_those_of_the_default_prefix() {
     let readme = read("config/README.md");
     let needed = Permissions::new(&Name::parse("webpush").unwrap());
     let Permissions {
@@ -92,12 +92,17 @@ fn the_permissions_shown_are_those_of_the_default_prefix() {
         write,
         read,
     } = &needed;
+    let policy = Policy::new(&Name::parse("webpush").unwrap());
     let command = format!("USER '{configure}' '{write}' '{read}'");
     for text in [
         &format!("  configure  {configure}\n"),
         &format!("  write      {write}\n"),
         &format!("  read       {read}\n"),
         &command,
+        &format!(
+            "--priority {} '{}' '{}' ",
+            policy.priority, policy.name, policy.pattern
+        ),
     ] {
         assert!(readme.contains(text), "{text}");
     }
