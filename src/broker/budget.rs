@@ -33,7 +33,6 @@ pub(super) struct Budget {
     reader: AtomicWaker,
     /// Whether reading stopped since [`Budget::was_exceeded`] was asked last.
     has_stopped: AtomicBool,
-    is_lost: AtomicBool,
 }
 
 impl Budget {
@@ -46,7 +45,6 @@ impl Budget {
             settled: AtomicU64::new(0),
             reader: AtomicWaker::new(),
             has_stopped: AtomicBool::new(false),
-            is_lost: AtomicBool::new(false),
         }
     }
 
@@ -85,11 +83,6 @@ impl Budget {
         self.has_stopped.swap(false, Ordering::Relaxed)
     }
 
-    /// Records that the connection is lost: the broker delivers its messages again.
-    pub(super) fn lose(&self) {
-        self.is_lost.store(true, Ordering::Release);
-    }
-
     fn exceeds(&self) -> bool {
         let settled = self.settled.load(Ordering::Acquire);
         let read = self.read.load(Ordering::Relaxed);
@@ -111,13 +104,6 @@ impl InHand {
             budget: Arc::clone(budget),
             size,
         }
-    }
-
-    /// Returns whether the connection of the message is lost, so that it comes again and can no longer
-    /// be acknowledged.
-    #[must_use]
-    pub fn is_lost(&self) -> bool {
-        self.budget.is_lost.load(Ordering::Acquire)
     }
 }
 
@@ -174,14 +160,5 @@ mod tests {
         assert!(budget.is_exceeded(Waker::noop()));
         budget.settle(200);
         assert!(!budget.is_exceeded(Waker::noop()));
-    }
-
-    #[test]
-    fn what_is_in_hand_of_a_lost_connection_is_lost() {
-        let budget = Arc::new(Budget::new(100));
-        let in_hand = InHand::new(&budget, 10);
-        assert!(!in_hand.is_lost());
-        budget.lose();
-        assert!(in_hand.is_lost());
     }
 }

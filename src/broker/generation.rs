@@ -112,12 +112,7 @@ impl Generation {
             error = first_error(&mut acker) => Err(error),
         };
         publisher.leave(shared);
-        if let Err(error) = ended {
-            for queue in &*self.queues {
-                queue.link.budget.lose();
-            }
-            return Err(error);
-        }
+        ended?;
         self.close(acker).await;
         Ok(())
     }

@@ -19,9 +19,6 @@ use crate::push_service::Transport;
 /// How often the watchdog's heartbeat is renewed.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// How many deliveries are dispatched before anything else is looked at.
-const BATCH: usize = 8;
-
 /// The deliveries under way. Their number is bounded by the prefetch of the queues.
 pub(super) struct Dispatch {
     taking: JoinHandle<()>,
@@ -84,19 +81,14 @@ impl<T: Transport> DispatchLoop<T> {
         mut taken: mpsc::Receiver<Delivery>,
         settled: mpsc::Sender<SettledDelivery>,
     ) {
-        let mut batch = Vec::with_capacity(BATCH);
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                count = taken.recv_many(&mut batch, BATCH) => {
-                    if count == 0 {
-                        break;
-                    }
-                    for delivery in batch.drain(..) {
-                        self.process(delivery, settled.clone());
-                    }
-                }
+                delivery = taken.recv() => match delivery {
+                    Some(delivery) => self.process(delivery, settled.clone()),
+                    None => break,
+                },
                 _ = heartbeat.tick() => self.beat(),
                 () = self.give_up.cancelled() => break,
             }
@@ -122,9 +114,6 @@ impl<T: Transport> DispatchLoop<T> {
             receipt,
             in_hand,
         } = delivery;
-        if in_hand.is_lost() {
-            return;
-        }
         let identity = pipeline::identity(&inbound);
         // Here and not in the task, because tasks do not start in the order of their deliveries.
         let taken = self

@@ -74,13 +74,6 @@ pub struct Settings {
     pub grace: Duration,
 }
 
-/// How many deliveries may wait to be dispatched.
-///
-/// With room for a single one, the consumer and the dispatch loop wake each other for each delivery.
-/// With room for a whole prefetch, everything goes out at once and comes back at once, so that sending
-/// and acknowledging no longer overlap: fewer events a second, at more cost.
-const TAKEN_LIMIT: usize = 8;
-
 /// How many settlements may wait for the publisher. It takes them as they come, unless the broker
 /// blocks it; then this fills up and the prefetch window ends consumption.
 const SETTLED_LIMIT: usize = 1024;
@@ -142,7 +135,7 @@ fn start(
     metrics: Arc<Metrics>,
     health: Arc<Health>,
 ) -> Running {
-    let (deliveries, taken) = mpsc::channel(TAKEN_LIMIT);
+    let (deliveries, taken) = mpsc::channel(1);
     let (settled, to_settle) = mpsc::channel(SETTLED_LIMIT);
     let (state, changes) = watch::channel(BrokerState::default());
     let redeliveries = Arc::<broker::Redeliveries>::default();

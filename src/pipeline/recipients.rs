@@ -85,7 +85,6 @@ impl Recipients {
         let mut seen = Seen::default();
         let mut recipients = event.recipients();
         let mut sending = FuturesUnordered::new();
-        let is_single = event.recipient_count() == 1;
         let mut followed = Vec::with_capacity(event.recipient_count());
         loop {
             let slot = slots.take();
@@ -99,17 +98,11 @@ impl Recipients {
                         if let Some(push) =
                             self.skip_if_gone(push, settlement, &about, &common, now)
                         {
-                            let send = async move {
+                            sending.push(async move {
                                 let _slot = slot;
                                 let next = sender.send(app, push, lane, terms, history).await;
                                 (raw.index, about, next)
-                            };
-                            // A set of futures costs an allocation and a waker for each.
-                            if is_single {
-                                followed.push(send.await);
-                            } else {
-                                sending.push(send);
-                            }
+                            });
                         }
                     }
                     Err(next) => followed.push((raw.index, about, next)),

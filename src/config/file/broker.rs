@@ -61,7 +61,7 @@ pub(in crate::config) struct Lane {
 impl Default for Lane {
     fn default() -> Self {
         Self {
-            prefetch: Count::of(500),
+            prefetch: Count::of(1000),
             due_prefetch: Count::of(200),
             max_size: None,
         }

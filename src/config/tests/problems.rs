@@ -207,8 +207,8 @@ fn every_problem_is_told_with_its_key_its_source_and_what_was_expected() {
             "push.connect_timeout: must be at most push.timeout (\"20s\"), got \"30s\" (FILE)",
         ),
         (
-            "[push]\nper_origin = 501",
-            "push.per_origin: must be at most push.in_flight (500), got 501 (FILE)",
+            "[push]\nper_origin = 1001",
+            "push.per_origin: must be at most push.in_flight (1000), got 1001 (FILE)",
         ),
         (
             "[gate]\nopen = \"30s\"\nopen_cap = \"20s\"",
