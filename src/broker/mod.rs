@@ -15,7 +15,7 @@
 //! is no connection at all is said by [`amqp_url`] and [`connect_error`].
 //!
 //! For operators, [`definitions`] shows the topology, [`permissions`] what the daemon's user needs, and
-//! [`policy`] what keeps policies of others off the queues; [`audit`] finds the policies that harm. Their
+//! [`policy`] what keeps policies of others off the queues; [`mod@audit`] finds the policies that harm. Their
 //! commands publish and follow results by a [`command_client`].
 
 use std::sync::Arc;

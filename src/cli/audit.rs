@@ -22,7 +22,7 @@ const EXPORT_LIMIT: u64 = 64 << 20;
 pub struct Audit {
     #[command(flatten)]
     configured: Configured,
-    /// The management API, as in https://user:password@broker.example.org:15671; the user needs the
+    /// The management API, as in `https://user:password@broker.example.org:15671`; the user needs the
     /// tag management, and without one in the URL it is that of the AMQP URL [default: standard
     /// input, which is the output of `rabbitmqctl -q export_definitions -`]
     #[arg(long, value_name = "URL")]

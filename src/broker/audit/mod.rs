@@ -1,6 +1,6 @@
 //! Finds what voids the guarantees in the queues and policies of a broker, and what mends it.
 //!
-//! [`audit`] is a pure function of an [`Export`]: [`effective`] computes what holds for each queue and
+//! [`audit()`] is a pure function of an [`Export`]: [`mod@effective`] computes what holds for each queue and
 //! [`rules`] which guarantees that voids.
 
 mod effective;
