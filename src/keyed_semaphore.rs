@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Permits by key.
 #[derive(Debug)]
-pub struct KeyedSemaphore<K> {
+pub(crate) struct KeyedSemaphore<K> {
     at_once: usize,
     waiters: usize,
     keys: Arc<Keys<K>>,
@@ -27,7 +27,7 @@ struct InUse {
 
 /// One of a key's permits, which a drop gives back.
 #[derive(Debug)]
-pub struct KeyPermit<K: Eq + Hash> {
+pub(crate) struct KeyPermit<K: Eq + Hash> {
     // Given back before the claim ends: the claim is what keeps the key.
     _permit: OwnedSemaphorePermit,
     _claim: Claim<K>,
@@ -42,7 +42,7 @@ struct Claim<K: Eq + Hash> {
 impl<K: Eq + Hash + Clone> KeyedSemaphore<K> {
     /// Gives each key `at_once` permits at a time, and lets `waiters` wait for them.
     #[must_use]
-    pub fn new(at_once: usize, waiters: usize) -> Self {
+    pub(crate) fn new(at_once: usize, waiters: usize) -> Self {
         Self {
             at_once,
             waiters,
@@ -51,7 +51,7 @@ impl<K: Eq + Hash + Clone> KeyedSemaphore<K> {
     }
 
     /// Waits for a permit of `key`, in the order of the calls; `None` if too many wait already.
-    pub async fn acquire(&self, key: K) -> Option<KeyPermit<K>> {
+    pub(crate) async fn acquire(&self, key: K) -> Option<KeyPermit<K>> {
         let (claim, permits) = self.claim(key)?;
         let permit = permits.acquire_owned().await.ok()?;
         Some(KeyPermit {

@@ -104,19 +104,19 @@ pub mod wire;
 // state
 pub mod gate;
 pub mod health;
-pub mod keyed_semaphore;
+mod keyed_semaphore;
 pub mod metrics;
-pub mod redelivery;
+mod redelivery;
 // adapters
 pub mod broker;
 pub mod push_service;
 // assembly
-pub mod admin;
+mod admin;
 pub mod cli;
 pub mod config;
-pub mod daemon;
-pub mod logging;
+mod daemon;
+mod logging;
 pub mod pipeline;
 pub mod sandbox;
 pub mod sender;
-pub mod systemd;
+mod systemd;

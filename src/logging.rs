@@ -44,7 +44,7 @@ pub enum Format {
 
 /// What the lines are written to, as far as it matters for their looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sink {
+pub(crate) enum Sink {
     /// Someone watches.
     Terminal {
         /// Whether levels are coloured; `NO_COLOR` forbids it.
@@ -69,13 +69,13 @@ const QUIET: [(&str, LevelFilter); 2] = [("", LevelFilter::WARN), ("lapin", Leve
 ///
 /// # Errors
 /// If the filter cannot be read, or logs already go somewhere.
-pub fn init(settings: &Settings) -> Result<(), LoggingError> {
+pub(crate) fn init(settings: &Settings) -> Result<(), LoggingError> {
     let subscriber = subscriber(settings, sink(), io::stderr)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError::AlreadySet)
 }
 
 /// Logs panics in place of the standard library, whose message may repeat a string of an event.
-pub fn log_panics() {
+pub(crate) fn log_panics() {
     panic::set_hook(Box::new(|panic| {
         tell_panic(panic.payload(), panic.location())
     }));
@@ -96,7 +96,7 @@ fn tell_panic(payload: &dyn Any, location: Option<&Location<'_>>) {
 ///
 /// # Errors
 /// If the filter cannot be read.
-pub fn subscriber<W>(
+pub(crate) fn subscriber<W>(
     settings: &Settings,
     sink: Sink,
     writer: W,
@@ -130,7 +130,7 @@ where
 
 /// Why logging could not start.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LoggingError {
+pub(crate) enum LoggingError {
     /// A part of the filter is neither a level nor `target=level`.
     #[error(
         "log.filter: {0:?} is neither a level (off, error, warn, info, debug, trace) nor \

@@ -98,7 +98,7 @@ impl<P> Deref for Settled<P> {
 }
 
 /// The result of a delivery, once it is there; shared by all deliveries of one message.
-pub type Slot<P> = Arc<OnceCell<Settled<P>>>;
+pub(crate) type Slot<P> = Arc<OnceCell<Settled<P>>>;
 
 /// What to do with a delivery.
 #[derive(Debug)]

@@ -33,7 +33,7 @@ const EXTENSION: Duration = Duration::from_secs(10);
 
 /// The line to the service manager; without one, nothing is said.
 #[derive(Debug)]
-pub struct Notifier {
+pub(crate) struct Notifier {
     socket: Option<UnixDatagram>,
     watchdog: Option<Duration>,
 }
@@ -43,7 +43,7 @@ impl Notifier {
     ///
     /// # Errors
     /// If the variable is set and the socket cannot be reached.
-    pub fn from_env() -> Result<Self, NotifyError> {
+    pub(crate) fn from_env() -> Result<Self, NotifyError> {
         let Some(address) = env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty())
         else {
             return Ok(Self {
@@ -64,7 +64,7 @@ impl Notifier {
     ///
     /// # Errors
     /// If the socket cannot be reached.
-    pub fn to(address: &OsStr, watchdog: Option<Duration>) -> Result<Self, NotifyError> {
+    pub(crate) fn to(address: &OsStr, watchdog: Option<Duration>) -> Result<Self, NotifyError> {
         let connect = || -> io::Result<UnixDatagram> {
             let socket = UnixDatagram::unbound()?;
             socket.connect_addr(&socket_address(address)?)?;
@@ -84,7 +84,7 @@ impl Notifier {
     }
 
     /// Reports that start-up is over: everything local that can fail has succeeded.
-    pub fn ready(&self, status: &str) {
+    pub(crate) fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={status}\n"));
     }
 
@@ -117,7 +117,7 @@ fn socket_address(address: &OsStr) -> io::Result<SocketAddr> {
 /// Why the service manager cannot be reached.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot reach the service manager at {address:?} (NOTIFY_SOCKET): {source}")]
-pub struct NotifyError {
+pub(crate) struct NotifyError {
     address: String,
     source: io::Error,
 }
@@ -126,7 +126,7 @@ pub struct NotifyError {
 ///
 /// A change of the broker's state or the start of the drain is sent at once, the rest within a
 /// second.
-pub async fn report(notifier: Notifier, health: Arc<Health>, stop: CancellationToken) {
+pub(crate) async fn report(notifier: Notifier, health: Arc<Health>, stop: CancellationToken) {
     if notifier.socket.is_none() {
         return;
     }

@@ -19,7 +19,7 @@ use crate::subscription::encode_base64url;
 
 /// The public half of an application server key, as a page needs it to subscribe.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApplicationServerKey {
+pub(crate) struct ApplicationServerKey {
     /// The application it signs for.
     pub app: Name,
     /// Its name in results (`vapid_key`).

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use self::answer::Answers;
-pub use self::answer::ApplicationServerKey;
+pub(crate) use self::answer::ApplicationServerKey;
 use crate::clock::{Clock, SystemClock};
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -57,7 +57,7 @@ pub struct Settings {
 
 /// A bound socket that is not served yet.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     socket: TcpListener,
     address: SocketAddr,
 }
@@ -65,7 +65,7 @@ pub struct Listener {
 impl Listener {
     /// Returns the address it listens on, with the port the system chose for port 0.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 }
@@ -75,7 +75,7 @@ impl Listener {
 #[error(
     "cannot listen on {address} for metrics and health: {source}; admin.listen chooses the address"
 )]
-pub struct BindError {
+pub(crate) struct BindError {
     address: SocketAddr,
     source: io::Error,
 }
@@ -84,7 +84,7 @@ pub struct BindError {
 ///
 /// # Errors
 /// If the address cannot be listened on.
-pub async fn bind(settings: &Settings) -> Result<Option<Listener>, BindError> {
+pub(crate) async fn bind(settings: &Settings) -> Result<Option<Listener>, BindError> {
     let Some(address) = settings.listen else {
         return Ok(None);
     };
@@ -100,7 +100,7 @@ pub async fn bind(settings: &Settings) -> Result<Option<Listener>, BindError> {
 }
 
 /// Serves metrics, health and the primary key of each application until `stop`.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: Listener,
     metrics: Arc<Metrics>,
     health: Arc<Health>,

@@ -7,7 +7,7 @@ use crate::systemd;
 
 /// Why the daemon ended without a signal.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// Only an operator can mend it: exit code 78.
     #[error(transparent)]
     Operator(#[from] NeedsOperator),

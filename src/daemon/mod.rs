@@ -40,8 +40,8 @@ use crate::systemd;
 use self::dispatch::Dispatch;
 use self::drain::{Running, Signals};
 
-pub use self::failure::Failure;
-pub use self::one_message::{Sent, request_only, send_once};
+pub(crate) use self::failure::Failure;
+pub(crate) use self::one_message::{Sent, request_only, send_once};
 
 /// Everything an operator decides about the daemon.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ const HOLD: Duration = Duration::from_secs(1);
 /// # Errors
 /// If something local is wrong at the start, the first connection to the broker shows that an
 /// operator must act, or a task ends that must not.
-pub async fn run(settings: Settings) -> Result<(), Failure> {
+pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     let signals = Signals::new()?;
     let metrics = Arc::new(Metrics::new()?);
     for app in settings.apps.iter() {

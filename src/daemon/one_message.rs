@@ -21,7 +21,7 @@ use super::{Failure, Settings, pipeline_of};
 
 /// What became of an event that was sent once.
 #[derive(Debug)]
-pub enum Sent {
+pub(crate) enum Sent {
     /// It ended: the body of its delivery result, in JSON.
     Ended(Bytes),
     /// Its end is open: the daemon would try it again later.
@@ -42,7 +42,7 @@ const ONCE: Policy = Policy {
 ///
 /// # Errors
 /// If the client for push services cannot be built, or the metrics cannot be registered.
-pub async fn send_once(settings: &Settings, event: Bytes) -> Result<Sent, Failure> {
+pub(crate) async fn send_once(settings: &Settings, event: Bytes) -> Result<Sent, Failure> {
     let client = Client::new(&settings.push_service)?;
     process(settings, client, event).await
 }
@@ -52,7 +52,7 @@ pub async fn send_once(settings: &Settings, event: Bytes) -> Result<Sent, Failur
 ///
 /// # Errors
 /// If the metrics cannot be registered.
-pub async fn request_only(
+pub(crate) async fn request_only(
     settings: &Settings,
     event: Bytes,
 ) -> Result<(Vec<PushRequest>, Sent), Failure> {
