@@ -82,7 +82,7 @@ struct Session {
     shared: Arc<Shared>,
     settled: mpsc::Receiver<SettledDelivery>,
     generation: u64,
-    /// Troubles since the last good generation.
+    /// Failures since the last good generation.
     streak: u32,
     /// What was told last of a broker that is away, and when.
     told: Option<(String, Instant)>,

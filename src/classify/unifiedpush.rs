@@ -1,6 +1,6 @@
 //! UnifiedPush and its kin (classify/README.md §1.5): servers that anybody may run.
 //!
-//! Strangers, unless an operator has named them, so only a plain "no such token" ends a subscription
+//! They are unlisted unless an operator has named them, so only a plain "no such token" ends a subscription
 //! besides 410 and a 404 that is confirmed.
 
 use std::time::Duration;

@@ -26,7 +26,7 @@ struct Flow {
     key: Name,
     throughput: Throughput,
     /// The recipients that wait for a permit, or for the end of a pause and then for a permit.
-    room: Line,
+    permits: Line,
     /// The recipients that wait for an origin whose breaker is open.
     recovery: Line,
 }
@@ -53,7 +53,7 @@ impl Flows {
     /// Returns whether recipients of a flow are about to come back for a permit.
     pub(super) fn is_awaited(&self, lane: &Name, key: &Name, now: Instant) -> bool {
         let known = self.find(lane, key);
-        known.is_some_and(|index| self.0[index].room.is_pending(now))
+        known.is_some_and(|index| self.0[index].permits.is_pending(now))
     }
 
     /// Plans the return of a deferred recipient.
@@ -79,9 +79,9 @@ impl Flows {
                 return Deferral::of(why, left);
             }
             (DeferralReason::Paused, Some(rate)) if request.is_new() => {
-                flow.room.join(start, rate, LONGEST)
+                flow.permits.join(start, rate, LONGEST)
             }
-            (DeferralReason::Busy, Some(rate)) => flow.room.join(start, rate, LONGEST),
+            (DeferralReason::Busy, Some(rate)) => flow.permits.join(start, rate, LONGEST),
             (DeferralReason::Paused | DeferralReason::BreakerOpen, rate) => {
                 let rate = rate.map_or(RECOVERY_RATE, |rate| rate.max(RECOVERY_RATE));
                 flow.recovery.join(start, rate, RECOVERY_LONGEST)
@@ -101,7 +101,7 @@ impl Flows {
                 lane: lane.clone(),
                 key: key.clone(),
                 throughput: Throughput::default(),
-                room: Line::default(),
+                permits: Line::default(),
                 recovery: Line::default(),
             });
             self.0.len() - 1

@@ -258,7 +258,7 @@ async fn a_blocked_broker_shows_and_goes_on_when_it_may() {
     echo.is(|state| !state.blocked).await;
     all_results(&vhost, 200).await;
     echo.has_acknowledged_all().await;
-    assert_eq!(echo.metric(RECONNECTS), 0.0, "{:?}", echo.troubles());
+    assert_eq!(echo.metric(RECONNECTS), 0.0, "{:?}", echo.problems());
     echo.stop().await;
 }
 

@@ -98,7 +98,7 @@ async fn one_lost_answer(name: &str, class: u8, method: u8) {
     }
     let problem = format!("no answer to {name} within 10s");
     eventually(PATIENCE, async || {
-        wanted(echo.troubles(), |all| {
+        wanted(echo.problems(), |all| {
             all.iter().any(|it| it.contains(&problem))
         })
     })

@@ -35,7 +35,7 @@ fn stamp(seconds: i64) -> u64 {
 }
 
 /// What becomes of an event: its reason, the TTL that is sent, and a part of its warnings.
-type Fate = (
+type Expected = (
     &'static str,
     Option<std::ops::RangeInclusive<u64>>,
     &'static str,
@@ -46,7 +46,7 @@ async fn a_producer_whose_clock_is_wrong_by_hours_is_served() {
     let mut env = TestEnv::open("").await;
     let sent = |ttl: u64| Some(ttl - 30..=ttl);
     let ahead = "created_at_in_future";
-    let rows: [(&str, Value, Option<u64>, Fate); 12] = [
+    let rows: [(&str, Value, Option<u64>, Expected); 12] = [
         (
             "created ahead",
             json!({ "created_at": at(5 * HOUR) }),

@@ -27,7 +27,7 @@ pub(super) fn read(file: &File, scope: &mut Scope<'_>) -> Keys {
         .into_iter()
         .map(|(id, key)| (id.clone(), read_one(&id, &key, scope)))
         .collect();
-    warn_of_twins(&keys, scope);
+    warn_of_equal_keys(&keys, scope);
     keys
 }
 
@@ -60,7 +60,7 @@ fn read_one(id: &str, key: &Key, scope: &mut Scope<'_>) -> Result<Arc<VapidKey>,
 }
 
 /// Warns of one key under two ids, which a ring would try twice.
-fn warn_of_twins(keys: &Keys, scope: &mut Scope<'_>) {
+fn warn_of_equal_keys(keys: &Keys, scope: &mut Scope<'_>) {
     let mut seen = BTreeMap::new();
     for (id, key) in keys {
         if let Ok(key) = key

@@ -1,4 +1,4 @@
-//! Recipients of one event that wait for a seat.
+//! Recipients of one event that wait for a slot.
 
 use futures_util::poll;
 

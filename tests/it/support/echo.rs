@@ -1,4 +1,4 @@
-//! The broker's rooms with a trivial pipeline: each delivery is answered at once.
+//! The modules of the broker with a trivial pipeline: each delivery is answered at once.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -26,9 +26,9 @@ pub(crate) const RESULTS: &str = "test.results";
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The broker's rooms, running.
+/// The modules of the broker, running.
 pub(crate) struct Echo {
-    /// What the rooms say of themselves.
+    /// What the modules show of themselves.
     pub(crate) state: watch::Receiver<BrokerState>,
     /// What they count.
     pub(crate) metrics: Arc<Metrics>,
@@ -36,7 +36,7 @@ pub(crate) struct Echo {
     running: JoinHandle<Result<(), NeedsOperator>>,
     held: watch::Sender<bool>,
     seen: watch::Receiver<usize>,
-    troubles: Arc<Mutex<Vec<String>>>,
+    problems: Arc<Mutex<Vec<String>>>,
 }
 
 impl Echo {
@@ -53,7 +53,7 @@ impl Echo {
         let metrics = Arc::new(Metrics::new().unwrap());
         let stop = CancellationToken::new();
         let counted = Arc::clone(&metrics);
-        let troubles = keep_troubles(watched.clone());
+        let problems = keep_problems(watched.clone());
         let redeliveries = Arc::default();
         let life = run(
             settings,
@@ -87,7 +87,7 @@ impl Echo {
             running: tokio::spawn(life),
             held,
             seen,
-            troubles,
+            problems,
         }
     }
 
@@ -129,8 +129,8 @@ impl Echo {
     }
 
     /// Every problem there was, in order.
-    pub(crate) fn troubles(&self) -> Vec<String> {
-        self.troubles.lock().unwrap().clone()
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.problems.lock().unwrap().clone()
     }
 
     /// Reads a metric by the whole of its line before the value.
@@ -164,9 +164,9 @@ impl Echo {
 }
 
 /// Keeps every problem that the state shows.
-fn keep_troubles(mut state: watch::Receiver<BrokerState>) -> Arc<Mutex<Vec<String>>> {
-    let troubles = Arc::new(Mutex::new(Vec::new()));
-    let kept = Arc::clone(&troubles);
+fn keep_problems(mut state: watch::Receiver<BrokerState>) -> Arc<Mutex<Vec<String>>> {
+    let problems = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&problems);
     tokio::spawn(async move {
         while state.changed().await.is_ok() {
             let problem = state.borrow_and_update().problem.clone();
@@ -175,14 +175,14 @@ fn keep_troubles(mut state: watch::Receiver<BrokerState>) -> Arc<Mutex<Vec<Strin
             }
         }
     });
-    troubles
+    problems
 }
 
 /// Returns what the rooms said, when a test fails.
 impl Drop for Echo {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("{:?}\n{:#?}", *self.state.borrow(), self.troubles());
+            println!("{:?}\n{:#?}", *self.state.borrow(), self.problems());
             println!("{}", self.metrics.render().unwrap_or_default());
         }
     }
