@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::message::Name;
 use crate::origin::Listing;
-use crate::outcome::{DeferralReason, Meaning, Reason, Scope, Verdict};
+use crate::outcome::{BreakerState, DeferralReason, Meaning, Reason, Scope, Verdict};
 
 use super::breaker;
 use super::breaker::{Breaker, Pass, Turn};
@@ -182,12 +182,12 @@ impl OriginGate {
                 if !pass.probe {
                     self.tripped.fetch_add(1, Ordering::Relaxed);
                 }
-                Some(Change::Opened(wait))
+                Some(Change::Breaker(BreakerState::Open, wait))
             }
             Some(Turn::Closed) => {
                 self.waiters.allow_most();
                 self.tripped.fetch_sub(1, Ordering::Relaxed);
-                Some(Change::Closed)
+                Some(Change::Breaker(BreakerState::Closed, Duration::ZERO))
             }
             None => paused,
         }

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::message::Name;
-use crate::outcome::Verdict;
+use crate::outcome::{BreakerState, Verdict};
 
 use super::breaker::Pass;
 use super::fair_semaphore::FairPermit;
@@ -62,7 +63,8 @@ impl Permit {
     /// Returns what changed when it was granted: the breaker is half-open if this is its probe.
     #[must_use]
     pub fn change(&self) -> Option<Change> {
-        self.pass.probe.then_some(Change::HalfOpen)
+        let change = Change::Breaker(BreakerState::HalfOpen, Duration::ZERO);
+        self.pass.probe.then_some(change)
     }
 
     /// Reports the verdict on the request, frees the permits, and returns what that changed.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::message::Name;
 use crate::origin::{Listing, Origin};
-use crate::outcome::Scope;
+use crate::outcome::{BreakerState, Scope};
 
 /// A request for a permit.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +30,8 @@ impl Request<'_> {
 /// A change of the gate of an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Its breaker opened, for so long.
-    Opened(Duration),
-    /// One request is on its way to find out.
-    HalfOpen,
-    /// Its breaker closed.
-    Closed,
+    /// Its breaker is in another state, for so long if that is open.
+    Breaker(BreakerState, Duration),
     /// It is paused, whole or for one key, for so long.
     Paused(Scope, Duration),
 }

@@ -4,7 +4,7 @@ use strum::{IntoStaticStr, VariantArray};
 
 use crate::words::words;
 
-words!(Role, Confirmed, BreakerState, KeyAlarm);
+words!(Role, Confirmed, KeyAlarm);
 
 /// The `app` of messages for an application that is not configured; no application can have this name.
 pub(super) const UNKNOWN_APP: &str = "(unknown)";
@@ -33,18 +33,6 @@ pub enum Confirmed {
     Lost,
 }
 
-/// What a breaker becomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
-pub enum BreakerState {
-    /// Nothing is sent there.
-    Open,
-    /// One request probes.
-    HalfOpen,
-    /// Requests go out.
-    Closed,
-}
-
 /// Why a key signs nothing for an origin until an operator has looked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
@@ -57,8 +45,8 @@ pub enum KeyAlarm {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
+    use crate::outcome::BreakerState;
 
     #[test]
     fn label_values_are_public_names() {

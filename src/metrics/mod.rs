@@ -14,10 +14,10 @@ use prometheus::{Encoder, Error, IntGauge, Registry, TextEncoder};
 
 use crate::message::Name;
 use crate::origin::Service;
-use crate::outcome::{Again, DeferralReason, Meaning, Reason, Waiting};
+use crate::outcome::{Again, BreakerState, DeferralReason, Meaning, Reason, Waiting};
 use crate::wire::Kind;
 
-pub use self::labels::{BreakerState, Confirmed, KeyAlarm, Role};
+pub use self::labels::{Confirmed, KeyAlarm, Role};
 
 use self::labels::UNKNOWN_APP;
 use self::process::Process;

@@ -3,10 +3,10 @@
 use prometheus::{Error, Registry};
 
 use crate::origin::Service;
-use crate::outcome::{Again, DeferralReason, Meaning, Outcome, Reason, Waiting};
+use crate::outcome::{Again, BreakerState, DeferralReason, Meaning, Outcome, Reason, Waiting};
 use crate::wire::Kind;
 
-use super::labels::{BreakerState, Confirmed, KeyAlarm, Role, UNKNOWN_APP};
+use super::labels::{Confirmed, KeyAlarm, Role, UNKNOWN_APP};
 use super::register::{AGE_BUCKETS, EXCHANGE_BUCKETS};
 
 /// Defines a field for each family of series, and registers it: a row is the field, the kind of metric,

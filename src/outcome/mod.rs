@@ -22,7 +22,7 @@ pub use self::refusal::Refusal;
 pub use self::tls_fault::{TlsFailure, TlsFault};
 use crate::words::words;
 
-words!(Again, Scope, Meaning);
+words!(Again, Scope, BreakerState, Meaning);
 
 /// One exchange with a push service.
 #[derive(Clone, Debug)]
@@ -156,6 +156,18 @@ pub enum Scope {
     Origin,
     /// The requests to the origin with the same VAPID key.
     Key,
+}
+
+/// The state of a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum BreakerState {
+    /// Nothing is sent to the origin.
+    Open,
+    /// One request probes it.
+    HalfOpen,
+    /// Requests go out.
+    Closed,
 }
 
 /// What to do about an attempt.

@@ -12,9 +12,9 @@ use crate::classify;
 use crate::classify::Context;
 use crate::gate::Change;
 use crate::message::Name;
-use crate::metrics::{BreakerState, KeyAlarm, Metrics};
+use crate::metrics::{KeyAlarm, Metrics};
 use crate::origin::Service;
-use crate::outcome::{Answer, Attempt, Failure, Verdict};
+use crate::outcome::{Answer, Attempt, BreakerState, Failure, Verdict};
 use crate::subscription::Endpoint;
 
 use super::clock_skew::ClockSkew;
@@ -57,19 +57,14 @@ impl Alarms {
         let Some(change) = change else { return };
         let (origin, service) = (endpoint.origin(), endpoint.service());
         let push_service = service.name();
-        let turned = |to| self.metrics.breaker_turned(service, to);
         match change {
-            Change::Opened(wait) => {
-                turned(BreakerState::Open);
-                info!(%origin, push_service, ?wait, "breaker opened");
-            }
-            Change::HalfOpen => {
-                turned(BreakerState::HalfOpen);
-                info!(%origin, push_service, "breaker half-open");
-            }
-            Change::Closed => {
-                turned(BreakerState::Closed);
-                info!(%origin, push_service, "breaker closed");
+            Change::Breaker(state, wait) => {
+                self.metrics.breaker_turned(service, state);
+                match state {
+                    BreakerState::Open => info!(%origin, push_service, ?wait, "breaker opened"),
+                    BreakerState::HalfOpen => info!(%origin, push_service, "breaker half-open"),
+                    BreakerState::Closed => info!(%origin, push_service, "breaker closed"),
+                }
             }
             Change::Paused(scope, wait) => {
                 info!(%origin, push_service, scope = scope.name(), ?wait, "paused");

@@ -2,6 +2,9 @@
 
 use super::*;
 
+const HALF_OPEN: Change = Change::Breaker(BreakerState::HalfOpen, Duration::ZERO);
+const CLOSED: Change = Change::Breaker(BreakerState::Closed, Duration::ZERO);
+
 #[tokio::test(start_paused = true)]
 async fn an_open_breaker_defers_at_once_and_only_its_own_origin() {
     let (gates, at) = tripped().await;
@@ -21,11 +24,11 @@ async fn a_probe_closes_the_breaker() {
     let (gates, at) = tripped().await;
     let later = at + SECOND * 5;
     let probe = asked(&gates, "a", "main", later).await.unwrap();
-    assert_eq!(probe.change(), Some(Change::HalfOpen));
+    assert_eq!(probe.change(), Some(HALF_OPEN));
     let second = asked(&gates, "a", "main", later).await.unwrap_err();
     assert_eq!(second.why, DeferralReason::BreakerOpen);
     assert_eq!(gates.breakers_open(), 1);
-    assert_eq!(probe.report(&accepted(), later), Some(Change::Closed));
+    assert_eq!(probe.report(&accepted(), later), Some(CLOSED));
     assert_eq!(gates.breakers_open(), 0);
     assert_eq!(comes_to(&gates, &accepted(), later).await, None);
     assert_at_rest(&gates, "a", 2);
@@ -38,14 +41,17 @@ async fn an_abandoned_probe_leaves_the_place_to_the_next() {
     drop(asked(&gates, "a", "main", later).await.unwrap());
     assert_eq!(gates.breakers_open(), 1);
     let next = asked(&gates, "a", "main", later).await.unwrap();
-    assert_eq!(next.change(), Some(Change::HalfOpen));
+    assert_eq!(next.change(), Some(HALF_OPEN));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_fails_is_counted_once() {
     let (gates, at) = tripped().await;
     let change = comes_to(&gates, &unavailable(), at + SECOND * 5).await;
-    assert_eq!(change, Some(Change::Opened(SECOND * 10)));
+    assert_eq!(
+        change,
+        Some(Change::Breaker(BreakerState::Open, SECOND * 10))
+    );
     assert_eq!(gates.breakers_open(), 1);
 }
 
@@ -88,7 +94,7 @@ async fn a_pause_does_not_use_up_the_probe() {
     let (gates, at) = tripped().await;
     let later = at + SECOND * 5;
     let change = comes_to(&gates, &throttled(Some(Scope::Key), 60), later).await;
-    assert_eq!(change, Some(Change::Closed), "it is up");
+    assert_eq!(change, Some(CLOSED), "it is up");
     let paused = asked(&gates, "a", "main", later).await.unwrap_err();
     assert_eq!(paused.why, DeferralReason::Paused);
     assert!(asked(&gates, "a", "other", later).await.is_ok());

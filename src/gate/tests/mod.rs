@@ -5,7 +5,7 @@ use url::Url;
 use super::*;
 use crate::clock::{Clock, SystemClock};
 use crate::outcome::Scope;
-use crate::outcome::{Meaning, Reason, Verdict};
+use crate::outcome::{BreakerState, Meaning, Reason, Verdict};
 
 mod fairness;
 mod leaving_alone;
@@ -117,7 +117,11 @@ async fn comes_to(gates: &Gates, verdict: &Verdict, at: Instant) -> Option<Chang
 /// Gates that leave the origin `a` alone for five seconds.
 async fn tripped() -> (Gates, Instant) {
     let (gates, at) = (Gates::new(SETTINGS), now());
-    for change in [None, None, Some(Change::Opened(SECOND * 5))] {
+    for change in [
+        None,
+        None,
+        Some(Change::Breaker(BreakerState::Open, SECOND * 5)),
+    ] {
         assert_eq!(comes_to(&gates, &unavailable(), at).await, change);
     }
     (gates, at)
