@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-use crate::message::Name;
+use crate::message::{EventId, Name};
 use crate::outcome::{Outcome, Reason, Record};
 use crate::subscription::Fingerprint;
 use crate::wire::subscription::Change;
@@ -29,8 +29,10 @@ const LIFETIME: Duration = Duration::from_hours(1);
 const GRAIN: Duration = Duration::from_secs(1);
 
 /// The answer that ended a subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tombstone {
+    /// The event whose push was answered.
+    event: EventId,
     reason: Reason,
     status: Option<u16>,
     asked_at: SystemTime,
@@ -40,21 +42,26 @@ impl Tombstone {
     /// Returns the tombstone that a recipient's end sets: `None` unless a push service was asked, and
     /// the subscription is gone or matches no key.
     #[must_use]
-    pub(super) fn of(record: &Record) -> Option<Self> {
+    pub(super) fn of(event: &EventId, record: &Record) -> Option<Self> {
         let asked_at = record.sent_at?;
         Change::of(record.reason).map(|_change| Self {
+            event: event.clone(),
             reason: record.reason,
             status: record.status,
             asked_at,
         })
     }
 
-    /// Returns whether an event is certainly older than the answer.
+    /// Returns whether an event is certainly older than the answer, and another event than the one
+    /// whose push was answered.
+    ///
+    /// That one comes again if its subscription event was never confirmed, so it must be sent again.
     #[must_use]
-    pub(super) fn covers(&self, created_at: SystemTime) -> bool {
-        created_at
+    pub(super) fn covers(&self, event: &EventId, created_at: SystemTime) -> bool {
+        let is_older = created_at
             .checked_add(GRAIN)
-            .is_some_and(|at_the_latest| at_the_latest <= self.asked_at)
+            .is_some_and(|at_the_latest| at_the_latest <= self.asked_at);
+        is_older && self.event != *event
     }
 
     /// Returns whether the subscription was called gone, rather than made with another key.
@@ -104,9 +111,15 @@ impl GoneCache {
 
     /// Records what a recipient's end says of its subscription: a tombstone is set if it is gone or
     /// matches no key, and removed if it accepts messages.
-    pub(super) fn record(&self, app: &Name, subscription: Fingerprint, record: &Record) {
+    pub(super) fn record(
+        &self,
+        app: &Name,
+        subscription: Fingerprint,
+        event: &EventId,
+        record: &Record,
+    ) {
         let key = || (app.clone(), subscription);
-        if let Some(tombstone) = Tombstone::of(record) {
+        if let Some(tombstone) = Tombstone::of(event, record) {
             self.is_used.store(true, Ordering::Relaxed);
             self.tombstones.insert(key(), tombstone);
         } else if record.outcome() == Outcome::Accepted && self.is_used.load(Ordering::Relaxed) {
@@ -136,6 +149,10 @@ mod tests {
         Name::parse(text).unwrap()
     }
 
+    fn event(id: &str) -> EventId {
+        EventId::parse(id).unwrap()
+    }
+
     fn sent(reason: Reason, status: u16) -> Record {
         Record {
             status: Some(status),
@@ -148,27 +165,44 @@ mod tests {
     fn only_what_a_push_service_called_gone_or_anothers_has_a_tombstone() {
         for &reason in Reason::ALL {
             let expected = reason.outcome() == Outcome::Gone || reason == Reason::KeyMismatch;
-            assert_eq!(Tombstone::of(&sent(reason, 410)).is_some(), expected);
+            assert_eq!(
+                Tombstone::of(&event("e1"), &sent(reason, 410)).is_some(),
+                expected
+            );
             let unasked = Record::unsent(reason, noon(), "");
-            assert_eq!(Tombstone::of(&unasked), None, "{}", reason.name());
+            assert_eq!(
+                Tombstone::of(&event("e1"), &unasked),
+                None,
+                "{}",
+                reason.name()
+            );
         }
     }
 
     #[test]
     fn only_events_that_are_certainly_older_than_the_answer_are_covered() {
-        let tombstone = Tombstone::of(&sent(Reason::NotFound, 404)).unwrap();
+        let tombstone = Tombstone::of(&event("e1"), &sent(Reason::NotFound, 404)).unwrap();
         for (before, covered) in [(2000, true), (1000, true), (999, false), (0, false)] {
             let created_at = noon() - Duration::from_millis(before);
-            assert_eq!(tombstone.covers(created_at), covered, "{before} ms before");
+            assert_eq!(
+                tombstone.covers(&event("e2"), created_at),
+                covered,
+                "{before} ms before"
+            );
         }
-        assert!(!tombstone.covers(noon() + Duration::from_secs(1)));
+        assert!(!tombstone.covers(&event("e2"), noon() + Duration::from_secs(1)));
     }
 
     #[test]
     fn a_tombstone_is_of_one_application_and_one_subscription() {
         let cache = GoneCache::default();
         let [a, b] = ["https://a.example/1", "https://a.example/2"].map(Fingerprint::of);
-        cache.record(&name("shop"), a, &sent(Reason::Unsubscribed, 410));
+        cache.record(
+            &name("shop"),
+            a,
+            &event("e1"),
+            &sent(Reason::Unsubscribed, 410),
+        );
         let found = cache.find(&name("shop"), a).unwrap();
         let record = found.record(noon());
         assert_eq!(record.reason, Reason::Unsubscribed);
@@ -182,10 +216,15 @@ mod tests {
     fn a_subscription_that_takes_a_message_lives() {
         let cache = GoneCache::default();
         let (shop, a) = (name("shop"), Fingerprint::of("https://a.example/1"));
-        cache.record(&shop, a, &sent(Reason::NotFound, 404));
-        cache.record(&shop, a, &sent(Reason::ServiceUnavailable, 503));
+        cache.record(&shop, a, &event("e1"), &sent(Reason::NotFound, 404));
+        cache.record(
+            &shop,
+            a,
+            &event("e1"),
+            &sent(Reason::ServiceUnavailable, 503),
+        );
         assert!(cache.find(&shop, a).is_some(), "503 says nothing");
-        cache.record(&shop, a, &sent(Reason::Accepted, 201));
+        cache.record(&shop, a, &event("e1"), &sent(Reason::Accepted, 201));
         assert_eq!(cache.find(&shop, a), None);
     }
 
@@ -194,7 +233,12 @@ mod tests {
         let cache = GoneCache::new(100);
         let subscription = |n: u32| Fingerprint::of(&n.to_string());
         for n in 0..1000 {
-            cache.record(&name("shop"), subscription(n), &sent(Reason::NotFound, 404));
+            cache.record(
+                &name("shop"),
+                subscription(n),
+                &event("e1"),
+                &sent(Reason::NotFound, 404),
+            );
         }
         cache.tombstones.run_pending_tasks();
         assert_eq!(cache.tombstones.entry_count(), 100);

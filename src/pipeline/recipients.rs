@@ -123,8 +123,6 @@ impl Recipients {
     /// Returns the push, unless its subscription was called gone since the event was created: then the
     /// recipient ends here.
     ///
-    /// A redelivery is sent all the same: it may be the very event by which the subscription was found
-    /// gone, whose subscription event was never confirmed.
     fn skip_if_gone(
         &self,
         mut push: Push,
@@ -133,17 +131,17 @@ impl Recipients {
         common: &Common<'_, '_>,
         now: SystemTime,
     ) -> Option<Push> {
-        if !settlement.redelivered() {
-            let subscription = push.message.subscription.endpoint.fingerprint();
-            let (app, created_at) = (&common.app.name, common.terms.created_at);
-            match self.gone_cache.find(app, subscription) {
-                Some(tombstone) if tombstone.covers(created_at) => {
-                    self.end_as_gone(settlement, about, &tombstone, now);
-                    return None;
-                }
-                Some(tombstone) if tombstone.is_gone() => self.metrics.pushed_after_gone(),
-                Some(_) | None => {}
+        let subscription = push.message.subscription.endpoint.fingerprint();
+        let (app, created_at) = (&common.app.name, common.terms.created_at);
+        match self.gone_cache.find(app, subscription) {
+            Some(tombstone) if tombstone.covers(settlement.event_id(), created_at) => {
+                self.end_as_gone(settlement, about, &tombstone, now);
+                return None;
             }
+            Some(tombstone) if tombstone.is_gone() && !settlement.redelivered() => {
+                self.metrics.pushed_after_gone();
+            }
+            Some(_) | None => {}
         }
         if self.replace_duplicates {
             push.replace_duplicates(settlement.event_id());
@@ -162,7 +160,9 @@ impl Recipients {
     ) {
         for (index, about, next) in followed {
             if let (Next::Settled(record), Some(subscription)) = (&next, about.fingerprint) {
-                self.gone_cache.record(&app.name, subscription, record);
+                let event = settlement.event_id();
+                self.gone_cache
+                    .record(&app.name, subscription, event, record);
             }
             self.settle(settlement, index, &about, next, now);
         }

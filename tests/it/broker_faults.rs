@@ -165,7 +165,7 @@ async fn a_message_that_breaks_connections_ends_in_quarantine_alone() {
         .publish("webpush.events", "shop.default", b"after")
         .await;
     eventually(PATIENCE, async || {
-        wanted(vhost.take_all(RESULTS).await, |all| {
+        wanted(vhost.take_texts(RESULTS).await, |all| {
             all.contains(&"after".to_owned())
         })
     })

@@ -242,7 +242,7 @@ async fn a_result_queue_that_rejects_does_not_fill_the_one_beside_it() {
         wanted(echo.metric(accepted), |&n| n >= 200.0 - refused)
     })
     .await;
-    let copies = vhost.take_all(RESULTS).await.len();
+    let copies = vhost.take_texts(RESULTS).await.len();
     assert!(
         (200..220).contains(&copies),
         "{copies} copies of 200 results"
@@ -256,12 +256,12 @@ async fn a_result_queue_that_rejects_does_not_fill_the_one_beside_it() {
     assert_eq!(echo.metric("pushrider_broker_reconnects_total"), 0.0);
     // Once there is room, each comes once more, and then no more.
     eventually(PATIENCE, async || {
-        vhost.take_all("audit").await;
+        vhost.take_texts("audit").await;
         wanted(waiting(), |&waiting| waiting == 0.0)
     })
     .await;
     echo.has_acknowledged_all().await;
-    let again = vhost.take_all(RESULTS).await.len();
+    let again = vhost.take_texts(RESULTS).await.len();
     assert!(again < 300, "{again} copies more");
     echo.stop().await;
 }
@@ -299,7 +299,7 @@ async fn a_copy_for_a_queue_that_is_missing_keeps_its_event_and_only_it() {
         .queue("webpush.due.lost", arguments(&[("x-queue-type", "quorum")]))
         .await;
     echo.has_acknowledged_all().await;
-    assert_eq!(vhost.take_all("webpush.due.lost").await.len(), 50);
+    assert_eq!(vhost.take_texts("webpush.due.lost").await.len(), 50);
     echo.stop().await;
 }
 
@@ -313,7 +313,7 @@ async fn a_stop_settles_what_was_answered_and_returns_the_rest() {
         .await;
     echo.has_seen(1).await;
     echo.stop().await;
-    let done = vhost.take_all(RESULTS).await;
+    let done = vhost.take_texts(RESULTS).await;
     assert!(!done.is_empty() && done.len() < 1000, "{}", done.len());
     let rest = eventually(PATIENCE, async || {
         let rest = vhost.depth("webpush.lane.default").await as usize;
@@ -340,7 +340,7 @@ async fn what_expired_in_a_lane_is_delivered_as_undeliverable() {
         Source::Lane | Source::Due => Vec::new(),
     });
     eventually(PATIENCE, async || {
-        wanted(vhost.take_all(RESULTS).await, |all| all == &["too late"])
+        wanted(vhost.take_texts(RESULTS).await, |all| all == &["too late"])
     })
     .await;
     echo.has_acknowledged_all().await;

@@ -21,7 +21,9 @@ async fn passes_an_event(vhost: &Vhost, echo: &Echo) {
         .publish("webpush.events", "shop.default", b"hello")
         .await;
     eventually(SECONDS, async || {
-        wanted(vhost.take_all(RESULTS).await, |bodies| bodies == &["hello"])
+        wanted(vhost.take_texts(RESULTS).await, |bodies| {
+            bodies == &["hello"]
+        })
     })
     .await;
 }
@@ -73,7 +75,7 @@ async fn an_event_whose_key_matches_no_lane_is_taken_once() {
     ] {
         vhost.publish("webpush.events", key, body.as_bytes()).await;
         eventually(SECONDS, async || {
-            wanted(vhost.take_all(RESULTS).await, |bodies| bodies == &[body])
+            wanted(vhost.take_texts(RESULTS).await, |bodies| bodies == &[body])
         })
         .await;
     }
@@ -187,7 +189,7 @@ async fn a_user_who_may_not_publish_costs_no_event_its_attempts() {
     assert_eq!(ended, Err(NeedsOperator::MayNotPublish));
     let echo = Echo::start(settings(vhost.url()), result);
     eventually(SECONDS, async || {
-        wanted(vhost.take_all(RESULTS).await, |bodies| bodies == &["one"])
+        wanted(vhost.take_texts(RESULTS).await, |bodies| bodies == &["one"])
     })
     .await;
     echo.stop().await;

@@ -156,7 +156,7 @@ async fn imported_definitions_leave_nothing_to_declare() {
     vhost.publish("webpush.events", "shop.high", b"hello").await;
     vhost.publish("webpush.events", "elsewhere", b"hello").await;
     for lane in ["webpush.lane.high", "webpush.lane.default"] {
-        assert_eq!(vhost.take_all(lane).await, ["hello"], "{lane}");
+        assert_eq!(vhost.take_texts(lane).await, ["hello"], "{lane}");
     }
 }
 
@@ -194,7 +194,7 @@ async fn a_policy_for_all_queues_applies_to_none_that_dead_letters_while_ours_st
     vhost
         .publish_numbered("webpush.events", "shop.high", 50)
         .await;
-    assert_eq!(vhost.take_all("webpush.lane.high").await.len(), 50);
+    assert_eq!(vhost.take_texts("webpush.lane.high").await.len(), 50);
 
     broker.control(&["clear_policy", "-p", name, "webpush-queues"]);
     eventually(Duration::from_secs(20), async || {

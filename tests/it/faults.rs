@@ -281,7 +281,7 @@ async fn a_result_that_is_refused_beyond_the_consumer_timeout_is_published_and_n
     .await;
     let log = env.daemon.log();
     assert!(log.contains("PRECONDITION_FAILED"), "{log}");
-    assert_eq!(env.vhost.take_all("audit").await, ["the first"]);
+    assert_eq!(env.vhost.take_texts("audit").await, ["the first"]);
     eventually(Duration::from_secs(60), async || {
         wanted(env.vhost.depth("audit").await, |&depth| depth == 1)
     })

@@ -175,8 +175,8 @@ async fn end_of_three_thousand(more: Value, reason: &str) -> TestEnv {
 async fn reasons_of(env: &TestEnv, count: usize) -> BTreeMap<String, usize> {
     let mut ended = BTreeMap::new();
     eventually(PATIENCE, async || {
-        while let Some(message) = env.vhost.take("test.results").await {
-            let result: Value = serde_json::from_slice(&message.delivery.data).unwrap();
+        for body in env.vhost.take_all("test.results").await {
+            let result: Value = serde_json::from_slice(&body).unwrap();
             if is_delivery(&result) {
                 let reason = result["reason"].as_str().unwrap().to_owned();
                 let id = result["recipient"]["id"].to_string();

@@ -116,7 +116,7 @@ async fn a_daemon_killed_in_a_loop_while_thousands_wait_loses_none() {
     let down = json!([{ "status": 503, "times": EVENTS / 2 }, { "status": 201 }]);
     let (shaky, fine) = (env.subscribe(down), env.subscribe(json!({})));
     env.daemon.kill().await;
-    let deliver_at = written(ahead(Duration::from_secs(10)));
+    let deliver_at = written(ahead(Duration::from_secs(15)));
     let events = (0..EVENTS).map(|n| match n % 2 {
         0 => event(&format!("e{n}"), &shaky, json!({})),
         _ => event(&format!("e{n}"), &fine, json!({ "deliver_at": deliver_at })),

@@ -66,21 +66,25 @@ async fn an_event_newer_than_the_end_of_its_subscription_is_sent_and_may_revive_
     assert!(metrics.contains(once), "e2 alone was newer");
 }
 
+/// A change of the prefetch makes RabbitMQ mark messages as redelivered that no process has seen.
 #[tokio::test]
-async fn a_redelivery_may_be_the_one_that_told_of_the_end_and_is_sent() {
+async fn of_the_redelivered_the_event_by_which_the_end_was_found_alone_is_sent_again() {
     let env = env([Says::Status(410), Says::Status(410)]);
     comes_to(&env, queued("e1", json!({}))).await;
-    let redelivered = Inbound {
-        redelivered: true,
-        ..inbound(queued("e2", json!({})))
+    let redelivered = async |id| {
+        let inbound = Inbound {
+            redelivered: true,
+            ..inbound(queued(id, json!({})))
+        };
+        outline(&env.pipeline.process(&inbound).await)
     };
-    assert_eq!(
-        outline(&env.pipeline.process(&redelivered).await),
-        [
-            "delivery.shop.gone._ unsubscribed",
-            "subscription.shop.gone"
-        ]
-    );
+    let [result, change] = [
+        "delivery.shop.gone._ unsubscribed",
+        "subscription.shop.gone",
+    ];
+    assert_eq!(redelivered("e1").await, [result, change]);
+    assert_eq!(redelivered("e2").await, [result]);
+    assert_eq!(env.service.requests.lock().len(), 2);
 }
 
 #[tokio::test]

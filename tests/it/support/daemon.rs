@@ -251,6 +251,17 @@ impl Daemon {
     }
 }
 
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines = log.lines().filter(|line| !line.contains(r#""DEBUG""#));
+            println!("the log of the daemon:");
+            lines.for_each(|line| println!("{line}"));
+        }
+    }
+}
+
 fn port_of(origin: &str) -> Option<u16> {
     Url::parse(origin).ok()?.port_or_known_default()
 }

@@ -201,7 +201,7 @@ pub(crate) async fn all_results(vhost: &Vhost, count: usize) -> usize {
     let mut seen = HashSet::new();
     let mut repeats = 0;
     eventually(PATIENCE, async || {
-        for body in vhost.take_all(RESULTS).await {
+        for body in vhost.take_texts(RESULTS).await {
             repeats += usize::from(!seen.insert(body));
         }
         wanted(seen.len(), |&seen| seen == count)

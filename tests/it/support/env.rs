@@ -95,8 +95,8 @@ impl TestEnv {
     ) -> Vec<Value> {
         let (vhost, results) = (&self.vhost, &mut self.results);
         eventually(Duration::from_secs(60), async || {
-            while let Some(message) = vhost.take(RESULTS).await {
-                results.push(serde_json::from_slice(&message.delivery.data).unwrap());
+            for body in vhost.take_all(RESULTS).await {
+                results.push(serde_json::from_slice(&body).unwrap());
             }
             let found: Vec<_> = results
                 .iter()

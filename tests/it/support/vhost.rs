@@ -1,9 +1,10 @@
 //! A test's own virtual host, and what a test does there as a producer or consumer.
 
+use futures_util::StreamExt;
 use lapin::message::BasicGetMessage;
 use lapin::options::{
-    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
-    QueueDeclareOptions, QueueDeleteOptions,
+    BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions,
+    ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
@@ -132,13 +133,40 @@ impl Vhost {
             .unwrap()
     }
 
-    /// Takes everything out of a queue.
-    pub(crate) async fn take_all(&self, queue: &str) -> Vec<String> {
-        let mut bodies = Vec::new();
-        while let Some(message) = self.take(queue).await {
-            bodies.push(String::from_utf8(message.delivery.data).unwrap());
+    /// Takes everything that is ready out of a queue.
+    ///
+    /// It consumes: a quorum queue writes to the disk for each `basic.get`.
+    pub(crate) async fn take_all(&self, queue: &str) -> Vec<Vec<u8>> {
+        let ready = self.depth(queue).await as usize;
+        let mut bodies = Vec::with_capacity(ready);
+        if ready == 0 {
+            return bodies;
+        }
+        let channel = self.channel().await;
+        let options = BasicConsumeOptions {
+            no_ack: true,
+            ..Default::default()
+        };
+        let (tag, no_arguments) = ("take-all", FieldTable::default());
+        let consuming = channel.basic_consume(queue.into(), tag.into(), options, no_arguments);
+        let mut messages = consuming.await.unwrap();
+        while bodies.len() < ready {
+            bodies.push(messages.next().await.unwrap().unwrap().data);
+        }
+        let cancelling = channel.basic_cancel(tag.into(), BasicCancelOptions::default());
+        cancelling.await.unwrap();
+        while let Some(message) = messages.next().await {
+            bodies.push(message.unwrap().data);
         }
         bodies
+    }
+
+    /// Takes everything that is ready out of a queue, as texts.
+    pub(crate) async fn take_texts(&self, queue: &str) -> Vec<String> {
+        let bodies = self.take_all(queue).await.into_iter();
+        bodies
+            .map(|body| String::from_utf8(body).unwrap())
+            .collect()
     }
 
     /// Declares a durable queue.
