@@ -12,6 +12,10 @@ use crate::support::broker::Broker;
 use crate::support::env::{TestEnv, event, is_delivery};
 use crate::support::{eventually, wanted};
 
+/// How long RabbitMQ may take to dead-letter again what it could not dead-letter after a crash, and the
+/// daemon to settle it: once the time-out of the worker, and of its publisher, for both queues on the way.
+const AFTER_A_CRASH: Duration = Duration::from_secs(120);
+
 /// How many deliveries a daemon of these tests has in hand at most, from both queues of its lane.
 const IN_HAND: usize = 200;
 
@@ -82,7 +86,7 @@ fn outcomes(env: &TestEnv) -> BTreeMap<String, BTreeSet<String>> {
 /// one; returns how many results came twice.
 pub(crate) async fn repeats_of(env: &mut TestEnv, events: usize) -> usize {
     let expected: BTreeSet<_> = (0..events).map(|n| format!("e{n}")).collect();
-    eventually(Duration::from_secs(60), async || {
+    eventually(AFTER_A_CRASH, async || {
         env.gather(0, |_| false).await;
         let found: BTreeSet<_> = outcomes(env).into_keys().collect();
         let missing = expected.difference(&found).count();

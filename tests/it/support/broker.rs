@@ -223,6 +223,14 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.dir.join("log/rabbit.log")).unwrap_or_default();
+            let is_fault = |line: &&str| line.contains("[error]") || line.contains("[warning]");
+            println!("what is wrong in the log of the broker:");
+            log.lines()
+                .filter(is_fault)
+                .for_each(|line| println!("{line}"));
+        }
         for child in [self.node.get_mut().unwrap(), &mut self.epmd] {
             let _gone = child.kill();
             let _gone = child.wait();
@@ -275,7 +283,9 @@ fn start_node(dir: &Path, ports: Ports) -> Child {
 }
 
 fn environment(command: &mut Command, dir: &Path, ports: Ports) {
-    let schedulers = "-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none \
+    // Inside RabbitMQ, a publisher waits `net_ticktime` and 5 s for a queue that has no leader yet: 65 s
+    // by default, for the worker that dead-letters after a crash as well.
+    let arguments = "-kernel inet_dist_use_interface {127,0,0,1} net_ticktime 8 +S 2:2 +sbwt none \
                       +sbwtdcpu none +sbwtdio none";
     command
         .current_dir(dir)
@@ -294,7 +304,7 @@ fn environment(command: &mut Command, dir: &Path, ports: Ports) {
         .env("RABBITMQ_ENABLED_PLUGINS_FILE", dir.join("enabled_plugins"))
         .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
         .env("RABBITMQ_PID_FILE", dir.join("rabbit.pid"))
-        .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", schedulers);
+        .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", arguments);
 }
 
 fn write_configuration(dir: &Path, ports: Ports, vhosts: usize) -> String {
