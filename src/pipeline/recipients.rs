@@ -123,6 +123,8 @@ impl Recipients {
     /// Returns the push, unless its subscription was called gone since the event was created: then the
     /// recipient ends here.
     ///
+    /// The event by which it was found gone is sent again when it is delivered again: its subscription
+    /// event was not confirmed.
     fn skip_if_gone(
         &self,
         mut push: Push,
@@ -133,12 +135,14 @@ impl Recipients {
     ) -> Option<Push> {
         let subscription = push.message.subscription.endpoint.fingerprint();
         let (app, created_at) = (&common.app.name, common.terms.created_at);
+        let redelivered = settlement.redelivered();
         match self.gone_cache.find(app, subscription) {
-            Some(tombstone) if tombstone.covers(settlement.event_id(), created_at) => {
+            Some(tombstone) if redelivered && tombstone.is_of(settlement.event_id()) => {}
+            Some(tombstone) if tombstone.covers(created_at) => {
                 self.end_as_gone(settlement, about, &tombstone, now);
                 return None;
             }
-            Some(tombstone) if tombstone.is_gone() && !settlement.redelivered() => {
+            Some(tombstone) if tombstone.is_gone() && !redelivered => {
                 self.metrics.pushed_after_gone();
             }
             Some(_) | None => {}
