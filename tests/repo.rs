@@ -14,6 +14,8 @@ mod config;
 mod contract;
 #[path = "repo/layering.rs"]
 mod layering;
+#[path = "repo/notification.rs"]
+mod notification;
 #[path = "repo/promtool.rs"]
 mod promtool;
 #[path = "repo/readme.rs"]

@@ -7,7 +7,8 @@
 
 use memchr::memmem;
 use serde_json::{Map, Value};
-use url::Url;
+
+use crate::wire::notification::is_url;
 
 /// What a payload is to a user agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,13 +153,6 @@ impl Form {
             Self::Actions => "a list of objects with action, title and navigate, a URL",
         }
     }
-}
-
-/// Returns whether a text is a URL to the page that subscribed, which may leave out its own origin.
-fn is_url(text: &str) -> bool {
-    // Any origin will do, for it is only known in the browser.
-    let page = Url::parse("https://page.example/").ok();
-    Url::options().base_url(page.as_ref()).parse(text).is_ok()
 }
 
 fn is_u32(value: &Value) -> bool {

@@ -471,6 +471,35 @@ mod tests {
     }
 
     #[test]
+    fn a_notification_is_sent_as_a_declarative_message_and_measured_as_it_is_written() {
+        let shown = |body: usize| {
+            let body = "x".repeat(body);
+            let members = format!(
+                r#","notification": {{ "body":"{body}", "navigate":"https://a.example/", "title":"t" }}"#
+            );
+            one("https://web.push.apple.com/x", &members)
+        };
+        let rules = RequestRules {
+            declarative: MediaType::Notification,
+            ..RequestRules::default()
+        };
+        let push = planned_by(rules, shown(1)).remove(0).unwrap();
+        let written = br#"{"web_push":8030,"notification":{"title":"t","navigate":"https://a.example/","body":"x"}}"#;
+        assert_eq!(push.message.content.as_deref(), Some(&written[..]));
+        assert_eq!(push.message.media_type, MediaType::Notification);
+        assert_eq!(push.warnings, []);
+        let most = PLAINTEXT_LIMIT - written.len() + 1;
+        assert!(planned(shown(most)).remove(0).is_ok());
+        assert_eq!(
+            refusal(shown(most + 1)),
+            (
+                Reason::PayloadTooLarge,
+                "the payload is 3994 bytes long; at most 3993 fit".to_owned()
+            )
+        );
+    }
+
+    #[test]
     fn a_key_that_is_not_held_is_the_producers_fault() {
         assert_eq!(
             refusal(one("https://a.example/x", r#","vapid_key":"2019""#)),

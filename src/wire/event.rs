@@ -87,10 +87,10 @@ const SCHEMA: &str = "$schema";
 const RECIPIENTS: &str = "recipients";
 
 /// The members that are sent, or decide what a message replaces.
-const CONTENT: [&str; 3] = ["payload", "payload_base64", "topic"];
+const CONTENT: [&str; 4] = ["payload", "payload_base64", "notification", "topic"];
 
 /// The members of an event, grouped as they are read.
-pub const MEMBERS: [&str; 21] = [
+pub const MEMBERS: [&str; 22] = [
     SCHEMA,
     "version",
     "subscription",
@@ -109,6 +109,7 @@ pub const MEMBERS: [&str; 21] = [
     "expires_at",
     "payload",
     "payload_base64",
+    "notification",
     "topic",
     "vapid_key",
     "content_encoding",
@@ -282,8 +283,9 @@ impl<'a> Event<'a> {
             let sentence = options::too_long(payload, PLAINTEXT_LIMIT, &most);
             return Some(Fault::malformed("", sentence).because(Reason::PayloadTooLarge));
         }
-        let [payload, payload_base64, topic] = CONTENT.map(|name| self.text_len(name));
-        let length = payload.max(payload_base64);
+        let [payload, payload_base64, notification, topic] =
+            CONTENT.map(|name| self.text_len(name));
+        let length = payload.max(payload_base64).max(notification);
         if length > PAYLOAD_TEXT_LIMIT {
             let sentence = format!(
                 "the payload takes {length} bytes of JSON; at most {PAYLOAD_TEXT_LIMIT} are read"
@@ -482,6 +484,18 @@ mod tests {
             (
                 r#""payload":1,"payload_base64":"""#,
                 "payload_base64: expected either `payload` or `payload_base64`; got both",
+            ),
+            (
+                r#""payload":1,"notification":{}"#,
+                "notification: expected either `payload` or `notification`; got both",
+            ),
+            (
+                r#""payload_base64":"","notification":{}"#,
+                "notification: expected either `payload_base64` or `notification`; got both",
+            ),
+            (
+                r#""notification":{"title":"t","navigate":"/x"}"#,
+                "notification.navigate: expected an absolute https URL, or one of http://localhost",
             ),
             (
                 r#""payload_base64":"%""#,

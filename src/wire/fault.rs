@@ -136,11 +136,11 @@ const ALIASES: [(&str, &str); 18] = [
     ("body", "payload"),
     ("data", "payload"),
     ("message", "payload"),
-    ("notification", "payload"),
     ("content", "payload"),
     ("text", "payload"),
-    ("title", "payload"),
-    ("icon", "payload"),
+    ("title", "notification"),
+    ("icon", "notification"),
+    ("url", "navigate"),
     ("subscriptions", "recipients"),
     ("endpoint", "subscription"),
     ("keys", "subscription"),
@@ -169,13 +169,14 @@ fn meant(name: &str, known: &[&'static str]) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    const KNOWN: [&str; 6] = [
+    const KNOWN: [&str; 7] = [
         "id",
         "ttl",
         "payload",
         "created_at",
         "payload_base64",
         "subscription",
+        "notification",
     ];
 
     #[test]
@@ -188,7 +189,7 @@ mod tests {
             ("payloadBase64", "payload_base64"),
             ("paylod", "payload"),
             ("data", "payload"),
-            ("title", "payload"),
+            ("title", "notification"),
             ("endpoint", "subscription"),
             ("Endpoint", "subscription"),
             ("p256dh", "subscription"),
@@ -204,7 +205,7 @@ mod tests {
         assert_eq!(
             Fault::unknown("colour", &KNOWN).to_string(),
             "colour: unknown member; expected one of id, ttl, payload, created_at, payload_base64, \
-             subscription"
+             subscription, notification"
         );
     }
 

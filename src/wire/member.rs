@@ -185,7 +185,7 @@ pub(super) fn payload_base64(path: &'static str, raw: &RawValue) -> Result<Bytes
         .ok_or_else(|| Fault::malformed(path, EXPECTED))
 }
 
-fn string<'a>(path: &'static str, raw: &'a RawValue) -> Result<Cow<'a, str>, Fault> {
+pub(super) fn string<'a>(path: &'static str, raw: &'a RawValue) -> Result<Cow<'a, str>, Fault> {
     json::string(raw).ok_or_else(|| Fault::kind(path, "a string", raw))
 }
 
@@ -201,7 +201,7 @@ fn bounded<'a>(
     Err(Fault::malformed(path, found))
 }
 
-fn word<T>(
+pub(super) fn word<T>(
     path: &'static str,
     raw: &RawValue,
     words: &'static str,

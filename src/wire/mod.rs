@@ -30,6 +30,7 @@ pub mod foreign;
 pub mod headers;
 mod json;
 mod member;
+pub mod notification;
 pub mod options;
 mod output;
 pub mod positions;

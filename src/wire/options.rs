@@ -8,7 +8,11 @@ use serde_json::value::RawValue;
 use super::fault::{Fault, Faults};
 use super::json;
 use super::member;
+use super::notification::notification;
 use crate::message::{Coding, Name, Topic};
+
+/// The members that say what is sent, of which there is one at most.
+const CONTENT: [&str; 3] = ["payload", "payload_base64", "notification"];
 
 /// What is pushed and how, as far as an event or a recipient says.
 #[derive(Clone, Default)]
@@ -26,23 +30,16 @@ pub struct PushOptions {
 }
 
 impl PushOptions {
-    /// Reads `payload`, `payload_base64`, `topic`, `vapid_key` and `content_encoding`, which all
-    /// stand in `body`.
+    /// Reads `payload`, `payload_base64`, `notification`, `topic`, `vapid_key` and `content_encoding`,
+    /// which all stand in `body`.
     pub(super) fn read(
         body: &Bytes,
-        [payload, payload_base64, topic, vapid_key, coding]: [Option<&RawValue>; 5],
+        [content @ .., topic, vapid_key, coding]: [Option<&RawValue>; 6],
         faults: &mut Faults,
     ) -> Self {
-        if payload.is_some() && payload_base64.is_some() {
-            let sentence = "expected either `payload` or `payload_base64`; got both";
-            faults.note(Fault::malformed("payload_base64", sentence));
-        }
-        let text = |path, raw| member::payload(body, path, raw);
         let (topic, topic_replaced) = faults.read("topic", topic, member::topic).flatten().unzip();
         Self {
-            payload: faults
-                .read("payload", payload, text)
-                .or_else(|| faults.read("payload_base64", payload_base64, member::payload_base64)),
+            payload: payload_of(body, content, faults),
             topic,
             topic_replaced: topic_replaced.unwrap_or_default(),
             vapid_key: faults.read("vapid_key", vapid_key, member::name),
@@ -64,6 +61,25 @@ impl PushOptions {
             coding: self.coding.or(event.coding),
         }
     }
+}
+
+/// Reads the plaintext from the one of its members that is there.
+fn payload_of(
+    body: &Bytes,
+    [payload, payload_base64, notified]: [Option<&RawValue>; 3],
+    faults: &mut Faults,
+) -> Option<Bytes> {
+    let [text, binary, shown] = CONTENT;
+    let present = [(text, payload), (binary, payload_base64), (shown, notified)];
+    let mut present = present.iter().filter(|(_, raw)| raw.is_some());
+    if let (Some((first, _)), Some((second, _))) = (present.next(), present.next()) {
+        let sentence = format!("expected either `{first}` or `{second}`; got both");
+        faults.note(Fault::malformed(*second, sentence));
+    }
+    faults
+        .read(text, payload, |path, raw| member::payload(body, path, raw))
+        .or_else(|| faults.read(binary, payload_base64, member::payload_base64))
+        .or_else(|| faults.read(shown, notified, notification))
 }
 
 /// Describes a payload of more than `limit` bytes; `most` says what the limit is. Many JSON libraries

@@ -56,8 +56,10 @@ impl<'a> RawRecipient<'a> {
         let RecipientText::Listed(recipient) = self.text else {
             return None;
         };
-        let [_, _, _, payload, payload_base64, ..] = Object::of(recipient, &MEMBERS)?.values;
-        payload.or(payload_base64).map(RawValue::get)
+        let [_, _, _, payload, payload_base64, notification, ..] =
+            Object::of(recipient, &MEMBERS)?.values;
+        let payload = payload.or(payload_base64).or(notification);
+        payload.map(RawValue::get)
     }
 }
 
@@ -220,12 +222,13 @@ impl Position {
 }
 
 /// The members of a recipient.
-pub const MEMBERS: [&str; 8] = [
+pub const MEMBERS: [&str; 9] = [
     "subscription",
     "id",
     "metadata",
     "payload",
     "payload_base64",
+    "notification",
     "topic",
     "vapid_key",
     "content_encoding",
@@ -236,7 +239,7 @@ struct Parts<'a> {
     about: RecipientRef<'a>,
     subscription: PushSubscription<'a>,
     endpoint: Result<Endpoint, Fault>,
-    options: [Option<&'a RawValue>; 5],
+    options: [Option<&'a RawValue>; 6],
 }
 
 impl<'a> Parts<'a> {
@@ -244,7 +247,17 @@ impl<'a> Parts<'a> {
         let (id_path, [subscription, id, metadata, options @ ..]) = match raw.text {
             RecipientText::Single { subscription, id } => (
                 "recipient_id",
-                [Some(subscription), id, None, None, None, None, None, None],
+                [
+                    Some(subscription),
+                    id,
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                ],
             ),
             RecipientText::Listed(recipient) => ("id", members(recipient, faults)),
         };
@@ -552,7 +565,7 @@ mod tests {
             ),
             (
                 r#"{"subscription":{"endpoint":"https://a.example/x"},"ttl":5}"#,
-                "recipients[41].ttl: unknown member; expected one of subscription, id, metadata, payload, payload_base64, topic, vapid_key, content_encoding",
+                "recipients[41].ttl: unknown member; expected one of subscription, id, metadata, payload, payload_base64, notification, topic, vapid_key, content_encoding",
             ),
             (
                 r#"{"subscription":{"endpoint":"https://a.example/x"},"payload":1,"payload_base64":""}"#,

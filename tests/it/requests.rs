@@ -86,6 +86,51 @@ async fn a_payload_that_some_devices_refuse_is_not_sent_and_none_is_padded_beyon
 }
 
 #[tokio::test]
+async fn a_notification_arrives_as_a_declarative_message() {
+    let mut env = TestEnv::open("").await;
+    let shown = |title: &str| json!({ "title": title, "navigate": "https://shop.example/42" });
+    let written = |title: &str| {
+        format!(
+            "{{\"web_push\":8030,\"notification\":{{\"title\":\"{title}\",\
+             \"navigate\":\"https://shop.example/42\"}}"
+        )
+    };
+    let mut one = shown("one");
+    one["app_badge"] = json!(3);
+    let more = json!({ "payload": null, "notification": one });
+    let (result, messages) = pushed(&mut env, "one", more).await;
+    assert_eq!(result["outcome"], "accepted", "{result:#}");
+    assert_eq!(warnings(&result), [""; 0]);
+    let text = messages[0].text.as_deref();
+    assert_eq!(
+        text,
+        Some(&*format!("{},\"app_badge\":3}}", written("one")))
+    );
+
+    let [own, shared] = [(); 2].map(|()| env.subscribe(json!({})));
+    let many = json!({
+        "id": "many", "notification": shown("all"), "recipients": [
+            { "subscription": own, "notification": shown("own") }, { "subscription": shared },
+        ],
+    });
+    env.publish(&many).await;
+    env.results_of("many", 2).await;
+    for (subscription, title) in [(own, "own"), (shared, "all")] {
+        let message = env.sandbox.messages(Some(&subscription.id)).remove(0);
+        assert_eq!(
+            message.text.as_deref(),
+            Some(&*format!("{}}}", written(title)))
+        );
+    }
+
+    let more = json!({ "payload": null, "notification": { "title": "t", "navigate": "/42" } });
+    let (result, messages) = pushed(&mut env, "wrong", more).await;
+    assert_eq!(result["reason"], "malformed_event", "{result:#}");
+    assert!(messages.is_empty());
+    env.daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_declarative_message_that_browsers_would_not_take_is_told() {
     let mut env = TestEnv::open("").await;
     let message = |notification: Value| json!({ "payload": { "web_push": 8030, "notification": notification } });

@@ -22,11 +22,11 @@ use pushrider::wire::{Kind, result};
 
 use crate::sources::root;
 
-fn schema(message: Message) -> Value {
+pub(crate) fn schema(message: Message) -> Value {
     serde_json::from_str(message.schema()).unwrap()
 }
 
-fn validator(message: Message) -> Validator {
+pub(crate) fn validator(message: Message) -> Validator {
     let schema = schema(message);
     jsonschema::draft202012::meta::validate(&schema).unwrap();
     let options = jsonschema::draft202012::options();
@@ -37,7 +37,7 @@ fn validator(message: Message) -> Validator {
 }
 
 /// Asserts that a value is what the schema of a message describes.
-fn assert_valid(message: Message, value: &Value) {
+pub(crate) fn assert_valid(message: Message, value: &Value) {
     let validator = validator(message);
     let faults = validator.iter_errors(value);
     let faults: Vec<_> = faults
@@ -47,7 +47,7 @@ fn assert_valid(message: Message, value: &Value) {
 }
 
 /// Returns the words of an `enum` or of the names of an object, without `null`.
-fn words(value: &Value) -> BTreeSet<&str> {
+pub(crate) fn words(value: &Value) -> BTreeSet<&str> {
     if let Value::Object(object) = value {
         return object.keys().map(String::as_str).collect();
     }
@@ -56,7 +56,7 @@ fn words(value: &Value) -> BTreeSet<&str> {
 }
 
 /// Returns whether the daemon takes a text for an event each of whose recipients can be pushed to.
-fn is_taken(event: &Value) -> bool {
+pub(crate) fn is_taken(event: &Value) -> bool {
     let body = Bytes::from(event.to_string());
     let Ok(event) = event::decode(&body) else {
         return false;
@@ -68,7 +68,7 @@ fn is_taken(event: &Value) -> bool {
 }
 
 /// Returns an event with one recipient, or with a list of one, and a member more.
-fn event_with(listed: bool, name: &str, value: &Value) -> Value {
+pub(crate) fn event_with(listed: bool, name: &str, value: &Value) -> Value {
     let subscription = &schema(Message::Event)["$defs"]["subscription"]["examples"][0];
     let mut object = json!({ "subscription": subscription });
     object[name] = value.clone();
@@ -91,8 +91,11 @@ fn the_schema_of_the_event_names_the_members_that_are_read() {
     ] {
         assert_eq!(words(properties), members.iter().copied().collect());
         for (name, property) in properties.as_object().unwrap() {
-            let examples = property.get("examples");
-            let examples = examples.unwrap_or(&schema["$defs"]["subscription"]["examples"]);
+            let referred = property["$ref"]
+                .as_str()
+                .map(|it| it.trim_start_matches('#'));
+            let property = referred.map_or(Some(property), |it| schema.pointer(it));
+            let examples = &property.unwrap()["examples"];
             let event = event_with(listed, name, &examples[0]);
             assert_valid(Message::Event, &event);
             assert!(is_taken(&event), "{event}");
