@@ -1,8 +1,8 @@
 //! The member `notification`: what a user agent shows, written as a declarative message
 //! (Push API, "declarative push message"; classify/README.md §7).
 //!
-//! Why it is stricter than the user agents: they ignore an optional member of the wrong form, and tell
-//! nobody.
+//! Why it is stricter than the user agents: they ignore an optional member of the wrong form without a
+//! message.
 
 use std::borrow::Cow;
 
