@@ -83,14 +83,24 @@ impl CommandClient {
         message_id: &str,
         body: &[u8],
     ) -> Result<(), PublishError> {
+        let properties = BasicProperties::default()
+            .with_content_type(short("application/json"))
+            .with_message_id(short(message_id));
+        self.publish(routing_key, properties, body).await
+    }
+
+    /// The same with properties of any kind.
+    pub(super) async fn publish(
+        &self,
+        routing_key: &str,
+        properties: BasicProperties,
+        body: &[u8],
+    ) -> Result<(), PublishError> {
         let options = BasicPublishOptions {
             mandatory: true,
             ..Default::default()
         };
-        let properties = BasicProperties::default()
-            .with_delivery_mode(2)
-            .with_content_type(short("application/json"))
-            .with_message_id(short(message_id));
+        let properties = properties.with_delivery_mode(2);
         let (exchange, key) = (self.routes.name("events"), short(routing_key));
         let confirmed = async {
             let publishing = self
@@ -104,13 +114,11 @@ impl CommandClient {
             Ok(Err(error)) => Err(SessionError::Publish(error)),
             Err(_elapsed) => Err(SessionError::Unconfirmed(within)),
         };
-        match confirmation.map_err(|error| operator(&error, &self.address))? {
+        match confirmation.map_err(|error| self.operator(&error))? {
             Confirmation::Ack(None) => Ok(()),
             Confirmation::Ack(Some(_returned)) => Err(PublishError::Unroutable),
             Confirmation::Nack(_) => Err(PublishError::Refused),
-            Confirmation::NotRequested => {
-                Err(operator(&SessionError::ConfirmsOff, &self.address).into())
-            }
+            Confirmation::NotRequested => Err(self.operator(&SessionError::ConfirmsOff).into()),
         }
     }
 
@@ -120,7 +128,7 @@ impl CommandClient {
     /// If the queue cannot be declared, bound or consumed.
     pub async fn follow(&self, keys: &[&str]) -> Result<Followed, NeedsOperator> {
         let consumer = self.consume(keys).await;
-        let consumer = consumer.map_err(|error| operator(&error.into(), &self.address))?;
+        let consumer = consumer.map_err(|error| self.operator(&error.into()))?;
         Ok(Followed(consumer))
     }
 
@@ -152,6 +160,21 @@ impl CommandClient {
         let (tag, arguments) = (ShortString::default(), FieldTable::default());
         let consuming = self.channel.basic_consume(queue, tag, options, arguments);
         answered("basic.consume", consuming).await
+    }
+
+    /// Returns the channel on which this client works.
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Puts the prefix in front of the rest of a name.
+    pub(super) fn name(&self, rest: &str) -> ShortString {
+        self.routes.name(rest)
+    }
+
+    /// Returns what an operator is told of an error.
+    pub(super) fn operator(&self, error: &SessionError) -> NeedsOperator {
+        operator(error, &self.address)
     }
 
     /// Closes the connection, and with it every queue of this client.

@@ -42,7 +42,7 @@ const CONSUME_FRAME_MAX: u32 = 128 * 1024;
 const PUBLISH_FRAME_MAX: u32 = 32 * 1024;
 
 /// How long a connection may take to close in good order.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where the broker is and how to get in; shows host and port only.
 pub(super) struct Address {

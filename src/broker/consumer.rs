@@ -155,6 +155,7 @@ impl Consumer {
             inbound: Inbound {
                 lane: self.consumed.lane.clone(),
                 source: self.consumed.source,
+                routing_key: message.routing_key.clone(),
                 body: message.data.into(),
                 properties: message.properties,
                 unreadable: self.unreadable.take(self.channel.id(), tag),

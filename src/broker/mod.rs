@@ -16,14 +16,14 @@
 //!
 //! For operators, [`definitions`] shows the topology, [`permissions`] what the daemon's user needs, and
 //! [`policy`] what keeps policies of others off the queues; [`mod@audit`] finds the policies that harm. Their
-//! commands publish and follow results by a [`command_client`].
+//! commands publish and follow results by a [`command_client`], and read the quarantine by a [`quarantine_client`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use lapin::BasicProperties;
-use lapin::types::FieldTable;
+use lapin::types::{FieldTable, ShortString};
 use strum::{IntoStaticStr, VariantArray};
 
 use crate::message::{EventId, Name};
@@ -54,6 +54,7 @@ mod outstanding;
 mod permissions;
 mod policy;
 mod publisher;
+mod quarantine_client;
 mod ramp;
 mod refused;
 mod reply;
@@ -75,6 +76,7 @@ pub use fields::{DEPTH_LIMIT, Unreadable};
 pub use needs_operator::NeedsOperator;
 pub use permissions::Permissions;
 pub use policy::Policy;
+pub use quarantine_client::{QuarantineClient, Quarantined};
 pub use session::run;
 
 pub use crate::redelivery::Receipt;
@@ -95,6 +97,8 @@ pub struct Inbound {
     pub lane: Name,
     /// Which kind of queue it came from.
     pub source: Source,
+    /// The routing key that the broker delivered it with.
+    pub routing_key: ShortString,
     /// The body.
     pub body: Bytes,
     /// The AMQP properties, the producer's headers among them.

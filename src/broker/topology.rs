@@ -18,6 +18,10 @@ use crate::message::Name;
 /// How many undeliverable messages are in flight: they are rare, and parked without a push.
 const UNDELIVERABLE_PREFETCH: u16 = 16;
 
+/// How often a quarantined original may be read. RabbitMQ counts each time that one is taken and given
+/// back, and from 4.0 drops it after 20 where no limit is set.
+const READS_LIMIT: u64 = 1_000_000;
+
 /// A queue that is consumed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Consumed {
@@ -124,6 +128,7 @@ impl Topology {
         insert(&mut dropping, "x-message-ttl", ttl(settings.unrouted_age));
         let mut kept = quorum();
         insert(&mut kept, "x-message-ttl", ttl(settings.quarantine_age));
+        insert(&mut kept, "x-delivery-limit", number(READS_LIMIT));
         let parking = self.parking(settings, "quarantine");
         let mut objects = vec![
             Object::queue(

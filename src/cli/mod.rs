@@ -24,6 +24,7 @@ mod management;
 mod outputs;
 mod policy;
 pub mod publish;
+pub mod quarantine;
 pub mod results;
 pub mod run;
 mod runtime;
@@ -51,6 +52,8 @@ enum Command {
     Send(send::Send),
     Publish(publish::Publish),
     Results(results::Results),
+    #[command(subcommand)]
+    Quarantine(quarantine::Quarantine),
     Sandbox(sandbox::Sandbox),
     Schema(schema::Schema),
 }
@@ -68,6 +71,7 @@ impl Cli {
             Command::Send(send) => send.execute(environment, out),
             Command::Publish(publish) => publish.execute(environment, out),
             Command::Results(results) => results.execute(environment, out),
+            Command::Quarantine(quarantine) => quarantine.execute(environment, out),
             Command::Sandbox(sandbox) => sandbox.execute(),
             Command::Schema(schema) => schema.execute(out),
         };

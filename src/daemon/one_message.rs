@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lapin::BasicProperties;
+use lapin::types::ShortString;
 use parking_lot::Mutex;
 
 use crate::broker::{Inbound, Publication, Source};
@@ -84,6 +85,7 @@ fn inbound(lane: Name, body: Bytes) -> Inbound {
     Inbound {
         lane,
         source: Source::Lane,
+        routing_key: ShortString::default(),
         body,
         properties: BasicProperties::default(),
         unreadable: None,

@@ -11,6 +11,8 @@ pub struct Death {
     pub cause: DeathCause,
     /// The queue it was in.
     pub queue: Option<Box<str>>,
+    /// The routing key it had there.
+    pub routing_key: Option<Box<str>>,
 }
 
 /// Why the broker gave up on a message.
@@ -50,8 +52,20 @@ impl Death {
                 _ => DeathCause::Other,
             },
             queue: table::text(table, queue).map(Box::from),
+            routing_key: first_text(table, "routing-keys").map(Box::from),
         }
     }
+}
+
+/// Returns the text with which an array begins.
+fn first_text<'a>(table: &'a FieldTable, name: &str) -> Option<&'a str> {
+    let AMQPValue::FieldArray(texts) = table.inner().get(name)? else {
+        return None;
+    };
+    let AMQPValue::LongString(text) = texts.as_slice().first()? else {
+        return None;
+    };
+    str::from_utf8(text.as_bytes()).ok()
 }
 
 #[cfg(test)]
@@ -64,6 +78,9 @@ mod tests {
         let mut table = FieldTable::default();
         table::put_text(&mut table, "reason", reason);
         table::put_text(&mut table, "queue", queue);
+        let key = AMQPValue::LongString("shop.high".into());
+        let keys = AMQPValue::FieldArray(vec![key].into());
+        table.insert("routing-keys".into(), keys);
         AMQPValue::FieldTable(table)
     }
 
@@ -76,7 +93,8 @@ mod tests {
             Death::read(&headers),
             Death {
                 cause: DeathCause::Expired,
-                queue: Some("webpush.delay.1s".into())
+                queue: Some("webpush.delay.1s".into()),
+                routing_key: None,
             }
         );
         let deaths = vec![
@@ -91,7 +109,8 @@ mod tests {
             Death::read(&headers),
             Death {
                 cause: DeathCause::DeliveryLimit,
-                queue: Some("webpush.due.default".into())
+                queue: Some("webpush.due.default".into()),
+                routing_key: Some("shop.high".into()),
             }
         );
     }

@@ -22,24 +22,42 @@ const LEFT_OUT: [&str; 7] = [
     "x-opt-",
 ];
 
+const REASON: &str = "x-pushrider-reason";
+const DETAIL: &str = "x-pushrider-detail";
+const QUEUE: &str = "x-pushrider-queue";
+const ROUTING_KEY: &str = "x-pushrider-routing-key";
+const MESSAGE_ID: &str = "x-pushrider-message-id";
+const CORRELATION_ID: &str = "x-pushrider-correlation-id";
+const TYPE: &str = "x-pushrider-type";
+const CONTENT_TYPE: &str = "x-pushrider-content-type";
+const CONTENT_ENCODING: &str = "x-pushrider-content-encoding";
+const APP_ID: &str = "x-pushrider-app-id";
+const TIMESTAMP: &str = "x-pushrider-timestamp";
+
 /// The headers by which the broker would route a copy to further queues.
 const ROUTED: [&str; 2] = ["CC", "BCC"];
 
-/// Writes the headers of a quarantined original: why, which queue it was taken from, and what its
-/// producer's properties and headers say, each bounded.
+/// Writes the headers of a quarantined original: why, which queue it was taken from, the routing key
+/// it had, and what its producer's properties and headers say, each bounded.
 #[must_use]
-pub fn headers(fault: &Fault, queue: &str, original: &BasicProperties) -> FieldTable {
+pub fn headers(
+    fault: &Fault,
+    queue: &str,
+    routing_key: &str,
+    original: &BasicProperties,
+) -> FieldTable {
     let mut headers = FieldTable::default();
-    table::put_text(&mut headers, "x-pushrider-reason", fault.reason.name());
-    table::put_text(&mut headers, "x-pushrider-detail", &fault.to_string());
-    table::put_text(&mut headers, "x-pushrider-queue", queue);
+    table::put_text(&mut headers, REASON, fault.reason.name());
+    table::put_text(&mut headers, DETAIL, &fault.to_string());
+    table::put_text(&mut headers, QUEUE, queue);
+    table::put_text(&mut headers, ROUTING_KEY, routing_key);
     let properties = [
-        ("x-pushrider-message-id", original.message_id()),
-        ("x-pushrider-correlation-id", original.correlation_id()),
-        ("x-pushrider-type", original.kind()),
-        ("x-pushrider-content-type", original.content_type()),
-        ("x-pushrider-content-encoding", original.content_encoding()),
-        ("x-pushrider-app-id", original.app_id()),
+        (MESSAGE_ID, original.message_id()),
+        (CORRELATION_ID, original.correlation_id()),
+        (TYPE, original.kind()),
+        (CONTENT_TYPE, original.content_type()),
+        (CONTENT_ENCODING, original.content_encoding()),
+        (APP_ID, original.app_id()),
     ];
     for (name, property) in properties {
         if let Some(text) = property {
@@ -47,7 +65,7 @@ pub fn headers(fault: &Fault, queue: &str, original: &BasicProperties) -> FieldT
         }
     }
     if let Some(timestamp) = *original.timestamp() {
-        table::put_number(&mut headers, "x-pushrider-timestamp", timestamp);
+        table::put_number(&mut headers, TIMESTAMP, timestamp);
     }
     if let Some(producer) = original.headers() {
         keep(producer, &mut headers);
@@ -55,6 +73,59 @@ pub fn headers(fault: &Fault, queue: &str, original: &BasicProperties) -> FieldT
     }
     headers
 }
+
+/// Returns why a message is in quarantine: one of the words of results.
+#[must_use]
+pub fn reason(headers: &FieldTable) -> Option<&str> {
+    table::text(headers, REASON)
+}
+
+/// Returns the sentence that says why a message is in quarantine.
+#[must_use]
+pub fn detail(headers: &FieldTable) -> Option<&str> {
+    table::text(headers, DETAIL)
+}
+
+/// Returns the routing key with which a quarantined original was delivered.
+#[must_use]
+pub fn routing_key(headers: &FieldTable) -> Option<&str> {
+    table::text(headers, ROUTING_KEY)
+}
+
+/// Returns the properties that a quarantined original had, as far as its headers keep them. An original
+/// without a message id gets the name that results gave it.
+#[must_use]
+pub fn original(quarantined: &BasicProperties) -> BasicProperties {
+    let none = FieldTable::default();
+    let headers = quarantined.headers().as_ref().unwrap_or(&none);
+    let text = |name: &str| table::text(headers, name).map(ShortString::from);
+    let mut kept = FieldTable::default();
+    keep(headers, &mut kept);
+    let mut original = BasicProperties::default().with_headers(kept);
+    let id = text(MESSAGE_ID).or_else(|| quarantined.message_id().clone());
+    for (property, set) in [
+        (id, BasicProperties::with_message_id as Set),
+        (text(CORRELATION_ID), BasicProperties::with_correlation_id),
+        (text(TYPE), BasicProperties::with_type),
+        (text(CONTENT_TYPE), BasicProperties::with_content_type),
+        (
+            text(CONTENT_ENCODING),
+            BasicProperties::with_content_encoding,
+        ),
+        (text(APP_ID), BasicProperties::with_app_id),
+    ] {
+        if let Some(value) = property {
+            original = set(original, value);
+        }
+    }
+    match table::number(headers, TIMESTAMP) {
+        Some(timestamp) => original.with_timestamp(timestamp),
+        None => original,
+    }
+}
+
+/// Sets a property to a text.
+type Set = fn(BasicProperties, ShortString) -> BasicProperties;
 
 /// Keeps the headers of the producer that hold one value.
 fn keep(producer: &FieldTable, headers: &mut FieldTable) {
@@ -90,11 +161,12 @@ mod tests {
             .with_headers(producer);
         let detail = "x".repeat(10_000);
         let fault = Fault::malformed("", detail.clone());
-        let headers = headers(&fault, "webpush.lane.default", &original);
+        let headers = headers(&fault, "lane.default", "shop.default", &original);
         for (name, text) in [
             ("x-pushrider-reason", "malformed_event"),
             ("x-pushrider-detail", &detail[..table::TEXT_LIMIT]),
-            ("x-pushrider-queue", "webpush.lane.default"),
+            ("x-pushrider-queue", "lane.default"),
+            ("x-pushrider-routing-key", "shop.default"),
             ("x-pushrider-message-id", "m1"),
             ("x-pushrider-type", "webpush.notification.v1"),
             ("traceparent", "00-1-2-01"),
@@ -102,7 +174,7 @@ mod tests {
             assert_eq!(table::text(&headers, name), Some(text), "{name}");
         }
         assert_eq!(table::number(&headers, "x-pushrider-timestamp"), Some(17));
-        assert_eq!(headers.inner().len(), 7);
+        assert_eq!(headers.inner().len(), 8);
     }
 
     #[test]
@@ -128,7 +200,12 @@ mod tests {
         let original = BasicProperties::default()
             .with_content_encoding("gzip".into())
             .with_headers(producer);
-        let headers = headers(&Fault::malformed("", "x"), "lane.default", &original);
+        let headers = headers(
+            &Fault::malformed("", "x"),
+            "lane.default",
+            "a.default",
+            &original,
+        );
         for (name, text) in [
             ("x-pushrider-reason", "malformed_event"),
             ("x-pushrider-content-encoding", "gzip"),
@@ -140,7 +217,33 @@ mod tests {
             assert_eq!(table::text(&headers, name), Some(text), "{name}");
         }
         assert_eq!(table::number(&headers, "retries"), Some(3));
-        assert_eq!(headers.inner().len(), 9);
+        assert_eq!(headers.inner().len(), 10);
+    }
+
+    #[test]
+    fn an_original_comes_back_as_its_producer_published_it() {
+        let mut producer = FieldTable::default();
+        table::put_text(&mut producer, "traceparent", "00-1-2-01");
+        table::put_text(&mut producer, "task", "send");
+        let published = BasicProperties::default()
+            .with_message_id("m1".into())
+            .with_correlation_id("c1".into())
+            .with_type("webpush.notification.v1".into())
+            .with_content_type("application/json".into())
+            .with_content_encoding("gzip".into())
+            .with_app_id("shop".into())
+            .with_timestamp(17)
+            .with_headers(producer);
+        let fault = Fault::malformed("", "x");
+        let headers = headers(&fault, "lane.high", "shop.high", &published);
+        assert_eq!(routing_key(&headers), Some("shop.high"));
+        assert_eq!(reason(&headers), Some("malformed_event"));
+        let quarantined = BasicProperties::default()
+            .with_message_id("e1".into())
+            .with_headers(headers);
+        assert_eq!(original(&quarantined), published);
+        let bare = BasicProperties::default().with_message_id("e1".into());
+        assert_eq!(original(&bare).message_id(), bare.message_id());
     }
 
     #[test]
@@ -151,7 +254,12 @@ mod tests {
             producer.insert(format!("h{n}").into(), value);
         }
         let original = BasicProperties::default().with_headers(producer);
-        let headers = headers(&Fault::malformed("", "x"), "lane.default", &original);
-        assert_eq!(headers.inner().len(), 3 + KEPT_LIMIT);
+        let headers = headers(
+            &Fault::malformed("", "x"),
+            "lane.default",
+            "a.default",
+            &original,
+        );
+        assert_eq!(headers.inner().len(), 4 + KEPT_LIMIT);
     }
 }

@@ -144,6 +144,7 @@ fn inbound(recipients: usize) -> Inbound {
     Inbound {
         lane: name("default"),
         source: Source::Lane,
+        routing_key: "shop.default".into(),
         body: body.into(),
         properties: BasicProperties::default(),
         unreadable: None,

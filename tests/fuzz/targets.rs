@@ -152,6 +152,7 @@ fn event(data: &[u8]) {
     let inbound = Inbound {
         lane: name("default"),
         source: Source::Lane,
+        routing_key: "shop.default".into(),
         body: body.clone(),
         properties: properties.clone(),
         unreadable: None,

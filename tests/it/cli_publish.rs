@@ -14,7 +14,7 @@ use crate::support::env::{TestEnv, event};
 use crate::support::{eventually, wanted};
 
 /// Starts a command in an empty environment.
-fn spawn(file: &str, url: &str, arguments: &[&str]) -> Child {
+pub(crate) fn spawn(file: &str, url: &str, arguments: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_pushrider"))
         .args(arguments)
         .args(["--config", file])
@@ -146,4 +146,25 @@ async fn results_are_followed_and_no_queue_is_left() {
         })
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_the_results_and_leaves_no_queue() {
+    let env = TestEnv::open("").await;
+    let (_folder, file) = configured("");
+    let child = spawn(&file, &env.vhost.url(), &["results"]);
+    let queues = async |is_followed: bool| {
+        let listing = ["list_queues", "-p", env.vhost.name(), "name"];
+        let queues = Broker::shared().control(&listing);
+        wanted(queues, |it| {
+            it.contains("webpush.") && it.contains("amq.gen") == is_followed
+        })
+    };
+    eventually(Duration::from_secs(30), async || queues(true).await).await;
+    let pid = child.id().unwrap().to_string();
+    let killed = Command::new("kill").args(["-INT", &pid]).status().await;
+    assert!(killed.unwrap().success());
+    let output = child.wait_with_output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    eventually(Duration::from_secs(30), async || queues(false).await).await;
 }

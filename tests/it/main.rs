@@ -19,6 +19,8 @@ mod cli_keys;
 #[cfg(test)]
 mod cli_publish;
 #[cfg(test)]
+mod cli_quarantine;
+#[cfg(test)]
 mod cli_send;
 #[cfg(test)]
 mod cli_topology;

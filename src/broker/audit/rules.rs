@@ -86,7 +86,7 @@ pub(super) fn faults(usage: Use, wanted: &Queue, found: &Effective) -> Vec<Fault
     }
     let time = time_to_live(usage, wanted("message-ttl"), found);
     faults.extend(time.map(|it| fault("message-ttl", it)));
-    let limit = delivery_limit(wanted("delivery-limit"), found);
+    let limit = delivery_limit(usage, wanted("delivery-limit"), found);
     faults.extend(limit.map(|it| fault("delivery-limit", it)));
     faults
 }
@@ -168,8 +168,15 @@ fn time_to_live(
     Some((voids, format!("{effect} after {age} ms")))
 }
 
-fn delivery_limit(wanted: Option<&Value>, found: &Effective) -> Option<(&'static str, String)> {
+fn delivery_limit(
+    usage: Use,
+    wanted: Option<&Value>,
+    found: &Effective,
+) -> Option<(&'static str, String)> {
     let wanted = wanted?.as_i64()?;
+    if usage == Use::Quarantine {
+        return reads_limit(wanted, found);
+    }
     let Some(limit) = number(found, "delivery-limit").filter(|&limit| limit >= 0) else {
         let effect = "a message that kills the daemon comes back for ever".to_owned();
         return Some(("bad input costs one message", effect));
@@ -182,4 +189,15 @@ fn delivery_limit(wanted: Option<&Value>, found: &Effective) -> Option<(&'static
         );
         ("bad input costs one message", effect)
     })
+}
+
+/// Tells what keeps an operator from reading a quarantined original as often as it takes.
+fn reads_limit(wanted: i64, found: &Effective) -> Option<(&'static str, String)> {
+    let effect = match number(found, "delivery-limit") {
+        // Below 0 there is no limit.
+        Some(limit) if limit < 0 || limit >= wanted => return None,
+        Some(limit) => format!("an original is dropped after it was read {limit} times"),
+        None => "from RabbitMQ 4.0 an original is dropped after it was read 20 times".to_owned(),
+    };
+    Some(("retention as configured", effect))
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use lapin::types::FieldTable;
 
 use crate::app::{App, EndpointForm, Results};
-use crate::broker::{Inbound, Publication, Route, Settled};
+use crate::broker::{Inbound, Publication, Route, Settled, Source};
 use crate::message::{CopyIds, EventId, Name};
 use crate::outcome::Record;
 use crate::plan;
@@ -17,7 +17,7 @@ use crate::plan::Terms;
 use crate::wire::Kind;
 use crate::wire::event::{Event, EventRef};
 use crate::wire::fault::Fault;
-use crate::wire::headers::RetryHistory;
+use crate::wire::headers::{Death, RetryHistory};
 use crate::wire::quarantine;
 use crate::wire::recipient::RecipientRef;
 use crate::wire::result;
@@ -216,7 +216,17 @@ impl<'a> Settlement<'a> {
             return;
         }
         let source = format!("{}.{}", self.inbound.source.name(), self.inbound.lane);
-        let headers = quarantine::headers(fault, &source, &self.inbound.properties);
+        let original = &self.inbound.properties;
+        let death = match self.inbound.source {
+            // The broker gave it a routing key of its own when it moved it.
+            Source::Undeliverable => original.headers().as_ref().map(Death::read),
+            Source::Lane | Source::Due => None,
+        };
+        let before = death.and_then(|death| death.routing_key);
+        let key = before
+            .as_deref()
+            .unwrap_or(self.inbound.routing_key.as_str());
+        let headers = quarantine::headers(fault, &source, key, original);
         let message_id = self.event_id.to_string();
         let body = self.inbound.body.clone();
         self.publish(Route::Quarantine, Kind::Quarantine, message_id, body);

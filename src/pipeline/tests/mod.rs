@@ -209,6 +209,7 @@ fn inbound(body: impl Into<Bytes>) -> Inbound {
     Inbound {
         lane: name("default"),
         source: Source::Lane,
+        routing_key: "shop.default".into(),
         body: body.into(),
         properties: BasicProperties::default(),
         unreadable: None,
