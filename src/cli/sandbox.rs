@@ -30,9 +30,13 @@ pub struct Sandbox {
     /// bodies and codes; repeat for several origins, in their order
     #[arg(long = "as", value_name = "SERVICE", value_parser = service)]
     services: Vec<Service>,
-    /// Where to serve control requests (plain HTTP, no authentication)
+    /// Where to serve the page and control requests (plain HTTP, no authentication)
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8444")]
     control: SocketAddr,
+    /// Further host name by which the page and control requests may be asked for, as in a network of
+    /// containers; localhost and the address always may; may be repeated
+    #[arg(long, value_name = "NAME")]
+    control_name: Vec<String>,
     /// Host name in the endpoints, instead of the address listened on
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
@@ -89,6 +93,7 @@ impl Sandbox {
             host: self.host.clone(),
             names: self.name.clone(),
             control: Some(self.control),
+            control_names: self.control_name.clone(),
             state: self.state.clone(),
             latency: self.latency,
             keep: self.keep,
@@ -161,7 +166,7 @@ fn introduce(out: &mut impl Write, args: &Sandbox, running: &Running) -> io::Res
     }
     writeln!(
         out,
-        "  control  {control}  (/subscriptions /messages /stats /ca.pem)"
+        "  page     {control}/\n  control  {control}  (/subscriptions /messages /events /stats /ca.pem)"
     )?;
     writeln!(out, "  CA       {ca}\n")?;
     if kept.is_none() {
@@ -194,7 +199,7 @@ fn explain(out: &mut impl Write, control: &str) -> io::Result<()> {
     let answers = r#"[{"status": 503, "times": 2}, {"answer": "accepted"}]"#;
     writeln!(
         out,
-        "Get a subscription, and see what has arrived:\n\n\
+        "Get a subscription, and see what has arrived, here or on the page:\n\n\
          \x20 curl -X POST {control}/subscriptions\n\
          \x20 curl {control}/messages\n\n\
          Make a subscription fail twice, then work:\n\n\

@@ -1,19 +1,25 @@
 //! The control listener: plain HTTP for the person or the test that runs the sandbox.
+//!
+//! Requests that a web page elsewhere may have caused are refused ([`same_host`](super::same_host)).
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, put};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::messages::Message;
+use super::page;
+use super::same_host::{Foreign, Hosts};
 use super::script::Script;
 use super::service::PushService;
 use super::stats::Stats;
@@ -27,7 +33,13 @@ struct Control {
 }
 
 /// Creates the routes.
-pub(crate) fn routes(service: Arc<PushService>, ca: Arc<str>) -> Router {
+pub(crate) fn routes(
+    service: Arc<PushService>,
+    ca: Arc<str>,
+    hosts: Hosts,
+    stop: CancellationToken,
+) -> Router {
+    let page = page::routes(Arc::clone(&service), stop);
     Router::new()
         .route("/subscriptions", get(subscriptions).post(subscribe))
         .route("/subscriptions/{id}/answer", put(answer))
@@ -35,6 +47,23 @@ pub(crate) fn routes(service: Arc<PushService>, ca: Arc<str>) -> Router {
         .route("/stats", get(stats))
         .route("/ca.pem", get(certificate))
         .with_state(Control { service, ca })
+        .merge(page)
+        .layer(from_fn_with_state(Arc::new(hosts), guard))
+}
+
+/// Serves only requests for this listener, and keeps pages elsewhere from showing what it answers.
+async fn guard(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
+    let mut response = match hosts.check(request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(foreign) => Problem::from(foreign).into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(
+        "cross-origin-resource-policy",
+        HeaderValue::from_static("same-origin"),
+    );
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 async fn subscribe(
@@ -111,6 +140,15 @@ impl Problem {
         Self {
             status: StatusCode::NOT_FOUND,
             sentence: "there is no subscription of that id".to_owned(),
+        }
+    }
+}
+
+impl From<Foreign> for Problem {
+    fn from(foreign: Foreign) -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            sentence: foreign.to_string(),
         }
     }
 }

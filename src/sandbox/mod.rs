@@ -33,9 +33,11 @@ mod goaway;
 mod legacy;
 mod listener;
 mod messages;
+mod page;
 mod push;
 mod refusal;
 mod running;
+mod same_host;
 mod script;
 mod service;
 mod stats;
@@ -61,6 +63,7 @@ pub use vapid::{Claims, VapidError};
 use ca::Authority;
 use dialect::Dialect;
 use messages::Messages;
+use same_host::Hosts;
 use service::PushService;
 use stats::Counters;
 use subscriptions::Subscriptions;
@@ -83,6 +86,9 @@ pub struct Settings {
     pub names: Vec<String>,
     /// Where to serve the control requests, in plain HTTP; nowhere without.
     pub control: Option<SocketAddr>,
+    /// Further host names by which control requests may come, besides the loopback's and the
+    /// address.
+    pub control_names: Vec<String>,
     /// Where the authority and the subscriptions are kept between runs.
     pub state: Option<PathBuf>,
     /// How long every answer is held back.
@@ -109,6 +115,7 @@ impl Default for Settings {
             host: None,
             names: Vec::new(),
             control: None,
+            control_names: Vec::new(),
             state: None,
             latency: Duration::ZERO,
             keep: 1000,
@@ -146,8 +153,9 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     for (origin, (socket, _)) in sockets.into_iter().enumerate() {
         running.listen(origin, socket, &tls, settings.max_concurrent_streams);
     }
-    if let Some((socket, _)) = control {
-        running.serve_control(socket);
+    if let Some((socket, address)) = control {
+        let names = settings.control_names;
+        running.serve_control(socket, Hosts { address, names });
     }
     Ok(running)
 }

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::control;
 use super::listener::{self, Listener};
 use super::messages::Message;
+use super::same_host::Hosts;
 use super::script::Script;
 use super::service::PushService;
 use super::stats::Stats;
@@ -137,10 +138,11 @@ impl Running {
         self.tasks.spawn(listener.run());
     }
 
-    /// Serves control requests on a socket.
-    pub(super) fn serve_control(&self, socket: TcpListener) {
-        let routes = control::routes(Arc::clone(&self.service), Arc::clone(&self.ca));
+    /// Serves control requests on a socket, to those who ask for one of `hosts`.
+    pub(super) fn serve_control(&self, socket: TcpListener, hosts: Hosts) {
         let stop = self.stop.clone();
+        let (service, ca) = (Arc::clone(&self.service), Arc::clone(&self.ca));
+        let routes = control::routes(service, ca, hosts, stop.clone());
         self.tasks.spawn(async move {
             let serving = axum::serve(socket, routes).into_future();
             stop.run_until_cancelled(serving).await

@@ -15,7 +15,11 @@ use serde_json::Value;
 /// As JSON it is one answer or a list of them.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "Value")]
-pub struct Script(Vec<Arc<Answer>>);
+pub struct Script {
+    answers: Vec<Arc<Answer>>,
+    /// The JSON it was read from; none if it was made otherwise.
+    written: Option<Arc<Value>>,
+}
 
 /// The most answers one script may have.
 const ANSWERS_LIMIT: usize = 1000;
@@ -28,7 +32,10 @@ impl Script {
     pub fn new(answers: impl IntoIterator<Item = Answer>) -> Result<Self, ScriptError> {
         let answers: Vec<_> = answers.into_iter().map(Arc::new).collect();
         match answers.len() {
-            1..=ANSWERS_LIMIT => Ok(Self(answers)),
+            1..=ANSWERS_LIMIT => Ok(Self {
+                answers,
+                written: None,
+            }),
             count => Err(ScriptError::Count(count)),
         }
     }
@@ -37,7 +44,7 @@ impl Script {
 impl Script {
     /// Returns the names of the answers it asks for.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|answer| {
+        self.answers.iter().filter_map(|answer| {
             if let Act::Respond(response) = &answer.act
                 && let Choice::Named(name) = &response.choice
             {
@@ -57,7 +64,10 @@ impl Default for Script {
 
 impl From<Answer> for Script {
     fn from(answer: Answer) -> Self {
-        Self(vec![Arc::new(answer)])
+        Self {
+            answers: vec![Arc::new(answer)],
+            written: None,
+        }
     }
 }
 
@@ -66,10 +76,15 @@ impl TryFrom<Value> for Script {
 
     /// Reads one answer, or a list of them.
     fn try_from(json: Value) -> Result<Self, ScriptError> {
-        if json.is_array() {
-            return Self::new(serde_json::from_value::<Vec<Answer>>(json)?);
-        }
-        Self::new([serde_json::from_value(json)?])
+        let answers = if json.is_array() {
+            Vec::<Answer>::deserialize(&json)?
+        } else {
+            vec![Answer::deserialize(&json)?]
+        };
+        Ok(Self {
+            written: Some(Arc::new(json)),
+            ..Self::new(answers)?
+        })
     }
 }
 
@@ -90,9 +105,14 @@ impl Playback {
         }
     }
 
+    /// Returns the JSON that the script was read from.
+    pub(crate) fn written(&self) -> Option<Arc<Value>> {
+        self.script.written.clone()
+    }
+
     /// Returns the answer to the next push.
     pub(crate) fn next(&mut self) -> Arc<Answer> {
-        let answers = &self.script.0;
+        let answers = &self.script.answers;
         if self.given >= answers[self.at].times && self.at + 1 < answers.len() {
             self.at += 1;
             self.given = 0;

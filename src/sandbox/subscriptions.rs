@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::decrypt::{POINT_LENGTH, ReceiverKeys};
 use super::dialect::Dialect;
@@ -73,6 +74,16 @@ impl Subscription {
     /// Returns which of the origins it lives at.
     pub(crate) fn origin(&self) -> usize {
         self.origin
+    }
+
+    /// Returns the script as it was written in JSON, if it was.
+    pub(crate) fn script(&self) -> Option<Arc<Value>> {
+        self.playback.lock().written()
+    }
+
+    /// Returns its number, by which the newest is known.
+    fn number(&self) -> u64 {
+        number(&self.id).unwrap_or(0)
     }
 
     /// Begins another script.
@@ -167,7 +178,16 @@ impl Subscriptions {
         book.by_id.values().map(|one| self.json(one)).collect()
     }
 
-    fn json(&self, subscription: &Subscription) -> SubscriptionJson {
+    /// Returns the last `count`, newest first.
+    pub(crate) fn newest(&self, count: usize) -> Vec<Arc<Subscription>> {
+        let mut all: Vec<_> = self.book.read().by_id.values().cloned().collect();
+        all.sort_unstable_by_key(|one| std::cmp::Reverse(one.number()));
+        all.truncate(count);
+        all
+    }
+
+    /// Describes a subscription as a browser does.
+    pub(crate) fn json(&self, subscription: &Subscription) -> SubscriptionJson {
         SubscriptionJson {
             id: subscription.id.to_string(),
             endpoint: format!("{}{}", self.origins[subscription.origin], subscription.path),
@@ -181,8 +201,7 @@ impl Book {
     /// Restores a subscription of an earlier run; one of an origin that is no longer listened on
     /// has no place to be.
     fn restore(&mut self, stored: Stored) -> Result<(), SubscribeError> {
-        let id = stored.id.as_deref().and_then(|id| id.strip_prefix('s'));
-        let number = id.and_then(|number| number.parse().ok());
+        let number = stored.id.as_deref().and_then(number);
         self.last = self.last.max(number.unwrap_or(0));
         match self.insert(stored, Script::default()) {
             Ok(_) | Err(SubscribeError::Origin) => Ok(()),
@@ -221,6 +240,11 @@ impl Book {
             .insert(Arc::clone(&subscription.id), Arc::clone(&subscription));
         Ok(subscription)
     }
+}
+
+/// Reads the number in a subscription's name.
+fn number(id: &str) -> Option<u64> {
+    id.strip_prefix('s')?.parse().ok()
 }
 
 #[cfg(test)]

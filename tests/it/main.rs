@@ -58,6 +58,8 @@ mod requests;
 #[cfg(test)]
 mod rotation;
 #[cfg(test)]
+mod sandbox_page;
+#[cfg(test)]
 mod services;
 #[cfg(test)]
 mod skew;

@@ -16,6 +16,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::origin::Service;
 
 mod lives;
+mod page;
 mod pushes;
 mod scripts;
 pub(super) mod sender;
