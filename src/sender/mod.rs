@@ -172,7 +172,7 @@ impl<T: Transport> Sender<T> {
         let (mut mismatch, mut suspended) = (None, None);
         for key in self.keys.in_order(app, &push, context.history) {
             let now = self.time.mono();
-            if let Some((left, cause)) = self.keys.suspended(endpoint.origin(), key.name(), now) {
+            if let Some((left, cause)) = self.keys.suspended(endpoint.origin(), key, now) {
                 suspended = suspended.max(Some((left, cause, key.name())));
                 continue;
             }
@@ -306,9 +306,7 @@ impl<T: Transport> Sender<T> {
         } else if verdict.is_vapid_refusal() {
             let back_off = || self.key_back_off(&context);
             let now = self.time.mono();
-            let wait = self
-                .keys
-                .refused(endpoint, key.name(), verdict, now, back_off);
+            let wait = self.keys.refused(endpoint, key, verdict, now, back_off);
             if let Some(wait) = wait {
                 context.last_status = round_trip.status;
                 return self.wait_for_key(SuspensionCause::Refusal, wait, &context);
