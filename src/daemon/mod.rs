@@ -109,10 +109,10 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
         let (metrics, health) = (Arc::clone(&metrics), Arc::clone(&health));
         tokio::spawn(admin::serve(listener, metrics, health, keys, end.clone()));
     }
-    let writer = settings
-        .state_dir
-        .as_deref()
-        .map(|directory| state::start(directory, &settings.apps, &pipeline, end.clone()));
+    let writer = settings.state_dir.as_deref().map(|directory| {
+        let keys = Arc::clone(pipeline.subscription_keys());
+        state::start(directory, &settings.apps, keys, end.clone())
+    });
     let lanes = settings.broker.lanes.len();
     let running = start(settings, pipeline, metrics, Arc::clone(&health));
     notifier.ready(&health.status_line());

@@ -29,7 +29,7 @@ pub use self::subscription_keys::SubscriptionKeys;
 
 /// What is known of the keys of all rings.
 pub(super) struct Keys {
-    subscription_keys: SubscriptionKeys,
+    subscription_keys: Arc<SubscriptionKeys>,
     mismatches: Mismatches,
     alarms: Arc<Alarms>,
 }
@@ -38,14 +38,14 @@ impl Keys {
     /// Creates the state of a daemon that has not sent anything.
     pub(super) fn new(alarms: Arc<Alarms>) -> Self {
         Self {
-            subscription_keys: SubscriptionKeys::default(),
+            subscription_keys: Arc::default(),
             mismatches: Mismatches::default(),
             alarms,
         }
     }
 
     /// Returns the keys that subscriptions were found to be made with.
-    pub(super) fn subscription_keys(&self) -> &SubscriptionKeys {
+    pub(super) fn subscription_keys(&self) -> &Arc<SubscriptionKeys> {
         &self.subscription_keys
     }
 
