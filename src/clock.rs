@@ -8,6 +8,7 @@
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 /// One moment by both clocks.
@@ -28,6 +29,15 @@ pub trait Clock: Send + Sync + 'static {
 /// The clocks of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
+
+impl SystemClock {
+    /// Returns the monotonic time since the machine started, as the service manager reads it.
+    #[must_use]
+    pub fn uptime(self) -> Duration {
+        let now = clock_gettime(ClockId::Monotonic);
+        Duration::try_from(now).unwrap_or_default()
+    }
+}
 
 impl Clock for SystemClock {
     #[expect(

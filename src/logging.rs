@@ -18,6 +18,7 @@ use tracing_subscriber::fmt::format::{self, FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, Layer, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::{LookupSpan, Registry};
+use tracing_subscriber::reload;
 
 /// What an operator decides about logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,13 +66,28 @@ const DEFAULT: LevelFilter = LevelFilter::INFO;
 /// What dependencies may say unless the operator names them.
 const QUIET: [(&str, LevelFilter); 2] = [("", LevelFilter::WARN), ("lapin", LevelFilter::OFF)];
 
+/// The filter of the lines that are logged, which can be replaced.
+pub(crate) struct ActiveFilter(reload::Handle<Targets, Registry>);
+
+impl ActiveFilter {
+    /// Replaces the filter.
+    ///
+    /// # Errors
+    /// If `filter` cannot be read, or nothing is logged any more.
+    pub(crate) fn replace(&self, filter: &str) -> Result<(), LoggingError> {
+        let replaced = self.0.reload(targets(filter)?);
+        replaced.map_err(|_| LoggingError::Ended)
+    }
+}
+
 /// Logs to standard error from now on.
 ///
 /// # Errors
 /// If the filter cannot be read, or logs already go somewhere.
-pub(crate) fn init(settings: &Settings) -> Result<(), LoggingError> {
-    let subscriber = subscriber(settings, sink(), io::stderr)?;
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError::AlreadySet)
+pub(crate) fn init(settings: &Settings) -> Result<ActiveFilter, LoggingError> {
+    let (subscriber, filter) = subscriber(settings, sink(), io::stderr)?;
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError::AlreadySet)?;
+    Ok(filter)
 }
 
 /// Logs panics in place of the standard library, whose message may repeat a string of an event.
@@ -100,11 +116,12 @@ pub(crate) fn subscriber<W>(
     settings: &Settings,
     sink: Sink,
     writer: W,
-) -> Result<Box<dyn Subscriber + Send + Sync>, LoggingError>
+) -> Result<(Box<dyn Subscriber + Send + Sync>, ActiveFilter), LoggingError>
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let filter = targets(&settings.filter)?;
+    let (filter, handle) = reload::Layer::new(targets(&settings.filter)?);
+    let active = ActiveFilter(handle);
     // A line that cannot be written must not become a panic in eprintln!.
     let layer = Layer::new().with_writer(writer).log_internal_errors(false);
     let text = match settings.format {
@@ -115,9 +132,9 @@ where
     let registry = Registry::default().with(filter);
     if !text {
         let json = layer.json().flatten_event(true).with_span_list(false);
-        return Ok(Box::new(registry.with(json)));
+        return Ok((Box::new(registry.with(json)), active));
     }
-    Ok(match sink {
+    let subscriber: Box<dyn Subscriber + Send + Sync> = match sink {
         Sink::Terminal { colours } => Box::new(registry.with(layer.with_ansi(colours))),
         Sink::Stream => Box::new(registry.with(layer.with_ansi(false))),
         Sink::Journal => {
@@ -125,7 +142,8 @@ where
             let layer = layer.with_ansi(false).event_format(Prioritised(plain));
             Box::new(registry.with(layer))
         }
-    })
+    };
+    Ok((subscriber, active))
 }
 
 /// Why logging could not start.
@@ -140,6 +158,9 @@ pub(crate) enum LoggingError {
     /// A subscriber was there before.
     #[error("logs of this process already go somewhere")]
     AlreadySet,
+    /// There is no subscriber any more.
+    #[error("logs of this process go nowhere")]
+    Ended,
 }
 
 /// Reads a filter; a target without a level is refused, since `inof` would be one.
@@ -254,7 +275,7 @@ mod tests {
             format,
             filter: filter.to_owned(),
         };
-        let subscriber = subscriber(&settings, sink, move || writer.clone()).unwrap();
+        let (subscriber, _) = subscriber(&settings, sink, move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, run);
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
     }

@@ -83,9 +83,15 @@ impl Notifier {
         }
     }
 
-    /// Reports that start-up is over: everything local that can fail has succeeded.
+    /// Reports that the start or a reload is over.
     pub(crate) fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={status}\n"));
+    }
+
+    /// Reports that a reload begins, `uptime` after the machine started. [`Notifier::ready`] ends it.
+    pub(crate) fn reloading(&self, uptime: Duration) {
+        let microseconds = uptime.as_micros();
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}\n"));
     }
 
     fn send(&self, message: &str) {
@@ -126,7 +132,7 @@ pub(crate) struct NotifyError {
 ///
 /// A change of the broker's state or the start of the drain is sent at once, the rest within a
 /// second.
-pub(crate) async fn report(notifier: Notifier, health: Arc<Health>, stop: CancellationToken) {
+pub(crate) async fn report(notifier: Arc<Notifier>, health: Arc<Health>, stop: CancellationToken) {
     if notifier.socket.is_none() {
         return;
     }
@@ -267,6 +273,7 @@ mod tests {
 
         let (health, _) = health();
         let notifier = Notifier::to(path.as_os_str(), Some(Duration::from_millis(40))).unwrap();
+        let notifier = Arc::new(notifier);
         notifier.ready(&health.status_line());
         hears("READY=1").await;
         let stop = CancellationToken::new();
@@ -295,7 +302,8 @@ mod tests {
         let stop = CancellationToken::new();
         health.drain();
         stop.cancel();
-        report(Notifier::to(path.as_os_str(), None).unwrap(), health, stop).await;
+        let notifier = Notifier::to(path.as_os_str(), None).unwrap();
+        report(Arc::new(notifier), health, stop).await;
         let mut bytes = [0; 128];
         let length = manager.recv(&mut bytes).unwrap();
         assert!(bytes[..length].starts_with(b"STOPPING=1\n"));

@@ -10,6 +10,7 @@ use http::header::{
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::health::Health;
@@ -33,7 +34,7 @@ pub(crate) struct ApplicationServerKey {
 pub(super) struct Answers {
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<Health>,
-    pub(super) keys: Vec<ApplicationServerKey>,
+    pub(super) keys: watch::Receiver<Vec<ApplicationServerKey>>,
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -106,7 +107,8 @@ impl Answers {
     }
 
     fn key(&self, app: &str, headers: &HeaderMap) -> Response<Body> {
-        let Some(key) = self.keys.iter().find(|key| key.app.as_str() == app) else {
+        let keys = self.keys.borrow();
+        let Some(key) = keys.iter().find(|key| key.app.as_str() == app) else {
             return respond(
                 StatusCode::NOT_FOUND,
                 TEXT,
@@ -216,7 +218,7 @@ mod tests {
         let answers = Answers {
             metrics: Arc::new(Metrics::new().unwrap()),
             health: Arc::new(Health::new(now)),
-            keys: vec![key],
+            keys: watch::Sender::new(vec![key]).subscribe(),
         };
         (answers, now)
     }

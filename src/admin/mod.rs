@@ -19,6 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -104,7 +105,7 @@ pub(crate) async fn serve(
     listener: Listener,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
-    keys: Vec<ApplicationServerKey>,
+    keys: watch::Receiver<Vec<ApplicationServerKey>>,
     stop: CancellationToken,
 ) {
     let answers = Arc::new(Answers {
@@ -189,7 +190,7 @@ mod tests {
             listener,
             Arc::new(Metrics::new().unwrap()),
             Arc::new(Health::new(SystemClock.now().mono)),
-            Vec::new(),
+            watch::Sender::default().subscribe(),
             stop.clone(),
         ));
         (address, stop, tasks)

@@ -22,11 +22,16 @@ pub(super) struct Configured {
 impl Configured {
     /// Reads and judges the configuration.
     pub(super) fn load(&self, environment: &Environment) -> Result<Config, Problems> {
-        config::load(&Request {
+        config::load(&self.request(environment))
+    }
+
+    /// Returns where the configuration is.
+    pub(super) fn request(&self, environment: &Environment) -> Request {
+        Request {
             file: self.config.clone(),
             set: self.set.clone(),
             environment: environment.clone(),
-        })
+        }
     }
 }
 

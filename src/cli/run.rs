@@ -10,11 +10,11 @@ use tracing::{error, warn};
 use super::configured::Configured;
 use super::failure::Failure;
 use super::runtime::start_runtime;
-use crate::config::Environment;
+use crate::config::{Environment, Reloads};
 use crate::daemon;
 use crate::logging;
 
-/// Run the daemon until SIGTERM or SIGINT
+/// Run the daemon until SIGTERM or SIGINT; SIGHUP reloads the configuration
 #[derive(Debug, Args)]
 pub struct Run {
     #[command(flatten)]
@@ -27,13 +27,16 @@ pub struct Run {
 impl Run {
     pub(super) fn execute(self, environment: &Environment) -> Result<(), Failure> {
         let config = self.configured.load(environment)?;
-        logging::init(&config.logging).map_err(|error| Failure::operator(error.to_string()))?;
+        let log_filter =
+            logging::init(&config.logging).map_err(|error| Failure::operator(error.to_string()))?;
         logging::log_panics();
         for warning in &config.warnings {
             warn!(key = warning.key, source = %warning.source, "{}", warning.what);
         }
         let runtime = start_runtime(self.threads)?;
-        let ended = runtime.block_on(daemon::run(config.daemon));
+        let reloads = Reloads::new(self.configured.request(environment), config.effective);
+        let running = daemon::run(config.daemon, Box::new(reloads), log_filter);
+        let ended = runtime.block_on(running);
         // A name that hangs in the system's resolver must not hold up the end.
         runtime.shutdown_background();
         ended.map_err(|failure| {

@@ -11,6 +11,7 @@ mod hosts;
 mod layers;
 mod print;
 mod problem;
+mod reload;
 mod request;
 mod resolve;
 mod secrets;
@@ -21,6 +22,7 @@ mod units;
 pub use self::file::File;
 pub use self::print::Effective;
 pub use self::problem::{Finding, Problems, Source};
+pub use self::reload::Reloads;
 pub use self::request::{DEFAULT_FILE, Environment, FILE_VARIABLE, Request};
 pub use self::resolve::{Config, place};
 

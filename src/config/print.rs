@@ -1,5 +1,6 @@
 //! The effective configuration, for an operator to read.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use toml::{Table, Value};
@@ -13,11 +14,35 @@ use crate::config::layers::Sources;
 pub struct Effective {
     file: File,
     sources: Sources,
+    contents: Contents,
 }
 
+/// The digest of what was read elsewhere, by the key that names it.
+pub(super) type Contents = BTreeMap<String, Digest>;
+
+/// The SHA-256 of a secret or of certificates.
+pub(super) type Digest = [u8; 32];
+
 impl Effective {
-    pub(super) fn new(file: File, sources: Sources) -> Self {
-        Self { file, sources }
+    pub(super) fn new(file: File, sources: Sources, contents: Contents) -> Self {
+        Self {
+            file,
+            sources,
+            contents,
+        }
+    }
+
+    /// Returns every key whose value differs in `other`, secrets and files that keys name included.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> BTreeSet<String> {
+        let [mine, theirs] = [self, other].map(|effective| {
+            let mut values = BTreeMap::new();
+            flatten("", Table::try_from(&effective.file).ok(), &mut values);
+            values
+        });
+        let mut keys = differing(&mine, &theirs);
+        keys.extend(differing(&self.contents, &other.contents));
+        keys
     }
 
     fn section(
@@ -65,6 +90,30 @@ impl fmt::Display for Effective {
         }
         Ok(())
     }
+}
+
+/// Adds every key below `section` with its value.
+fn flatten(section: &str, table: Option<Table>, values: &mut BTreeMap<String, Value>) {
+    for (name, value) in table.into_iter().flatten() {
+        let key = if section.is_empty() {
+            name
+        } else {
+            format!("{section}.{name}")
+        };
+        if let Value::Table(table) = value {
+            flatten(&key, Some(table), values);
+        } else {
+            values.insert(key, value);
+        }
+    }
+}
+
+/// Returns the keys that are in one of two maps alone or have different values.
+fn differing<V: PartialEq>(a: &BTreeMap<String, V>, b: &BTreeMap<String, V>) -> BTreeSet<String> {
+    let keys = a.keys().chain(b.keys());
+    keys.filter(|key| a.get(*key) != b.get(*key))
+        .cloned()
+        .collect()
 }
 
 /// Puts a name that TOML would not take as it is in quotes: an origin.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,7 @@ pub(super) struct Dispatch {
 impl Dispatch {
     /// Starts to process what is taken; the results go to `settled`.
     pub(super) fn start<T: Transport>(
-        pipeline: Arc<Pipeline<T>>,
+        pipeline: watch::Receiver<Arc<Pipeline<T>>>,
         redeliveries: Arc<Redeliveries>,
         taken: mpsc::Receiver<Delivery>,
         settled: mpsc::Sender<SettledDelivery>,
@@ -66,7 +66,8 @@ impl Dispatch {
 }
 
 struct DispatchLoop<T> {
-    pipeline: Arc<Pipeline<T>>,
+    /// The latest one takes the next delivery.
+    pipeline: watch::Receiver<Arc<Pipeline<T>>>,
     redeliveries: Arc<Redeliveries>,
     health: Arc<Health>,
     under_way: TaskTracker,
@@ -119,7 +120,7 @@ impl<T: Transport> DispatchLoop<T> {
         let taken = self
             .redeliveries
             .take(receipt, identity, SystemClock.now().mono);
-        let (pipeline, give_up) = (Arc::clone(&self.pipeline), self.give_up.clone());
+        let (pipeline, give_up) = (Arc::clone(&self.pipeline.borrow()), self.give_up.clone());
         self.under_way.spawn(async move {
             let settled = async {
                 let publications = pipeline.process_once(&inbound, taken).await;

@@ -11,10 +11,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::broker::NeedsOperator;
+use crate::clock::SystemClock;
 use crate::health::Health;
+use crate::systemd::Notifier;
 
 use super::dispatch::Dispatch;
 use super::failure::Failure;
+use super::reload::Reloader;
 
 /// How long the broker may take to confirm and acknowledge what the drain left to it.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,24 +26,35 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Running {
     pub(super) broker: JoinHandle<Result<(), NeedsOperator>>,
     pub(super) dispatch: Dispatch,
+    pub(super) reloader: Reloader,
+    pub(super) notifier: Arc<Notifier>,
     pub(super) health: Arc<Health>,
     pub(super) stop_consuming: CancellationToken,
     pub(super) grace: Duration,
 }
 
 impl Running {
-    /// Watches over the tasks that must not end, until a signal asks to stop.
+    /// Watches over the tasks that must not end, and reloads the configuration as often as a signal
+    /// asks, until one asks to stop.
     pub(super) async fn supervise(mut self, mut signals: Signals) -> Result<(), Failure> {
-        tokio::select! {
-            ended = &mut self.broker => return Err(broker_ended(ended)),
-            () = self.dispatch.finished() => return Err(self.dispatch_ended().await),
-            signal = signals.next() => info!(signal, "stopping"),
+        loop {
+            tokio::select! {
+                ended = &mut self.broker => return Err(broker_ended(ended)),
+                () = self.dispatch.finished() => return Err(self.dispatch_ended().await),
+                asked = signals.next() => match asked {
+                    Asked::Reload => self.reload(),
+                    Asked::Stop(signal) => {
+                        info!(signal, "stopping");
+                        break;
+                    }
+                },
+            }
         }
         self.health.drain();
         self.stop_consuming.cancel();
         tokio::select! {
             () = self.drain() => {}
-            signal = signals.next() => {
+            signal = signals.stop() => {
                 warn!(signal, "stopping at once");
                 self.dispatch.give_up().await;
             }
@@ -54,6 +68,15 @@ impl Running {
         }
         info!("stopped");
         Ok(())
+    }
+
+    /// Reloads the configuration. The files are small, and no delivery waits for this task.
+    fn reload(&mut self) {
+        self.notifier.reloading(SystemClock.uptime());
+        if let Some(grace) = self.reloader.reload() {
+            self.grace = grace;
+        }
+        self.notifier.ready(&self.health.status_line());
     }
 
     /// Returns why no more delivery comes: mostly because the broker's tasks are about to end.
@@ -83,10 +106,19 @@ fn broker_ended(ended: Result<Result<(), NeedsOperator>, JoinError>) -> Failure 
     }
 }
 
-/// SIGTERM and SIGINT.
+/// What a signal asks for.
+enum Asked {
+    /// The end, by the signal of this name.
+    Stop(&'static str),
+    /// Another configuration.
+    Reload,
+}
+
+/// SIGTERM and SIGINT, which stop the daemon, and SIGHUP, which reloads its configuration.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
@@ -95,14 +127,25 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
-    /// Waits for the next one and returns its name.
-    pub(super) async fn next(&mut self) -> &'static str {
+    /// Waits for the next one.
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.hang_up.recv() => Asked::Reload,
+        }
+    }
+
+    /// Waits for the next one that stops the daemon, and returns its name.
+    async fn stop(&mut self) -> &'static str {
+        loop {
+            if let Asked::Stop(signal) = self.next().await {
+                return signal;
+            }
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) enum Failure {
     #[error("cannot register the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     /// The signals that stop the process cannot be received.
-    #[error("cannot listen for SIGTERM and SIGINT: {0}")]
+    #[error("cannot listen for SIGTERM, SIGINT and SIGHUP: {0}")]
     Signals(#[from] std::io::Error),
     /// A task that must not end has ended.
     #[error("the {0} ended unexpectedly; the process must be started anew")]

@@ -13,43 +13,37 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::app::Apps;
-use crate::pipeline::Pipeline;
-use crate::push_service::Transport;
-use crate::sender::StateFile;
+use crate::sender::{StateFile, SubscriptionKeys};
 
 /// How often what was learned is written, while there is something new.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reads what an earlier daemon kept in a directory, and keeps it up to date until `end`.
-pub(super) fn start<T: Transport>(
+pub(super) fn start(
     directory: &Path,
     apps: &Apps,
-    pipeline: &Arc<Pipeline<T>>,
+    keys: Arc<SubscriptionKeys>,
     end: CancellationToken,
 ) -> JoinHandle<()> {
     let mut file = StateFile::within(directory);
     let is_held = |name: &_| apps.iter().any(|app| app.ring.get(name).is_some());
-    match file.read(pipeline.subscription_keys(), is_held) {
+    match file.read(&keys, is_held) {
         Ok(()) => info!(directory = %directory.display(), "state is kept"),
         Err(error) => warn!("{error}"),
     }
-    tokio::spawn(keep(file, Arc::clone(pipeline), end))
+    tokio::spawn(keep(file, keys, end))
 }
 
-async fn keep<T: Transport>(
-    mut file: StateFile,
-    pipeline: Arc<Pipeline<T>>,
-    end: CancellationToken,
-) {
-    let mut kept = pipeline.subscription_keys().changes();
+async fn keep(mut file: StateFile, keys: Arc<SubscriptionKeys>, end: CancellationToken) {
+    let mut kept = keys.changes();
     let mut is_warned = false;
     loop {
         let is_over = end.run_until_cancelled(sleep(INTERVAL)).await.is_none();
-        let changes = pipeline.subscription_keys().changes();
+        let changes = keys.changes();
         if changes != kept {
-            let pipeline = Arc::clone(&pipeline);
+            let keys = Arc::clone(&keys);
             let writing = tokio::task::spawn_blocking(move || {
-                let written = file.write(pipeline.subscription_keys());
+                let written = file.write(&keys);
                 (file, written)
             });
             // A write that panics is a bug, which the log has.

@@ -76,6 +76,11 @@ impl Breaker {
         }
     }
 
+    /// Changes when it opens and for how long from then on.
+    pub(super) fn set(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// Returns how long it admits no request, without asking for one. While a probe is under way that is
     /// as long as the origin was left alone last, and a tenth more for the probe: if that fails, the
     /// origin is left alone for as long at least.

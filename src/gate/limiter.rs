@@ -48,6 +48,21 @@ impl Limiter {
         self.limit as usize
     }
 
+    /// Changes the maximum. A limit that was at the former maximum moves to the new one.
+    pub(super) fn set_most(&mut self, most: usize) {
+        let (former, most) = (self.most, as_limit(most));
+        let follow = |limit: f64| {
+            if limit < former {
+                limit.min(most)
+            } else {
+                most
+            }
+        };
+        self.limit = follow(self.limit);
+        self.known_good = follow(self.known_good);
+        self.most = most;
+    }
+
     /// Raises the limit after a success while `in_flight` requests were under way.
     pub(super) fn succeeded(&mut self, in_flight: usize) {
         // It is not known whether the origin serves more than the requests under way.
@@ -159,6 +174,19 @@ mod tests {
         assert!((100..=101).contains(&limiter.limit()), "{limiter:?}");
         (0..2000).for_each(|_| limiter.succeeded(200));
         assert_eq!(limiter.limit(), 200);
+    }
+
+    #[test]
+    fn a_new_maximum_moves_what_was_at_the_former_one() {
+        let mut limiter = Limiter::new(200, 200);
+        limiter.set_most(300);
+        assert_eq!(limiter.limit(), 300);
+        limiter.set_most(100);
+        assert_eq!(limiter.limit(), 100);
+        let now = SystemClock.now().mono;
+        limiter.overloaded(now, now);
+        limiter.set_most(400);
+        assert_eq!(limiter.limit(), 50, "what was learned stays");
     }
 
     #[test]

@@ -52,6 +52,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::message::Name;
@@ -68,7 +69,7 @@ pub use self::slots::{LaneSlots, Slot};
 use self::deferral::Shut;
 use self::fair_semaphore::{FairPermit, FairSemaphore};
 use self::limiter::Limiter;
-use self::origin_gate::{Beginning, OriginGate};
+use self::origin_gate::{Beginning, Limits, OriginGate};
 use self::permit::SharedPermits;
 use self::slots::Slots;
 use self::table::Table;
@@ -106,12 +107,14 @@ const SLOTS_PER_PERMIT: usize = 2;
 /// All permits of the daemon.
 #[derive(Debug)]
 pub struct Gates {
-    slots: Slots,
+    slots: Arc<Slots>,
     all: Arc<FairSemaphore>,
     unlisted: Arc<FairSemaphore>,
-    unlisted_waiters: Waiters,
-    origins: Table,
+    unlisted_waiters: Arc<Waiters>,
+    origins: Arc<Table>,
     tripped: Arc<AtomicUsize>,
+    /// What the gates of new origins begin with, whichever settings ask for them.
+    latest: Arc<RwLock<Settings>>,
     settings: Settings,
 }
 
@@ -128,16 +131,41 @@ impl Gates {
     /// Creates the permits that `settings` allow.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
+        let [start, most] = unlisted_waiters(&settings);
         Self {
-            slots: Slots::new(settings.in_flight.saturating_mul(SLOTS_PER_PERMIT)),
+            slots: Arc::new(Slots::new(slots(&settings))),
             all: FairSemaphore::new(settings.in_flight),
             unlisted: FairSemaphore::new(settings.in_flight.div_ceil(2)),
-            unlisted_waiters: Waiters::new(
-                settings.in_flight.div_ceil(UNLISTED_WAITERS),
-                settings.in_flight.div_ceil(UNLISTED_WAITERS / 2),
-            ),
-            origins: Table::new(ORIGIN_LIMIT),
+            unlisted_waiters: Arc::new(Waiters::new(start, most)),
+            origins: Arc::new(Table::new(ORIGIN_LIMIT)),
             tripped: Arc::default(),
+            latest: Arc::new(RwLock::new(settings)),
+            settings,
+        }
+    }
+
+    /// Returns the same permits with other settings, which hold for every user of the permits from now
+    /// on. What is known of origins stays.
+    ///
+    /// Only rates and waits stay those of `self` for its own users.
+    #[must_use]
+    pub fn with_settings(&self, settings: Settings) -> Self {
+        // Before the origins that exist, so that none begins with the former settings after them.
+        *self.latest.write() = settings;
+        self.slots.resize(slots(&settings));
+        self.all.resize(settings.in_flight);
+        self.unlisted.resize(settings.in_flight.div_ceil(2));
+        let [start, most] = unlisted_waiters(&settings);
+        self.unlisted_waiters.resize(start, most);
+        self.origins.for_each(|gate| gate.adopt(limits(&settings)));
+        Self {
+            slots: Arc::clone(&self.slots),
+            all: Arc::clone(&self.all),
+            unlisted: Arc::clone(&self.unlisted),
+            unlisted_waiters: Arc::clone(&self.unlisted_waiters),
+            origins: Arc::clone(&self.origins),
+            tripped: Arc::clone(&self.tripped),
+            latest: Arc::clone(&self.latest),
             settings,
         }
     }
@@ -288,7 +316,8 @@ impl Gates {
 
     fn gate(&self, origin: &Origin, listing: Listing, now: Instant) -> Arc<OriginGate> {
         self.origins.gate(origin, now, || {
-            let most = self.settings.per_origin;
+            let limits = limits(&self.latest.read());
+            let most = limits.requests;
             let start = if listing.is_listed() {
                 most
             } else {
@@ -297,11 +326,31 @@ impl Gates {
             let begins = Beginning {
                 listing,
                 limiter: Limiter::new(start, most),
-                waiters: Waiters::new(most.div_ceil(2), self.settings.in_flight),
-                breaker: self.settings.breaker,
+                waiters: Waiters::new(limits.first_waiters, limits.waiters),
+                breaker: limits.breaker,
             };
             OriginGate::new(begins, Arc::clone(&self.tripped), now)
         })
+    }
+}
+
+/// Returns how many slots a lane that is alone can hold.
+fn slots(settings: &Settings) -> usize {
+    settings.in_flight.saturating_mul(SLOTS_PER_PERMIT)
+}
+
+/// Returns how many may wait for all unlisted origins at first, and at most.
+fn unlisted_waiters(settings: &Settings) -> [usize; 2] {
+    [UNLISTED_WAITERS, UNLISTED_WAITERS / 2].map(|share| settings.in_flight.div_ceil(share))
+}
+
+/// Returns the limits of one origin.
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        requests: settings.per_origin,
+        first_waiters: settings.per_origin.div_ceil(2),
+        waiters: settings.in_flight,
+        breaker: settings.breaker,
     }
 }
 

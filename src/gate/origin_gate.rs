@@ -71,6 +71,18 @@ pub(super) struct Beginning {
     pub(super) breaker: breaker::Settings,
 }
 
+/// What an operator allows one origin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// How many requests may be under way.
+    pub(super) requests: usize,
+    /// How many of a lane may wait in memory at first.
+    pub(super) first_waiters: usize,
+    /// How many of a lane may wait in memory at most.
+    pub(super) waiters: usize,
+    pub(super) breaker: breaker::Settings,
+}
+
 impl OriginGate {
     pub(super) fn new(begins: Beginning, tripped: Arc<AtomicUsize>, now: Instant) -> Self {
         Self {
@@ -89,6 +101,15 @@ impl OriginGate {
             }),
             tripped,
         }
+    }
+
+    /// Changes its limits. What it has learned of the origin stays.
+    pub(super) fn adopt(&self, limits: Limits) {
+        let mut state = self.state.lock();
+        state.limiter.set_most(limits.requests);
+        state.breaker.set(limits.breaker);
+        self.semaphore.resize(state.limiter.limit());
+        self.waiters.resize(limits.first_waiters, limits.waiters);
     }
 
     /// Takes the next turn at the rate of a key, which may be up to `patience` from now.

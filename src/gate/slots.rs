@@ -21,7 +21,7 @@ pub(super) struct Slots {
 
 #[derive(Debug)]
 struct Whole {
-    limit: usize,
+    limit: AtomicUsize,
     taken: AtomicUsize,
 }
 
@@ -42,11 +42,17 @@ impl Slots {
     pub(super) fn new(alone: usize) -> Self {
         Self {
             whole: Arc::new(Whole {
-                limit: alone.saturating_mul(2),
+                limit: AtomicUsize::new(alone.saturating_mul(2)),
                 taken: AtomicUsize::new(0),
             }),
             lanes: Mutex::default(),
         }
+    }
+
+    /// Changes how many slots a lane that is alone can hold.
+    pub(super) fn resize(&self, alone: usize) {
+        let limit = alone.saturating_mul(2);
+        self.whole.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Returns the slots of a configured lane.
@@ -67,9 +73,8 @@ impl LaneSlots {
     #[must_use]
     pub fn take(self: &Arc<Self>) -> Option<Slot> {
         let whole = &self.whole;
-        let free = whole
-            .limit
-            .saturating_sub(whole.taken.load(Ordering::Relaxed));
+        let limit = whole.limit.load(Ordering::Relaxed);
+        let free = limit.saturating_sub(whole.taken.load(Ordering::Relaxed));
         if self.taken.load(Ordering::Relaxed) >= free {
             return None;
         }

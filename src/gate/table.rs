@@ -75,6 +75,12 @@ impl Table {
         gate
     }
 
+    /// Calls `change` with every gate.
+    pub(super) fn for_each(&self, change: impl Fn(&OriginGate)) {
+        let gates = self.gates.read();
+        gates.by_origin.values().for_each(|gate| change(gate));
+    }
+
     /// Returns how many origins are remembered.
     pub(super) fn len(&self) -> usize {
         let gates = self.gates.read();

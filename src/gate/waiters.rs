@@ -23,10 +23,13 @@ use super::limiter::Limiter;
 
 /// The waiters of every configured lane.
 #[derive(Debug)]
-pub(super) struct Waiters {
+pub(super) struct Waiters(Mutex<Lanes>);
+
+#[derive(Debug)]
+struct Lanes {
     start: usize,
     most: usize,
-    lanes: Mutex<HashMap<Name, Arc<LaneWaiters>>>,
+    by_name: HashMap<Name, Arc<LaneWaiters>>,
 }
 
 /// Which share of the limit a recipient may use.
@@ -43,27 +46,38 @@ pub(super) enum QueuePosition {
 impl Waiters {
     /// Creates limits of `start` waiters of each lane, which never grow beyond `most`.
     pub(super) fn new(start: usize, most: usize) -> Self {
-        Self {
+        Self(Mutex::new(Lanes {
             start,
             most,
-            lanes: Mutex::default(),
-        }
+            by_name: HashMap::new(),
+        }))
+    }
+
+    /// Changes the limits to what [`Waiters::new`] takes. A limit that was learned stays within them.
+    pub(super) fn resize(&self, start: usize, most: usize) {
+        let mut lanes = self.0.lock();
+        (lanes.start, lanes.most) = (start, most);
+        let waiters = lanes.by_name.values();
+        waiters.for_each(|waiters| waiters.0.lock().limiter.set_most(most));
     }
 
     /// Returns the waiters of a lane.
     pub(super) fn of(&self, lane: &Name) -> Arc<LaneWaiters> {
-        let mut lanes = self.lanes.lock();
+        let mut lanes = self.0.lock();
+        let (start, most) = (lanes.start, lanes.most);
         let waiters = lanes
+            .by_name
             .entry(lane.clone())
-            .or_insert_with(|| Arc::new(LaneWaiters::new(self.start, self.most)));
+            .or_insert_with(|| Arc::new(LaneWaiters::new(start, most)));
         Arc::clone(waiters)
     }
 
     /// Raises every limit to the maximum: the origin was down and has recovered, so its messages come
     /// back, and permits will be free soon.
     pub(super) fn allow_most(&self) {
-        let lanes = self.lanes.lock();
-        lanes.values().for_each(|waiters| waiters.allow_most());
+        let lanes = self.0.lock();
+        let waiters = lanes.by_name.values();
+        waiters.for_each(|waiters| waiters.allow_most());
     }
 }
 

@@ -4,7 +4,7 @@ use strum::{IntoStaticStr, VariantArray};
 
 use crate::words::words;
 
-words!(Role, Confirmed, KeyAlarm);
+words!(Role, Confirmed, KeyAlarm, Reload);
 
 /// The `app` of messages for an application that is not configured; no application can have this name.
 pub(super) const UNKNOWN_APP: &str = "(unknown)";
@@ -43,6 +43,16 @@ pub enum KeyAlarm {
     VapidRejected,
 }
 
+/// What became of a configuration that was read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Reload {
+    /// It applies.
+    Applied,
+    /// Something in it is wrong, so the former one still applies.
+    Refused,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +68,8 @@ mod tests {
         assert_eq!(confirmed, ["ack", "nack", "returned", "lost"]);
         let states: Vec<_> = BreakerState::ALL.iter().map(|it| it.name()).collect();
         assert_eq!(states, ["open", "half_open", "closed"]);
+        let reloads: Vec<_> = Reload::ALL.iter().map(|it| it.name()).collect();
+        assert_eq!(reloads, ["applied", "refused"]);
         let causes: Vec<_> = KeyAlarm::ALL.iter().map(|it| it.name()).collect();
         assert_eq!(causes, ["mismatch", "vapid_rejected"]);
     }

@@ -8,7 +8,7 @@ mod process;
 mod register;
 mod series;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus::{Encoder, Error, IntGauge, Registry, TextEncoder};
 
@@ -17,7 +17,7 @@ use crate::origin::Service;
 use crate::outcome::{Again, BreakerState, DeferralReason, Meaning, Reason, Waiting};
 use crate::wire::Kind;
 
-pub use self::labels::{Confirmed, KeyAlarm, Role};
+pub use self::labels::{Confirmed, KeyAlarm, Reload, Role};
 
 use self::labels::UNKNOWN_APP;
 use self::process::Process;
@@ -242,6 +242,23 @@ impl Metrics {
     /// Counts a connection that was lost or refused.
     pub fn broker_reconnects(&self) {
         self.series.broker_reconnects.inc();
+    }
+
+    /// Counts a configuration that was read again.
+    pub fn config_reloaded(&self, result: Reload) {
+        self.series
+            .config_reloads
+            .with_label_values(&[result.name()])
+            .inc();
+    }
+
+    /// Shows when the configuration was last applied.
+    pub fn config_applied(&self, at: SystemTime) {
+        let since = at.duration_since(SystemTime::UNIX_EPOCH);
+        let seconds = since.unwrap_or_default().as_secs();
+        self.series
+            .config_last_reload
+            .set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
     /// Counts a panic that was caught.

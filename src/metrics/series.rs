@@ -6,7 +6,7 @@ use crate::origin::Service;
 use crate::outcome::{Again, BreakerState, DeferralReason, Meaning, Outcome, Reason, Waiting};
 use crate::wire::Kind;
 
-use super::labels::{Confirmed, KeyAlarm, Role, UNKNOWN_APP};
+use super::labels::{Confirmed, KeyAlarm, Reload, Role, UNKNOWN_APP};
 use super::register::{AGE_BUCKETS, EXCHANGE_BUCKETS};
 
 /// Defines a field for each family of series, and registers it: a row is the field, the kind of metric,
@@ -127,6 +127,15 @@ series! {
         "Whether the broker blocks publishing (memory or disk alarm)."
     );
     broker_reconnects: counter("broker_reconnects_total", "Connections lost or refused.");
+    config_reloads: counters(
+        "config_reloads_total",
+        "Reloads of the configuration (SIGHUP), by whether it was applied.",
+        &["result"]
+    );
+    config_last_reload: gauge(
+        "config_last_reload_success_timestamp_seconds",
+        "When the configuration was last applied, at the start or by a reload."
+    );
     panics: counter("panics_total", "Panics caught; each cost one recipient.");
 }
 
@@ -183,6 +192,9 @@ impl Series {
                 self.publishes
                     .with_label_values(&[kind.name(), confirmed.name()]);
             }
+        }
+        for &reload in Reload::ALL {
+            self.config_reloads.with_label_values(&[reload.name()]);
         }
         for &role in Role::ALL {
             self.broker_connected.with_label_values(&[role.name()]);

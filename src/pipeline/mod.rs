@@ -25,6 +25,7 @@ use futures_util::FutureExt as _;
 
 use crate::app::{App, Apps};
 use crate::broker::{Inbound, Publication, Settled};
+use crate::gate;
 use crate::guard;
 use crate::message::CopyIds;
 use crate::metrics::Metrics;
@@ -32,6 +33,7 @@ use crate::plan;
 use crate::plan::{Plan, Refusal, Step};
 use crate::push_service::Transport;
 use crate::redelivery::Taken;
+use crate::sender;
 use crate::sender::{Sender, SubscriptionKeys};
 use crate::wire::body;
 use crate::wire::body::EventBody;
@@ -67,7 +69,7 @@ pub struct Pipeline<T> {
     settings: Settings,
     sender: Sender<T>,
     recipients: Recipients,
-    ids: CopyIds,
+    ids: Arc<CopyIds>,
     metrics: Arc<Metrics>,
 }
 
@@ -81,16 +83,40 @@ impl<T: Transport> Pipeline<T> {
         );
         Self {
             recipients,
-            ids: CopyIds::new(RandomState::new().hash_one(sender.now().wall)),
+            ids: Arc::new(CopyIds::new(RandomState::new().hash_one(sender.now().wall))),
             settings,
             sender,
             metrics,
         }
     }
 
+    /// Returns a pipeline with other settings that knows what this one has learned. It sends by
+    /// `transport` if there is one, else as this one does.
+    ///
+    /// A delivery ends in the pipeline in which it began.
+    #[must_use]
+    pub fn with_settings(
+        &self,
+        settings: Settings,
+        sending: sender::Settings,
+        gates: gate::Settings,
+        transport: Option<T>,
+    ) -> Self {
+        let guard = Arc::clone(&settings.guard);
+        Self {
+            recipients: self
+                .recipients
+                .with_settings(guard, settings.replace_duplicates),
+            ids: Arc::clone(&self.ids),
+            sender: self.sender.with_settings(sending, gates, transport),
+            metrics: Arc::clone(&self.metrics),
+            settings,
+        }
+    }
+
     /// Returns the keys that subscriptions were found to be made with, which should outlive a restart.
     #[must_use]
-    pub fn subscription_keys(&self) -> &SubscriptionKeys {
+    pub fn subscription_keys(&self) -> &Arc<SubscriptionKeys> {
         self.sender.subscription_keys()
     }
 

@@ -29,8 +29,8 @@ use super::settlement::Settlement;
 pub(super) struct Recipients {
     guard: Arc<guard::Rules>,
     replace_duplicates: bool,
-    gone_cache: GoneCache,
-    gone_ratios: GoneRatios,
+    gone_cache: Arc<GoneCache>,
+    gone_ratios: Arc<GoneRatios>,
     metrics: Arc<Metrics>,
 }
 
@@ -55,9 +55,20 @@ impl Recipients {
         Self {
             guard,
             replace_duplicates,
-            gone_cache: GoneCache::default(),
-            gone_ratios: GoneRatios::default(),
+            gone_cache: Arc::default(),
+            gone_ratios: Arc::default(),
             metrics,
+        }
+    }
+
+    /// Returns the same with other settings and what is known of subscriptions.
+    pub(super) fn with_settings(&self, guard: Arc<guard::Rules>, replace_duplicates: bool) -> Self {
+        Self {
+            guard,
+            replace_duplicates,
+            gone_cache: Arc::clone(&self.gone_cache),
+            gone_ratios: Arc::clone(&self.gone_ratios),
+            metrics: Arc::clone(&self.metrics),
         }
     }
 

@@ -31,6 +31,7 @@ use futures_util::FutureExt as _;
 
 use crate::app::{App, Mode};
 use crate::clock::{Clock, Jitter, Now};
+use crate::gate;
 use crate::gate::{Admission, Deferral, Gates, LaneSlots, Permit, Request};
 use crate::message::Name;
 use crate::metrics::Metrics;
@@ -65,8 +66,8 @@ pub struct Settings {
 /// Sends to recipients, many at a time.
 pub struct Sender<T> {
     round_trips: RoundTrips<T>,
-    endpoint_turns: EndpointTurns,
-    keys: Keys,
+    endpoint_turns: Arc<EndpointTurns>,
+    keys: Arc<Keys>,
     gates: Gates,
     retry: Policies,
     alarms: Arc<Alarms>,
@@ -89,15 +90,15 @@ impl<T: Transport> Sender<T> {
         let alarms = Arc::new(Alarms::new(Arc::clone(&metrics)));
         Self {
             round_trips: RoundTrips::new(
-                transport,
+                Arc::new(transport),
                 settings.push_timeout,
                 Arc::clone(&time),
                 Arc::clone(&jitter),
                 Arc::clone(&alarms),
                 Arc::clone(&metrics),
             ),
-            endpoint_turns: EndpointTurns::default(),
-            keys: Keys::new(Arc::clone(&alarms)),
+            endpoint_turns: Arc::default(),
+            keys: Arc::new(Keys::new(Arc::clone(&alarms))),
             gates,
             retry: settings.retry,
             alarms,
@@ -107,9 +108,34 @@ impl<T: Transport> Sender<T> {
         }
     }
 
+    /// Returns a sender with other settings that knows what this one has learned: of keys, tokens,
+    /// origins and clocks. It sends by `transport` if there is one, else as this one does.
+    ///
+    /// What is under way by this one ends with its own settings, but the permits are one for both.
+    #[must_use]
+    pub fn with_settings(
+        &self,
+        settings: Settings,
+        gates: gate::Settings,
+        transport: Option<T>,
+    ) -> Self {
+        let transport = transport.map(Arc::new);
+        Self {
+            round_trips: self.round_trips.with(transport, settings.push_timeout),
+            endpoint_turns: Arc::clone(&self.endpoint_turns),
+            keys: Arc::clone(&self.keys),
+            gates: self.gates.with_settings(gates),
+            retry: settings.retry,
+            alarms: Arc::clone(&self.alarms),
+            metrics: Arc::clone(&self.metrics),
+            time: Arc::clone(&self.time),
+            jitter: Arc::clone(&self.jitter),
+        }
+    }
+
     /// Returns the keys that subscriptions were found to be made with, which should outlive a restart.
     #[must_use]
-    pub fn subscription_keys(&self) -> &SubscriptionKeys {
+    pub fn subscription_keys(&self) -> &Arc<SubscriptionKeys> {
         self.keys.subscription_keys()
     }
 
@@ -172,7 +198,7 @@ impl<T: Transport> Sender<T> {
         let (mut mismatch, mut suspended) = (None, None);
         for key in self.keys.in_order(app, &push, context.history) {
             let now = self.time.mono();
-            if let Some((left, cause)) = self.keys.suspended(endpoint.origin(), key.name(), now) {
+            if let Some((left, cause)) = self.keys.suspended(endpoint.origin(), key, now) {
                 suspended = suspended.max(Some((left, cause, key.name())));
                 continue;
             }
@@ -306,9 +332,7 @@ impl<T: Transport> Sender<T> {
         } else if verdict.is_vapid_refusal() {
             let back_off = || self.key_back_off(&context);
             let now = self.time.mono();
-            let wait = self
-                .keys
-                .refused(endpoint, key.name(), verdict, now, back_off);
+            let wait = self.keys.refused(endpoint, key, verdict, now, back_off);
             if let Some(wait) = wait {
                 context.last_status = round_trip.status;
                 return self.wait_for_key(SuspensionCause::Refusal, wait, &context);

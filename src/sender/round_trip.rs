@@ -31,10 +31,10 @@ const LOCATION_LIMIT: usize = 2048;
 
 /// Makes round trips.
 pub(super) struct RoundTrips<T> {
-    transport: T,
+    transport: Arc<T>,
     push_timeout: Duration,
-    tokens: TokenCache,
-    unconfirmed: UnconfirmedAnswers,
+    tokens: Arc<TokenCache>,
+    unconfirmed: Arc<UnconfirmedAnswers>,
     time: Arc<Time>,
     jitter: Arc<dyn Jitter>,
     alarms: Arc<Alarms>,
@@ -67,7 +67,7 @@ pub(super) struct RoundTrip {
 impl<T: Transport> RoundTrips<T> {
     /// Creates what makes round trips by `transport`, each within `push_timeout`.
     pub(super) fn new(
-        transport: T,
+        transport: Arc<T>,
         push_timeout: Duration,
         time: Arc<Time>,
         jitter: Arc<dyn Jitter>,
@@ -77,12 +77,26 @@ impl<T: Transport> RoundTrips<T> {
         Self {
             transport,
             push_timeout,
-            tokens: TokenCache::default(),
-            unconfirmed: UnconfirmedAnswers::default(),
+            tokens: Arc::default(),
+            unconfirmed: Arc::default(),
             time,
             jitter,
             alarms,
             metrics,
+        }
+    }
+
+    /// Returns the same with another deadline, and another transport if there is one.
+    pub(super) fn with(&self, transport: Option<Arc<T>>, push_timeout: Duration) -> Self {
+        Self {
+            transport: transport.unwrap_or_else(|| Arc::clone(&self.transport)),
+            push_timeout,
+            tokens: Arc::clone(&self.tokens),
+            unconfirmed: Arc::clone(&self.unconfirmed),
+            time: Arc::clone(&self.time),
+            jitter: Arc::clone(&self.jitter),
+            alarms: Arc::clone(&self.alarms),
+            metrics: Arc::clone(&self.metrics),
         }
     }
 

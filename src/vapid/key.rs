@@ -23,12 +23,20 @@ const POINT_LENGTH: usize = 65;
 
 /// An application server key (RFC 8292 §2): a private key on P-256 and its name.
 #[derive(derive_more::Debug)]
-#[debug("VapidKey({name})")]
+#[debug("VapidKey({})", id.name)]
 pub struct VapidKey {
-    name: Name,
+    id: KeyId,
     pair: EcdsaKeyPair,
-    public: [u8; POINT_LENGTH],
     encoded: String,
+}
+
+/// What tells one key from every other, even from one that had its name before.
+#[derive(Clone, PartialEq, Eq, derive_more::Debug)]
+#[debug("KeyId({name})")]
+pub struct KeyId {
+    /// The name.
+    pub name: Name,
+    public: [u8; POINT_LENGTH],
 }
 
 impl VapidKey {
@@ -44,7 +52,7 @@ impl VapidKey {
     /// Returns whether `text` is the public half of this key, as base64url, base64, hex, PEM or DER.
     #[must_use]
     pub fn has_public_half(&self, text: &str) -> bool {
-        key_form::is_public_half(text, &self.public)
+        key_form::is_public_half(text, &self.id.public)
     }
 
     /// Generates a key.
@@ -83,13 +91,19 @@ impl VapidKey {
     /// Returns the name.
     #[must_use]
     pub fn name(&self) -> &Name {
-        &self.name
+        &self.id.name
+    }
+
+    /// Returns what tells the key from every other.
+    #[must_use]
+    pub fn id(&self) -> &KeyId {
+        &self.id
     }
 
     /// Returns the public key as an uncompressed point of 65 bytes.
     #[must_use]
     pub fn public_key(&self) -> &[u8; POINT_LENGTH] {
-        &self.public
+        &self.id.public
     }
 
     /// Returns the public key as pages pass it to `subscribe` and as `k=` carries it.
@@ -109,9 +123,8 @@ impl VapidKey {
         };
         let encoded = encode_base64url(pair.public_key().as_ref());
         Ok(Self {
-            name,
+            id: KeyId { name, public },
             pair,
-            public,
             encoded,
         })
     }

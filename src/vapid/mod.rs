@@ -15,7 +15,7 @@ mod key_form;
 mod subject;
 mod token;
 
-pub use self::key::VapidKey;
+pub use self::key::{KeyId, VapidKey};
 pub use self::key_error::KeyError;
 pub use self::subject::{Subject, SubjectError};
 pub use self::token::{Token, Validity, ValidityError, VapidError};

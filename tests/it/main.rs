@@ -54,6 +54,8 @@ mod readme;
 #[cfg(test)]
 mod redelivery;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod rotation;

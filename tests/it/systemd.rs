@@ -62,6 +62,10 @@ async fn the_service_manager_hears_of_the_start_the_lanes_life_and_the_stop() {
     manager.hears("READY=1").await;
     manager.hears("STATUS=consuming 1 lane, 0 in flight").await;
     manager.hears("WATCHDOG=1").await;
+    daemon.hang_up();
+    let message = manager.hears("RELOADING=1").await;
+    assert!(message.contains("\nMONOTONIC_USEC="), "{message}");
+    manager.hears("READY=1").await;
     daemon.terminate();
     let message = manager.hears("STOPPING=1").await;
     assert!(message.contains("EXTEND_TIMEOUT_USEC="), "{message}");

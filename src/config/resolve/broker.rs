@@ -47,7 +47,9 @@ pub(super) fn certificates(
         return Ok(None);
     };
     let read = locate(written, &scope.sources.of(key)).and_then(|path| read_certificates(&path));
-    read.map(Some).map_err(|what| scope.problem(key, what))
+    let text = read.map_err(|what| scope.problem(key, what))?;
+    scope.note_contents(key, text.as_bytes());
+    Ok(Some(text))
 }
 
 fn url(broker: &file::Broker, scope: &mut Scope<'_>) -> Result<Secret<String>, Reported> {

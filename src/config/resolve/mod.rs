@@ -92,7 +92,7 @@ pub(super) fn resolve(
         grace: file.shutdown.grace.get(),
     };
     let warnings = scope.warnings;
-    let effective = Effective::new(file, sources.clone());
+    let effective = Effective::new(file, scope.sources.clone(), scope.contents);
     Ok(Config {
         daemon,
         logging,

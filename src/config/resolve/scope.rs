@@ -1,6 +1,9 @@
 //! What resolving a section needs, and how it reports.
 
+use aws_lc_rs::digest::{SHA256, digest};
+
 use crate::config::layers::Sources;
+use crate::config::print::Contents;
 use crate::config::problem::{Finding, Problems};
 use crate::config::request::Environment;
 use crate::message::Name;
@@ -11,6 +14,8 @@ pub(super) struct Scope<'a> {
     pub(super) environment: &'a Environment,
     pub(super) problems: Problems,
     pub(super) warnings: Vec<Finding>,
+    /// What was read from files and credentials, or is hidden where the configuration is shown.
+    pub(super) contents: Contents,
 }
 
 /// The value is wrong, and the problem is already in the list.
@@ -28,7 +33,15 @@ impl<'a> Scope<'a> {
             environment,
             problems,
             warnings: Vec::new(),
+            contents: Contents::new(),
         }
+    }
+
+    /// Notes what a key led to, so that a change of it is found.
+    pub(super) fn note_contents(&mut self, key: &str, bytes: &[u8]) {
+        let mut contents = [0; 32];
+        contents.copy_from_slice(digest(&SHA256, bytes).as_ref());
+        self.contents.insert(key.to_owned(), contents);
     }
 
     /// Reports a wrong value.

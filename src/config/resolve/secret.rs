@@ -24,6 +24,19 @@ pub(super) fn find(
     inline: Option<&SecretText>,
     file: Option<&PathBuf>,
 ) -> Result<Option<Found>, Reported> {
+    let found = search(scope, key, inline, file)?;
+    if let Some(found) = &found {
+        scope.note_contents(key, found.bytes.expose());
+    }
+    Ok(found)
+}
+
+fn search(
+    scope: &mut Scope<'_>,
+    key: &str,
+    inline: Option<&SecretText>,
+    file: Option<&PathBuf>,
+) -> Result<Option<Found>, Reported> {
     let file_key = format!("{key}_file");
     let inline = inline.filter(|_| scope.is_set(key));
     let rank = |key: &str| scope.sources.of(key).rank();

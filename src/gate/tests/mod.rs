@@ -12,6 +12,7 @@ mod leaving_alone;
 mod queueing;
 mod rates;
 mod remembering;
+mod settings;
 mod starving;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -16,7 +16,7 @@ use crate::origin::{Origin, Service};
 use crate::outcome::Verdict;
 use crate::plan::Push;
 use crate::subscription::Endpoint;
-use crate::vapid::VapidKey;
+use crate::vapid::{KeyId, VapidKey};
 use crate::wire::headers::RetryHistory;
 
 use super::alarms::Alarms;
@@ -29,7 +29,7 @@ pub use self::subscription_keys::SubscriptionKeys;
 
 /// What is known of the keys of all rings.
 pub(super) struct Keys {
-    subscription_keys: SubscriptionKeys,
+    subscription_keys: Arc<SubscriptionKeys>,
     mismatches: Mismatches,
     alarms: Arc<Alarms>,
 }
@@ -38,14 +38,14 @@ impl Keys {
     /// Creates the state of a daemon that has not sent anything.
     pub(super) fn new(alarms: Arc<Alarms>) -> Self {
         Self {
-            subscription_keys: SubscriptionKeys::default(),
+            subscription_keys: Arc::default(),
             mismatches: Mismatches::default(),
             alarms,
         }
     }
 
     /// Returns the keys that subscriptions were found to be made with.
-    pub(super) fn subscription_keys(&self) -> &SubscriptionKeys {
+    pub(super) fn subscription_keys(&self) -> &Arc<SubscriptionKeys> {
         &self.subscription_keys
     }
 
@@ -79,10 +79,10 @@ impl Keys {
     pub(super) fn suspended(
         &self,
         origin: &Origin,
-        key: &Name,
+        key: &VapidKey,
         now: Instant,
     ) -> Option<(Duration, SuspensionCause)> {
-        self.mismatches.suspended(origin, key, now)
+        self.mismatches.suspended(origin, key.id(), now)
     }
 
     /// Records that a push service accepted a message that the key signed.
@@ -90,7 +90,7 @@ impl Keys {
         if app.mode == Mode::DryRun || !endpoint.is_bound_to_key() {
             return;
         }
-        if self.mismatches.accept(endpoint.origin(), key.name(), now) {
+        if self.mismatches.accept(endpoint.origin(), key.id(), now) {
             self.alarms.key_accepted(endpoint, key.name());
         }
         if app.ring.older.is_empty() {
@@ -107,7 +107,7 @@ impl Keys {
     /// Judges a subscription that no key of the ring matches, and alerts operators of keys that are
     /// suspended for it.
     pub(super) fn mismatched(&self, app: &App, endpoint: &Endpoint, now: Instant) -> RingJudgement {
-        let ring = app.ring.iter().map(|key| key.name());
+        let ring = app.ring.iter().map(|key| key.id());
         let origin = endpoint.origin();
         let judgement = self
             .mismatches
@@ -115,7 +115,7 @@ impl Keys {
         if let RingJudgement::Wait { alarms, .. } = &judgement {
             for (key, first) in alarms {
                 if self.is_alarming(endpoint, key, now) {
-                    self.alarms.key_mismatch(endpoint, key, *first);
+                    self.alarms.key_mismatch(endpoint, &key.name, *first);
                 }
             }
         }
@@ -129,24 +129,24 @@ impl Keys {
     pub(super) fn refused(
         &self,
         endpoint: &Endpoint,
-        key: &Name,
+        key: &VapidKey,
         verdict: &Verdict,
         now: Instant,
         back_off: impl FnOnce() -> Duration,
     ) -> Option<Duration> {
         let (origin, subscription) = (endpoint.origin(), endpoint.fingerprint());
         let detail = verdict.detail.as_deref();
-        match self.mismatches.refuse(origin, key, subscription, now) {
+        match self.mismatches.refuse(origin, key.id(), subscription, now) {
             KeyJudgement::Subscription => None,
             KeyJudgement::Undecided { first } => {
                 if first && endpoint.is_listed() {
-                    self.alarms.key_refused_once(endpoint, key, detail);
+                    self.alarms.key_refused_once(endpoint, key.name(), detail);
                 }
                 Some(verdict.after.unwrap_or_else(back_off))
             }
             KeyJudgement::Suspended { left, renewed, .. } => {
-                if renewed && self.is_alarming(endpoint, key, now) {
-                    self.alarms.key_refused(endpoint, key, left, detail);
+                if renewed && self.is_alarming(endpoint, key.id(), now) {
+                    self.alarms.key_refused(endpoint, key.name(), left, detail);
                 }
                 Some(left)
             }
@@ -157,7 +157,7 @@ impl Keys {
     ///
     /// A key that the service has recently accepted at another host is right. Anybody can make up
     /// names below the domains of the large services, and what answers there may refuse every key.
-    fn is_alarming(&self, endpoint: &Endpoint, key: &Name, now: Instant) -> bool {
+    fn is_alarming(&self, endpoint: &Endpoint, key: &KeyId, now: Instant) -> bool {
         let service = Some(endpoint.service());
         let is_of_service = |origin: &Origin| Service::of_listed_host(origin.host()) == service;
         endpoint.is_listed() && !self.mismatches.is_accepted_at(is_of_service, key, now)

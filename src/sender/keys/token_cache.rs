@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::clock::{Jitter, Now};
 use crate::message::Name;
 use crate::origin::Origin;
-use crate::vapid::{Token, Validity, VapidError, VapidKey};
+use crate::vapid::{KeyId, Subject, Token, Validity, VapidError, VapidKey};
 
 /// How many tokens are kept. Anybody can choose an origin.
 const TOKEN_LIMIT: u64 = 10_000;
@@ -44,10 +44,12 @@ pub(in crate::sender) struct TokenCache {
 /// A token is for one application (whose subject it names), one key and one origin.
 type Key = (Name, Name, Origin);
 
-/// A token and how long it is used.
+/// A token, what it was signed with and for whom, and how long it is used.
 #[derive(Clone, Debug)]
 struct Kept {
     token: Arc<Token>,
+    key: KeyId,
+    subject: Subject,
     signed_at: Instant,
     used_for: Duration,
 }
@@ -89,7 +91,7 @@ impl TokenCache {
         jitter: &dyn Jitter,
     ) -> Result<Authorization, VapidError> {
         let is_stale = |kept: &Result<Kept, VapidError>| match kept {
-            Ok(kept) => kept.is_stale(now),
+            Ok(kept) => kept.is_stale(now) || !kept.is_of(app, key),
             Err(_) => true,
         };
         let names = (app.name.clone(), key.name().clone(), audience.clone());
@@ -100,6 +102,8 @@ impl TokenCache {
             let token = Token::sign(key, audience, &app.subject, now.wall, self.validity)?;
             Ok(Kept {
                 token: Arc::new(token),
+                key: key.id().clone(),
+                subject: app.subject.clone(),
                 signed_at: now.mono,
                 used_for: MOST_USE - SPREAD.mul_f64(jitter.draw()),
             })
@@ -139,6 +143,12 @@ impl Kept {
     fn is_stale(&self, now: Now) -> bool {
         let age = self.age(now);
         age >= LEAST_USE && (age >= self.used_for || !self.token.is_fresh(now.wall))
+    }
+
+    /// Returns whether the key and the subject are those of the token, and not new ones under the same
+    /// names.
+    fn is_of(&self, app: &App, key: &VapidKey) -> bool {
+        self.key == *key.id() && self.subject == app.subject
     }
 
     fn authorization(self, signed: bool, now: Now) -> Authorization {
@@ -181,6 +191,18 @@ mod tests {
 
     fn signed(cache: &TokenCache, app: &App, host: &str, clock: &FixedClock) -> bool {
         asked(cache, app, host, clock.now()).signed
+    }
+
+    #[test]
+    fn a_new_key_or_subject_under_the_same_name_needs_a_new_token() {
+        let (cache, mut app, clock) = (TokenCache::default(), App::for_tests("shop"), clock());
+        assert!(signed(&cache, &app, "a", &clock));
+        app.ring.primary = App::for_tests("shop").ring.primary;
+        assert!(signed(&cache, &app, "a", &clock));
+        assert!(!signed(&cache, &app, "a", &clock));
+        app.subject = Subject::parse("mailto:others@example.org").unwrap();
+        assert!(signed(&cache, &app, "a", &clock));
+        assert!(!signed(&cache, &app, "a", &clock));
     }
 
     #[test]

@@ -87,6 +87,36 @@ impl Daemon {
         fs::write(path, format!("{before}\n{more}\n")).unwrap();
     }
 
+    /// Sets a key of its configuration, whatever it was before. It counts from its next start or reload.
+    pub(crate) fn set(&self, line: &str) {
+        let path = self.directory.path().join("pushrider.toml");
+        let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+        let before = fs::read_to_string(&path).unwrap();
+        let others = before.lines().filter(|it| key(it) != key(line));
+        let lines: Vec<_> = others.chain([line]).collect();
+        // At once, because it may be read now.
+        let new = self.directory.path().join("pushrider.new");
+        fs::write(&new, lines.join("\n")).unwrap();
+        fs::rename(new, path).unwrap();
+    }
+
+    /// Asks it to reload its configuration.
+    pub(crate) fn hang_up(&self) {
+        self.signal("-HUP");
+    }
+
+    /// Has it reload its configuration, and waits until it has.
+    pub(crate) async fn reload(&self, result: &str) {
+        let label = format!("result={result:?}");
+        let count = async || self.metric("pushrider_config_reloads_total", &label).await;
+        let before = count().await;
+        self.hang_up();
+        eventually(PATIENCE, async || {
+            wanted(count().await, |count| *count > before)
+        })
+        .await;
+    }
+
     /// Writes a file into its directory.
     pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.directory.path().join(name), text).unwrap();
@@ -158,9 +188,13 @@ impl Daemon {
 
     /// Asks it to stop.
     pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    fn signal(&self, signal: &str) {
         let pid = self.pid().to_string();
         let status = std::process::Command::new("kill")
-            .args(["-TERM", &pid])
+            .args([signal, &pid])
             .status();
         assert!(status.unwrap().success());
     }

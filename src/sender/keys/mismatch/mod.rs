@@ -24,9 +24,9 @@ use moka::sync::Cache;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use crate::message::Name;
 use crate::origin::Origin;
 use crate::subscription::Fingerprint;
+use crate::vapid::KeyId;
 
 use self::key_state::KeyState;
 
@@ -42,7 +42,7 @@ pub(in crate::sender) struct Mismatches {
 }
 
 /// The state of each configured key.
-type Keys = Vec<(Name, KeyState)>;
+type Keys = Vec<(KeyId, KeyState)>;
 
 /// What follows for a subscription that no key of the ring matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub(in crate::sender) enum RingJudgement {
         /// How long a key of the ring is suspended, if one is.
         suspended: Option<Duration>,
         /// The keys whose suspension begins now, and whether it is the first.
-        alarms: Vec<(Name, bool)>,
+        alarms: Vec<(KeyId, bool)>,
     },
 }
 
@@ -72,12 +72,12 @@ impl Mismatches {
     pub(in crate::sender) fn suspended(
         &self,
         origin: &Origin,
-        key: &Name,
+        key: &KeyId,
         now: Instant,
     ) -> Option<(Duration, SuspensionCause)> {
         let keys = self.origins.get(origin)?;
         let keys = lock(&keys);
-        let (_, state) = keys.iter().find(|(name, _)| name == key)?;
+        let (_, state) = keys.iter().find(|(id, _)| id == key)?;
         state.suspended(now)
     }
 
@@ -85,7 +85,7 @@ impl Mismatches {
     /// suspended.
     ///
     /// The endpoint must be one that refuses all keys but that of its subscription.
-    pub(in crate::sender) fn accept(&self, origin: &Origin, key: &Name, now: Instant) -> bool {
+    pub(in crate::sender) fn accept(&self, origin: &Origin, key: &KeyId, now: Instant) -> bool {
         let keys = self.keys(origin);
         let mut keys = lock(&keys);
         state(&mut keys, key).accept(now)
@@ -96,11 +96,11 @@ impl Mismatches {
     pub(in crate::sender) fn is_accepted_at(
         &self,
         origins: impl Fn(&Origin) -> bool,
-        key: &Name,
+        key: &KeyId,
         now: Instant,
     ) -> bool {
         let is_taken = |keys: &Keys| {
-            let mut states = keys.iter().filter(|(name, _)| name == key);
+            let mut states = keys.iter().filter(|(id, _)| id == key);
             states.any(|(_, states)| states.is_recently_accepted(now))
         };
         let mut known = self.origins.iter();
@@ -111,7 +111,7 @@ impl Mismatches {
     pub(in crate::sender) fn refuse(
         &self,
         origin: &Origin,
-        key: &Name,
+        key: &KeyId,
         subscription: Fingerprint,
         now: Instant,
     ) -> KeyJudgement {
@@ -124,7 +124,7 @@ impl Mismatches {
     pub(in crate::sender) fn judge<'a>(
         &self,
         origin: &Origin,
-        ring: impl IntoIterator<Item = &'a Name>,
+        ring: impl IntoIterator<Item = &'a KeyId>,
         subscription: Fingerprint,
         now: Instant,
     ) -> RingJudgement {
@@ -163,8 +163,8 @@ impl Mismatches {
     }
 }
 
-fn state<'a>(keys: &'a mut Keys, key: &Name) -> &'a mut KeyState {
-    let known = keys.iter().position(|(name, _)| name == key);
+fn state<'a>(keys: &'a mut Keys, key: &KeyId) -> &'a mut KeyState {
+    let known = keys.iter().position(|(id, _)| id == key);
     let index = known.unwrap_or_else(|| {
         keys.push((key.clone(), KeyState::default()));
         keys.len() - 1
@@ -182,13 +182,16 @@ mod tests {
 
     use super::*;
     use crate::clock::{Clock, SystemClock};
+    use crate::message::Name;
+    use crate::vapid::VapidKey;
 
     fn subscription(n: u8) -> Fingerprint {
         Fingerprint::of(&format!("https://push.example.net/{n}"))
     }
 
-    fn name(text: &str) -> Name {
-        Name::parse(text).unwrap()
+    fn key(text: &str) -> KeyId {
+        let key = VapidKey::generate(Name::parse(text).unwrap());
+        key.unwrap().id().clone()
     }
 
     fn origin(host: &str) -> Origin {
@@ -199,7 +202,7 @@ mod tests {
     fn one_unproved_key_of_the_ring_is_enough_to_doubt() {
         let now = SystemClock.now().mono;
         let mismatches = Mismatches::default();
-        let ring = [name("new"), name("old")];
+        let ring = [key("new"), key("old")];
         let judge = |n| mismatches.judge(&origin("a"), &ring, subscription(n), now);
         let waits = |suspended, alarms| RingJudgement::Wait { suspended, alarms };
         assert!(!mismatches.accept(&origin("a"), &ring[1], now));
@@ -208,7 +211,7 @@ mod tests {
         }
         let ten = Some(Duration::from_secs(10));
         let suspended = ten.map(|left| (left, SuspensionCause::Mismatch));
-        assert_eq!(judge(5), waits(ten, vec![(name("new"), true)]));
+        assert_eq!(judge(5), waits(ten, vec![(ring[0].clone(), true)]));
         assert_eq!(judge(6), waits(ten, Vec::new()));
         assert_eq!(mismatches.suspended(&origin("a"), &ring[0], now), suspended);
         assert_eq!(mismatches.suspended(&origin("a"), &ring[1], now), None);
@@ -221,7 +224,7 @@ mod tests {
     #[test]
     fn a_message_that_was_taken_speaks_for_its_key_at_its_origin() {
         let (here, there) = (origin("push.example.net"), origin("push.example.org"));
-        let (mine, other) = (name("2026"), name("2019"));
+        let (mine, other) = (key("2026"), key("2019"));
         let now = SystemClock.now().mono;
         let mismatches = Mismatches::default();
         mismatches.accept(&here, &mine, now);
@@ -232,5 +235,14 @@ mod tests {
         ] {
             assert_eq!(mismatches.refuse(origin, key, subscription(1), now), belief);
         }
+    }
+
+    #[test]
+    fn a_key_that_takes_the_name_of_another_is_not_believed_for_it() {
+        let (here, now) = (origin("push.example.net"), SystemClock.now().mono);
+        let mismatches = Mismatches::default();
+        mismatches.accept(&here, &key("main"), now);
+        let judgement = mismatches.judge(&here, [&key("main")], subscription(1), now);
+        assert_ne!(judgement, RingJudgement::OtherKey);
     }
 }

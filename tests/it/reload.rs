@@ -1,0 +1,148 @@
+//! SIGHUP: another configuration for a daemon that runs.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pushrider::message::Name;
+use pushrider::vapid::VapidKey;
+use serde_json::json;
+
+use crate::support::env::TestEnv;
+
+fn key_pem() -> String {
+    let key = VapidKey::generate(Name::parse("new").unwrap()).unwrap();
+    key.to_pkcs8_pem().unwrap().expose().clone()
+}
+
+async fn result_of(env: &mut TestEnv, event: serde_json::Value) -> serde_json::Value {
+    env.publish(&event).await;
+    let id = event["id"].as_str().unwrap();
+    env.results_of(id, 1).await.remove(0)
+}
+
+#[tokio::test]
+async fn an_application_and_a_key_that_are_added_are_used() {
+    let mut env = TestEnv::open("apps.shop.primary = 'main'").await;
+    let one = env.subscribe(json!({ "status": 201 }));
+    let event = |id: &str, app: &str| {
+        let subscription = json!({ "endpoint": one.endpoint, "keys": one.keys });
+        json!({ "id": id, "app": app, "subscription": subscription, "payload": "hello" })
+    };
+    let unknown = result_of(&mut env, event("e1", "blog")).await;
+    assert_eq!(unknown["reason"], "unknown_app");
+
+    env.daemon.write("new.pem", &key_pem());
+    env.daemon.set("keys.new.private_key_file = 'new.pem'");
+    env.daemon
+        .set("apps.blog.subject = 'mailto:ops@example.org'");
+    env.daemon.set("apps.blog.primary = 'new'");
+    env.daemon.reload("applied").await;
+    let known = result_of(&mut env, event("e2", "blog")).await;
+    assert_eq!(
+        (&known["outcome"], &known["vapid_key"]),
+        (&json!("accepted"), &json!("new"))
+    );
+    let former = result_of(&mut env, event("e3", "shop")).await;
+    assert_eq!(former["vapid_key"], "main");
+    let (status, body) = env
+        .daemon
+        .get("/apps/blog/application-server-key")
+        .await
+        .unwrap();
+    assert_eq!(status, 200, "{body}");
+    let log = env.daemon.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("configuration reloaded"));
+    assert!(
+        line.unwrap().contains(r#""sections":"apps, keys""#),
+        "{line:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_wrong_changes_nothing_and_says_why() {
+    let mut env = TestEnv::open("").await;
+    env.daemon
+        .set("apps.blog.subject = 'mailto:ops@example.org'");
+    env.daemon.set("push.timeout = 'soon'");
+    env.daemon.reload("refused").await;
+    let log = env.daemon.log();
+    let errors: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains(r#""ERROR""#))
+        .collect();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    for words in ["push.timeout: ", "the former one still applies"] {
+        assert!(errors[0].contains(words), "{errors:?}");
+    }
+    let one = env.subscribe(json!({ "status": 201 }));
+    let subscription = json!({ "endpoint": one.endpoint, "keys": one.keys });
+    let event =
+        json!({ "id": "e1", "app": "blog", "subscription": subscription, "payload": "hello" });
+    assert_eq!(result_of(&mut env, event).await["reason"], "unknown_app");
+}
+
+#[tokio::test]
+async fn what_needs_a_restart_is_named_and_the_log_follows_its_filter() {
+    let env = TestEnv::open("").await;
+    env.daemon.set("lanes.default.prefetch = 7");
+    env.daemon.set("admin.listen = '127.0.0.1:1'");
+    env.daemon.set("log.filter = 'warn'");
+    env.daemon.reload("applied").await;
+    let log = env.daemon.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("after a restart"))
+        .unwrap();
+    assert!(
+        line.contains("admin.listen, lanes.default.prefetch"),
+        "{line}"
+    );
+    assert!(
+        !log.contains("configuration reloaded"),
+        "the filter holds at once"
+    );
+    env.daemon.set("log.filter = 'info'");
+    env.daemon.reload("applied").await;
+    let log = env.daemon.log();
+    assert!(log.contains("configuration reloaded"), "{log}");
+}
+
+#[tokio::test]
+async fn no_event_is_lost_while_reloads_follow_each_other() {
+    const EVENTS: usize = 400;
+    let mut env = TestEnv::open("").await;
+    let one = env.subscribe(json!({ "status": 201 }));
+    let subscription = json!({ "endpoint": one.endpoint, "keys": one.keys });
+    let published = AtomicBool::new(false);
+    let publishing = async {
+        for n in 0..EVENTS {
+            let event =
+                json!({ "id": format!("e{n}"), "subscription": subscription, "payload": "hello" });
+            env.publish(&event).await;
+        }
+        published.store(true, Ordering::Relaxed);
+    };
+    let reloading = async {
+        let mut count = 0;
+        while !published.load(Ordering::Relaxed) {
+            env.daemon
+                .set(&format!("push.in_flight = {}", 200 + count % 2 * 100));
+            env.daemon
+                .set(&format!("push.idle_timeout = '{}s'", 60 + count));
+            env.daemon.reload("applied").await;
+            count += 1;
+        }
+        count
+    };
+    let ((), reloads) = tokio::join!(publishing, reloading);
+    println!("{reloads} reloads");
+    assert!(reloads > 2);
+    env.gather(EVENTS, |result| result["outcome"] == "accepted")
+        .await;
+    env.settled().await;
+    let outcomes = env.outcomes();
+    assert_eq!(outcomes.len(), EVENTS);
+    assert!(outcomes.values().all(|count| *count == 1), "{outcomes:?}");
+    assert_eq!(env.sandbox.stats().requests, EVENTS as u64);
+}
