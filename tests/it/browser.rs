@@ -21,7 +21,7 @@ use crate::support::{eventually, wanted};
 struct Server {
     origin: String,
     /// Has the database.
-    _directory: TempDir,
+    directory: TempDir,
     _child: Child,
 }
 
@@ -45,7 +45,7 @@ impl Server {
         let origin = line.expect("it starts").unwrap();
         Self {
             origin: origin.expect("it says where it listens"),
-            _directory: directory,
+            directory,
             _child: child,
         }
     }
@@ -94,11 +94,19 @@ impl Server {
         self.does("GET /counts", json!({})).await
     }
 
-    /// Waits until it has so many subscriptions.
-    async fn has(&self, subscriptions: u64) {
+    /// Waits until these are the subscriptions in its database.
+    async fn keeps(&self, subscriptions: &[&SubscriptionJson]) {
+        let script = "import sqlite3\n\
+            for row in sqlite3.connect('browser.db').execute('SELECT endpoint FROM subscriptions'): print(*row)";
+        let wanted_endpoints: Vec<_> = subscriptions.iter().map(|it| &*it.endpoint).collect();
         eventually(Duration::from_secs(30), async || {
-            let counts = self.counts().await;
-            wanted(counts, |it| it["subscriptions"] == subscriptions)
+            let mut command = Command::new(python().await);
+            command.args(["-c", script]).current_dir(&self.directory);
+            let output = command.output().await.unwrap();
+            let endpoints = String::from_utf8(output.stdout).unwrap();
+            wanted(endpoints, |it| {
+                it.lines().eq(wanted_endpoints.iter().copied())
+            })
         })
         .await;
     }
@@ -140,7 +148,7 @@ async fn its_server_publishes_counts_who_saw_it_and_deletes_what_is_gone() {
     assert_eq!((status, said.contains("signature")), (400, true), "{said}");
     let counted = json!([{ "title": "Shipped", "recipients": 2, "shown": 1 }]);
     assert_eq!(server.counts().await["notifications"], counted);
-    server.has(1).await;
+    server.keeps(&[&alive]).await;
 
     server.notify("Declared", true).await;
     let text = env.arrived(&alive.id, 2).await.remove(1);
@@ -164,10 +172,10 @@ async fn its_server_keeps_a_subscription_that_was_renewed_after_the_push_was_sen
     env.gather(1, |it| it["change"] == "gone").await;
     // The queue keeps its order: what is deleted for the second event shows that the first one was taken.
     env.publish(&event("second", &dead, json!({}))).await;
-    server.has(1).await;
+    server.keeps(&[&renewed]).await;
     let endpoint = json!({ "endpoint": renewed.endpoint });
     server.does("DELETE /subscriptions", endpoint).await;
-    server.has(0).await;
+    server.keeps(&[]).await;
 }
 
 #[tokio::test]
