@@ -11,6 +11,8 @@ mod broker_setup;
 #[cfg(test)]
 mod broker_silence;
 #[cfg(test)]
+mod browser;
+#[cfg(test)]
 mod cli_audit;
 #[cfg(test)]
 mod cli_check;
