@@ -2,10 +2,9 @@
 
 use std::io::Write;
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::{Shell, generate};
 
-use super::Cli;
 use super::failure::Failure;
 
 /// Print the completions of a shell
@@ -21,9 +20,13 @@ pub struct Completions {
 }
 
 impl Completions {
-    pub(super) fn execute(self, out: &mut impl Write) -> Result<(), Failure> {
+    pub(super) fn execute(
+        self,
+        program: &mut Command,
+        out: &mut impl Write,
+    ) -> Result<(), Failure> {
         let mut script = Vec::new();
-        generate(self.shell, &mut Cli::command(), "pushrider", &mut script);
+        generate(self.shell, program, "pushrider", &mut script);
         out.write_all(&script)?;
         out.flush()?;
         Ok(())
@@ -37,14 +40,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_shell_completes_every_command() {
+    fn every_shell_completes_the_commands() {
         for &shell in Shell::value_variants() {
+            let mut program = Command::new("pushrider").subcommand(Command::new("topology"));
             let mut printed = Vec::new();
-            Completions { shell }.execute(&mut printed).unwrap();
+            let completions = Completions { shell };
+            completions.execute(&mut program, &mut printed).unwrap();
             let script = String::from_utf8(printed).unwrap();
-            for command in Cli::command().get_subcommands() {
-                assert!(script.contains(command.get_name()), "{shell}: {command}");
-            }
+            assert!(script.contains("topology"), "{shell}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::Environment;
 
@@ -113,8 +113,8 @@ impl Cli {
             Command::Quarantine(quarantine) => quarantine.execute(environment, out),
             Command::Sandbox(sandbox) => sandbox.execute(),
             Command::Schema(schema) => schema.execute(out),
-            Command::Completions(completions) => completions.execute(out),
-            Command::Man(man) => man.execute(out),
+            Command::Completions(completions) => completions.execute(&mut Self::command(), out),
+            Command::Man(man) => man.execute(Self::command(), out),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,
@@ -130,8 +130,6 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
