@@ -54,7 +54,12 @@ pub(super) struct Address {
 impl Address {
     /// Reads the URL and the certificates.
     pub(super) fn new(settings: &Settings) -> Result<Self, NeedsOperator> {
-        let mut uri = parse(settings.url.expose())?;
+        Self::with_url(settings.url.expose(), settings)
+    }
+
+    /// The same with another URL than the settings have.
+    pub(super) fn with_url(url: &str, settings: &Settings) -> Result<Self, NeedsOperator> {
+        let mut uri = parse(url)?;
         let heartbeat = u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX);
         uri.query.heartbeat.get_or_insert(heartbeat.max(1));
         let ca = settings.ca.as_deref().map(certificates).transpose()?;

@@ -25,7 +25,7 @@ use crate::broker::SettledDelivery;
 use crate::broker::acker::{Acker, InFlight};
 use crate::broker::answer::answered;
 use crate::broker::budget::BYTES_IN_HAND;
-use crate::broker::connect::{Link, open_channel};
+use crate::broker::connect::{Address, Link, open_channel};
 use crate::broker::consumers::Consumers;
 use crate::broker::declare::declare;
 use crate::broker::error::SessionError;
@@ -53,14 +53,16 @@ pub(super) struct Generation {
 
 impl Generation {
     /// Connects, and makes sure of everything that must exist before anything is consumed.
-    pub(super) async fn open(shared: &Shared, number: u64) -> Result<Self, SessionError> {
+    pub(super) async fn open(
+        shared: &Shared,
+        address: &Address,
+        number: u64,
+    ) -> Result<Self, SessionError> {
         let consumed = shared.topology.consumed_queues();
         let bytes = BYTES_IN_HAND / consumed.len().max(1) as u64;
-        let connecting = consumed
-            .iter()
-            .map(|_| shared.address.connect_to_consume(bytes));
+        let connecting = consumed.iter().map(|_| address.connect_to_consume(bytes));
         let (publish, links) = future::try_join(
-            shared.address.connect(Role::Publish),
+            address.connect(Role::Publish),
             future::try_join_all(connecting),
         )
         .await?;

@@ -18,6 +18,7 @@
 //! [`policy`] what keeps policies of others off the queues; [`mod@audit`] finds the policies that harm. Their
 //! commands publish and follow results by a [`command_client`], and read the quarantine by a [`quarantine_client`].
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -208,6 +209,8 @@ pub enum Rounding {
 pub struct Settings {
     /// The AMQP URL, which carries the password.
     pub url: Secret<String>,
+    /// The file that has the URL, if one has: it is read again before each connect after the first.
+    pub url_file: Option<PathBuf>,
     /// Certificates (PEM) trusted besides the system's, for `amqps`.
     pub ca: Option<String>,
     /// The first word of every name on the broker.
@@ -274,6 +277,7 @@ mod tests {
         };
         Settings {
             url: Secret::new("amqp://guest:secret@localhost".to_owned()),
+            url_file: None,
             ca: None,
             prefix: Name::parse("webpush").unwrap(),
             declare: Declare::Create,

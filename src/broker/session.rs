@@ -1,5 +1,6 @@
 //! Runs one generation of connections after the other, with pauses between them.
 
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -48,8 +49,8 @@ pub async fn run(
     redeliveries: Arc<Redeliveries>,
     stop_consuming: CancellationToken,
 ) -> Result<(), NeedsOperator> {
+    let address = Address::new(&settings)?;
     let shared = Arc::new(Shared {
-        address: Address::new(&settings)?,
         topology: Arc::new(Topology::new(&settings)),
         settings,
         deliveries: deliveries.downgrade(),
@@ -62,6 +63,7 @@ pub async fn run(
     });
     let session = Session {
         shared,
+        address,
         settled,
         generation: 0,
         streak: 0,
@@ -80,6 +82,7 @@ pub async fn run(
 
 struct Session {
     shared: Arc<Shared>,
+    address: Address,
     settled: mpsc::Receiver<SettledDelivery>,
     generation: u64,
     /// Failures since the last good generation.
@@ -128,14 +131,17 @@ impl Session {
     /// Runs one generation; `Ok` if no delivery is left to settle.
     async fn generation(&mut self) -> Result<(), SessionError> {
         self.generation += 1;
+        if self.generation > 1 {
+            self.read_url_again();
+        }
         let shared = Arc::clone(&self.shared);
-        let opening = Generation::open(&shared, self.generation);
+        let opening = Generation::open(&shared, &self.address, self.generation);
         let generation = select! {
             biased;
             () = drain(&mut self.settled) => return Ok(()),
             opened = opening => opened?,
         };
-        tracing::info!(address = %shared.address, generation = self.generation, "broker connected");
+        tracing::info!(address = %self.address, generation = self.generation, "broker connected");
         self.told = None;
         show_connected(&shared, true);
         let ended = generation.serve(&shared, &mut self.settled).await;
@@ -143,10 +149,31 @@ impl Session {
         ended
     }
 
+    /// Reads the file that has the URL again, because passwords rotate.
+    fn read_url_again(&mut self) {
+        let settings = &self.shared.settings;
+        let Some(path) = &settings.url_file else {
+            return;
+        };
+        let read = fs::read_to_string(path).map_err(|error| error.to_string());
+        let address = read.and_then(|text| {
+            let address = Address::with_url(text.trim(), settings);
+            address.map_err(|error| error.to_string())
+        });
+        match address {
+            Ok(address) => self.address = address,
+            Err(problem) => tracing::warn!(
+                path = %path.display(),
+                problem,
+                "the URL of the broker cannot be read again; the former one is used"
+            ),
+        }
+    }
+
     fn report(&mut self, error: &SessionError, pause: Duration, now: Instant) {
         self.shared.metrics.broker_reconnects();
         let problem = error.to_string();
-        let address = &self.shared.address;
+        let address = &self.address;
         let is_told = self
             .told
             .as_ref()

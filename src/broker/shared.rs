@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::acker::Progress;
-use crate::broker::connect::{Address, Link, open_channel};
+use crate::broker::connect::{Link, open_channel};
 use crate::broker::error::SessionError;
 use crate::broker::topology::{Consumed, Topology};
 use crate::broker::{Delivery, Redeliveries, Settings};
@@ -20,7 +20,6 @@ use crate::metrics::Metrics;
 /// What all generations share.
 pub(super) struct Shared {
     pub(super) settings: Settings,
-    pub(super) address: Address,
     pub(super) topology: Arc<Topology>,
     /// Gone when consuming is to stop.
     pub(super) deliveries: mpsc::WeakSender<Delivery>,

@@ -1,11 +1,16 @@
 //! The configuration that a command line names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::config;
-use crate::config::{Config, Environment, Problems, Request};
+use crate::config::{Config, DEFAULT_FILE, Environment, FILE_VARIABLE, Problems, Request};
+
+use super::failure::tell;
+
+/// The name that a configuration file has in an operator's working directory.
+const LOCAL_FILE: &str = "pushrider.toml";
 
 /// Which configuration is meant.
 #[derive(Debug, Args)]
@@ -22,6 +27,10 @@ pub(super) struct Configured {
 impl Configured {
     /// Reads and judges the configuration.
     pub(super) fn load(&self, environment: &Environment) -> Result<Config, Problems> {
+        let is_named = self.config.is_some() || environment.get(FILE_VARIABLE).is_some();
+        if let Some(note) = overlooked(is_named, |path| Path::new(path).exists()) {
+            tell(&format!("note: {note}"));
+        }
         config::load(&self.request(environment))
     }
 
@@ -35,6 +44,16 @@ impl Configured {
     }
 }
 
+/// Returns what to say if a configuration file is at hand that is not read.
+fn overlooked(is_named: bool, exists: impl Fn(&str) -> bool) -> Option<String> {
+    if is_named || exists(DEFAULT_FILE) || !exists(LOCAL_FILE) {
+        return None;
+    }
+    Some(format!(
+        "{DEFAULT_FILE} does not exist; ./{LOCAL_FILE} is read only with --config {LOCAL_FILE}"
+    ))
+}
+
 fn assignment(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
         Some((key, value)) if key.contains('.') => Ok((key.to_owned(), value.to_owned())),
@@ -45,6 +64,19 @@ fn assignment(text: &str) -> Result<(String, String), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_in_the_working_directory_that_is_not_read_is_named() {
+        let local = |path: &str| path == LOCAL_FILE;
+        let note = overlooked(false, local).unwrap();
+        assert!(
+            note.ends_with("only with --config pushrider.toml"),
+            "{note}"
+        );
+        assert_eq!(overlooked(true, local), None);
+        assert_eq!(overlooked(false, |_| true), None);
+        assert_eq!(overlooked(false, |_| false), None);
+    }
 
     #[test]
     fn an_assignment_has_a_key_of_two_levels_and_a_value() {

@@ -6,8 +6,9 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::Environment;
 
@@ -15,11 +16,13 @@ use self::failure::{Failure, tell};
 
 pub mod audit;
 pub mod check;
+pub mod completions;
 mod configured;
 mod failure;
 mod input;
 pub mod keys;
 mod lines;
+pub mod man;
 mod management;
 mod outputs;
 mod policy;
@@ -33,9 +36,43 @@ pub mod schema;
 pub mod send;
 pub mod topology;
 
+/// The version, and the commit if the build names one in `PUSHRIDER_COMMIT`.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let version = env!("CARGO_PKG_VERSION");
+    match option_env!("PUSHRIDER_COMMIT") {
+        Some(commit) if !commit.is_empty() => format!("{version} ({commit})"),
+        _ => version.to_owned(),
+    }
+});
+
+const AFTER_HELP: &str = "\
+Examples:
+  pushrider keys generate --out vapid.pem
+  pushrider check --config pushrider.toml --connect
+  pushrider topology declare
+  pushrider run --config pushrider.toml
+  pushrider results --failures
+
+Environment:
+  PUSHRIDER_CONFIG           the configuration file
+  PUSHRIDER_SECTION__KEY     one key of it, as in PUSHRIDER_PUSH__TIMEOUT=10s
+  AMQP_URL                   the key broker.url
+  CREDENTIALS_DIRECTORY      secrets that systemd passes
+
+Exit status:
+  0   all went well
+  1   it failed while it ran
+  2   the command line is wrong
+  78  an operator must act, for example on the configuration";
+
 /// Web Push for RabbitMQ: publish notification events, consume their results
 #[derive(Debug, Parser)]
-#[command(name = "pushrider", version, arg_required_else_help = true)]
+#[command(
+    name = "pushrider",
+    version = VERSION.as_str(),
+    after_help = AFTER_HELP,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -56,6 +93,8 @@ enum Command {
     Quarantine(quarantine::Quarantine),
     Sandbox(sandbox::Sandbox),
     Schema(schema::Schema),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 impl Cli {
@@ -74,6 +113,8 @@ impl Cli {
             Command::Quarantine(quarantine) => quarantine.execute(environment, out),
             Command::Sandbox(sandbox) => sandbox.execute(),
             Command::Schema(schema) => schema.execute(out),
+            Command::Completions(completions) => completions.execute(&mut Self::command(), out),
+            Command::Man(man) => man.execute(Self::command(), out),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,
@@ -89,8 +130,6 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

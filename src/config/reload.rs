@@ -49,17 +49,18 @@ impl Rereading for Reloads {
         let changed = self.applied.differences(&config.effective);
         let needs_restart = self.started.differences(&config.effective);
         self.latest = Some(config.effective);
+        // A file that has the URL is read again at each connect.
+        let is_read_again =
+            |key: &String| key == "broker.url" && config.daemon.broker.url_file.is_some();
+        let is_read_once = |key: &String| is_read_once(key) && !is_read_again(key);
         let warnings = config.warnings.iter().map(ToString::to_string);
         Ok(Reread {
-            settings: config.daemon,
-            log_filter: config.logging.filter,
             reconnects: changed.iter().any(|key| is_of_connections(key)),
             sections: sections(changed.iter().filter(|key| !is_read_once(key))),
-            needs_restart: needs_restart
-                .into_iter()
-                .filter(|key| is_read_once(key))
-                .collect(),
+            needs_restart: needs_restart.into_iter().filter(is_read_once).collect(),
             warnings: warnings.collect(),
+            settings: config.daemon,
+            log_filter: config.logging.filter,
         })
     }
 

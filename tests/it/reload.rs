@@ -6,7 +6,9 @@ use pushrider::message::Name;
 use pushrider::vapid::VapidKey;
 use serde_json::json;
 
-use crate::support::env::TestEnv;
+use crate::support::broker::Broker;
+use crate::support::env::{TestEnv, event};
+use crate::support::proxy::TcpProxy;
 
 fn key_pem() -> String {
     let key = VapidKey::generate(Name::parse("new").unwrap()).unwrap();
@@ -145,4 +147,36 @@ async fn no_event_is_lost_while_reloads_follow_each_other() {
     assert_eq!(outcomes.len(), EVENTS);
     assert!(outcomes.values().all(|count| *count == 1), "{outcomes:?}");
     assert_eq!(env.sandbox.stats().requests, EVENTS as u64);
+}
+
+#[tokio::test]
+async fn a_password_that_rotates_is_read_at_the_next_connect() {
+    let mut env = TestEnv::open("").await;
+    let fine = env.subscribe(json!({}));
+    let (broker, vhost) = (Broker::shared(), env.vhost.name().to_owned());
+    let user = format!("rotating-{vhost}");
+    let proxy = TcpProxy::to(env.vhost.port()).await;
+    let port = proxy.port();
+    let url = |password: &str| format!("amqp://{user}:{password}@127.0.0.1:{port}/{vhost}\n");
+    broker.control(&["add_user", &user, "first"]);
+    broker.control(&["set_permissions", "-p", &vhost, &user, ".*", ".*", ".*"]);
+    env.daemon.stop().await;
+    env.daemon.write("url", &url("first"));
+    let variables = [("PUSHRIDER_BROKER__URL_FILE", "url")];
+    env.daemon.launch_with(&[], &variables).await;
+    result_of(&mut env, event("e1", &fine, json!({}))).await;
+
+    broker.control(&["change_password", &user, "second"]);
+    env.daemon.write("url", &url("second"));
+    proxy.cut();
+    let result = result_of(&mut env, event("e2", &fine, json!({}))).await;
+    assert_eq!(result["outcome"], "accepted");
+
+    env.daemon.write("url", "second");
+    proxy.cut();
+    let result = result_of(&mut env, event("e3", &fine, json!({}))).await;
+    assert_eq!(result["outcome"], "accepted");
+    let log = env.daemon.log();
+    assert!(log.contains("the former one is used"), "{log}");
+    assert!(!log.contains("second"), "no password is logged");
 }

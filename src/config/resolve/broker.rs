@@ -20,8 +20,10 @@ pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Settings, Re
     let prefix = scope.name("broker.prefix", &broker.prefix.0);
     let lanes = lanes(file, scope);
     let bands = bands(file, scope);
+    let (url, url_file) = url?;
     Ok(Settings {
-        url: url?,
+        url,
+        url_file,
         ca: ca?,
         prefix: prefix?,
         declare: broker.declare,
@@ -52,15 +54,19 @@ pub(super) fn certificates(
     Ok(Some(text))
 }
 
-fn url(broker: &file::Broker, scope: &mut Scope<'_>) -> Result<Secret<String>, Reported> {
+/// Returns the URL and the file that has it.
+fn url(
+    broker: &file::Broker,
+    scope: &mut Scope<'_>,
+) -> Result<(Secret<String>, Option<PathBuf>), Reported> {
     let (inline, file) = (Some(&broker.url), broker.url_file.as_ref());
     let Some(found) = secret::find(scope, "broker.url", inline, file)? else {
-        return Ok(broker.url.0.clone());
+        return Ok((broker.url.0.clone(), None));
     };
     let text = std::str::from_utf8(found.bytes.expose()).map(str::trim);
     let text = text.map_err(|_| scope.problem(&found.key, "is not text"))?;
     check_url(text).map_err(|what| scope.problem(&found.key, what))?;
-    Ok(Secret::new(text.to_owned()))
+    Ok((Secret::new(text.to_owned()), found.path))
 }
 
 /// Writes where a broker is, without user, password and parameters.

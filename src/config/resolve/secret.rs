@@ -14,6 +14,8 @@ pub(super) struct Found {
     pub(super) bytes: Secret<Vec<u8>>,
     /// The key that led to it, for what is wrong with it.
     pub(super) key: String,
+    /// The file that has it, if one has.
+    pub(super) path: Option<PathBuf>,
 }
 
 /// Finds the secret called `key`: of `key` and `key_file` the one from the higher layer, else the
@@ -51,6 +53,7 @@ fn search(
         (Some(SecretText(text)), _) => Ok(Some(Found {
             bytes: Secret::new(text.expose().clone().into_bytes()),
             key: key.to_owned(),
+            path: None,
         })),
         (None, Some(path)) => from_file(scope, file_key, path).map(Some),
         (None, None) => from_credentials(scope, key),
@@ -72,12 +75,14 @@ pub(super) fn credentials(scope: &Scope<'_>) -> Vec<String> {
 
 fn from_file(scope: &mut Scope<'_>, key: String, written: &Path) -> Result<Found, Reported> {
     let source = scope.sources.of(&key);
-    let contents = locate(written, &source).and_then(|path| read_secret(&path));
-    let Contents { bytes, advice } = contents.map_err(|what| scope.problem(&key, what))?;
+    let read = locate(written, &source).and_then(|path| Ok((read_secret(&path)?, path)));
+    let (contents, path) = read.map_err(|what| scope.problem(&key, what))?;
+    let Contents { bytes, advice } = contents;
     if let Some(advice) = advice {
         scope.warn(&key, advice);
     }
-    Ok(Found { bytes, key })
+    let path = Some(path);
+    Ok(Found { bytes, key, path })
 }
 
 fn from_credentials(scope: &mut Scope<'_>, key: &str) -> Result<Option<Found>, Reported> {
@@ -94,5 +99,6 @@ fn from_credentials(scope: &mut Scope<'_>, key: &str) -> Result<Option<Found>, R
     Ok(Some(Found {
         bytes: contents.bytes,
         key: key.to_owned(),
+        path: Some(path),
     }))
 }

@@ -214,6 +214,7 @@ pub(crate) async fn all_results(vhost: &Vhost, count: usize) -> usize {
 pub(crate) fn settings(url: String) -> Settings {
     Settings {
         url: Secret::new(url),
+        url_file: None,
         ca: None,
         prefix: name("webpush"),
         declare: Declare::Create,
