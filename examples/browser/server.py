@@ -127,7 +127,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(200, Path(__file__).with_name(FILES[path][0]).read_text("utf-8"), FILES[path][1])
         try:
             body = self.rfile.read(max(0, min(int(self.headers["Content-Length"] or 0), 8192)))
-            action = ROUTES[f"{self.command} {path}"]
+            action = ROUTES.get(f"{self.command} {path}")
+            if action is None:
+                return self.send(404, "there is no such page")
             self.send(200, json.dumps(action(json.loads(body or "{}"))), "application/json")
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             self.send(400, f"the request is not as expected: {error!r}")

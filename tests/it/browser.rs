@@ -211,8 +211,8 @@ async fn its_server_answers_its_own_page_alone() {
         ("POST /receipts", vec![&host, "Origin: null"], 403),
         ("POST /receipts", vec![&by_name, &origin], 403),
         ("DELETE /subscriptions", vec![&host, foreign], 403),
-        ("GET /../server.py", vec![&host], 400),
-        ("GET /browser.db", vec![&host], 400),
+        ("GET /../server.py", vec![&host], 404),
+        ("GET /browser.db", vec![&host], 404),
     ] {
         let answer = server.exchange(request, &heads, "{}").await;
         assert_eq!(status(&answer), expected, "{request} {heads:?}");
