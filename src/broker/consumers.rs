@@ -62,6 +62,11 @@ impl Consumers {
             };
             state.problem = None;
         });
+        if !self.shared.stop.is_cancelled() {
+            let lanes = self.shared.settings.lanes.iter();
+            let names: Vec<_> = lanes.map(|lane| lane.name.as_str()).collect();
+            tracing::info!(lanes = names.join(", "), "ready, consuming");
+        }
         let error = select! {
             error = first_error(&mut consumers) => error,
             () = self.shared.stop.cancelled() => {

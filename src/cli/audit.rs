@@ -35,8 +35,7 @@ impl Audit {
         environment: &Environment,
         out: &mut impl Write,
     ) -> Result<(), Failure> {
-        let config = self.configured.load(environment)?;
-        let settings = &config.daemon.broker;
+        let settings = &self.configured.load_broker(environment)?;
         let export = match self.management {
             Some(url) => start_runtime(None)?.block_on(management::read(settings, url))?,
             None => from_input()?,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::broker;
 use crate::config;
 use crate::config::{Config, DEFAULT_FILE, Environment, FILE_VARIABLE, Problems, Request};
 
@@ -27,11 +28,24 @@ pub(super) struct Configured {
 impl Configured {
     /// Reads and judges the configuration.
     pub(super) fn load(&self, environment: &Environment) -> Result<Config, Problems> {
+        self.tell_of_overlooked(environment);
+        config::load(&self.request(environment))
+    }
+
+    /// Reads and judges what concerns the broker, for a command that needs no application.
+    pub(super) fn load_broker(
+        &self,
+        environment: &Environment,
+    ) -> Result<broker::Settings, Problems> {
+        self.tell_of_overlooked(environment);
+        config::load_broker(&self.request(environment))
+    }
+
+    fn tell_of_overlooked(&self, environment: &Environment) {
         let is_named = self.config.is_some() || environment.get(FILE_VARIABLE).is_some();
         if let Some(note) = overlooked(is_named, |path| Path::new(path).exists()) {
             tell(&format!("note: {note}"));
         }
-        config::load(&self.request(environment))
     }
 
     /// Returns where the configuration is.

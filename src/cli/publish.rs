@@ -19,6 +19,7 @@ use super::input;
 use super::keys::choose;
 use super::outputs::{is_failure, write_output};
 use super::runtime::start_runtime;
+use crate::app::Results;
 use crate::broker::{CommandClient, Followed, PublishError};
 use crate::config::Environment;
 use crate::message::Name;
@@ -60,6 +61,8 @@ struct Members {
     id: Value,
     app: Option<String>,
     recipients: Option<Vec<IgnoredAny>>,
+    #[serde(default)]
+    results: Value,
 }
 
 /// An event, ready to be published.
@@ -90,6 +93,12 @@ impl Publish {
             Some(app) => app,
             None => choose(&config.daemon.apps, None)?.name.as_str(),
         };
+        if self.wait {
+            let known = config.daemon.apps.iter().find(|it| it.name.as_str() == app);
+            let configured = known.map(|app| app.results);
+            let own = members.results.as_str().and_then(Results::parse);
+            has_every_result(own, configured).map_err(Failure::usage)?;
+        }
         let event = Event {
             id: id_of(&members.id),
             routing_key: format!("{app}.{}", self.lane),
@@ -169,6 +178,22 @@ impl From<PublishError> for Failure {
     }
 }
 
+/// Checks that every recipient of an event gets a result, by its own member or else as its application
+/// is configured.
+fn has_every_result(own: Option<Results>, configured: Option<Results>) -> Result<(), String> {
+    let (results, place) = match own {
+        Some(own) => (own, "the event's `results`"),
+        None => (configured.unwrap_or_default(), "`apps.<app>.results`"),
+    };
+    if results == Results::All {
+        return Ok(());
+    }
+    Err(format!(
+        "--wait would wait for results that are not published: {place} is not \"all\"; set \
+         `\"results\": \"all\"` in the event, or leave out --wait"
+    ))
+}
+
 /// Returns the event's own name, or a random one: the keys of a `RandomState` are random.
 fn id_of(id: &Value) -> String {
     match id.as_str() {
@@ -209,6 +234,18 @@ mod tests {
             let made = with_app(event.as_bytes().to_vec(), "shop");
             assert_eq!(String::from_utf8(made).unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn waiting_for_results_that_are_not_published_is_refused() {
+        use Results::{All, Failures, None as Nothing};
+        assert_eq!(has_every_result(None, None), Ok(()));
+        assert_eq!(has_every_result(Some(All), Some(Failures)), Ok(()));
+        assert_eq!(has_every_result(None, Some(All)), Ok(()));
+        let refused = has_every_result(None, Some(Failures)).unwrap_err();
+        assert!(refused.contains("apps.<app>.results"), "{refused}");
+        let refused = has_every_result(Some(Nothing), Some(All)).unwrap_err();
+        assert!(refused.contains("the event's"), "{refused}");
     }
 
     #[test]

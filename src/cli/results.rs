@@ -43,9 +43,9 @@ impl Results {
         environment: &Environment,
         out: &mut impl Write,
     ) -> Result<(), Failure> {
-        let config = self.configured.load(environment)?;
+        let settings = self.configured.load_broker(environment)?;
         start_runtime(None)?.block_on(async {
-            let client = CommandClient::connect(&config.daemon.broker).await?;
+            let client = CommandClient::connect(&settings).await?;
             let followed = select! {
                 followed = self.follow(&client, out) => followed,
                 interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Failure::from),

@@ -73,8 +73,8 @@ impl Topology {
 
 impl Show {
     fn execute(self, environment: &Environment, out: &mut impl Write) -> Result<(), Failure> {
-        let config = self.configured.load(environment)?;
-        let definitions = Definitions::new(&config.daemon.broker)?;
+        let settings = self.configured.load_broker(environment)?;
+        let definitions = Definitions::new(&settings)?;
         match self.format {
             Format::Table => table(&definitions, out)?,
             Format::Json => json(&definitions, out)?,
@@ -86,9 +86,9 @@ impl Show {
 
 impl Declare {
     fn execute(self, environment: &Environment, out: &mut impl Write) -> Result<(), Failure> {
-        let config = self.configured.load(environment)?;
+        let settings = self.configured.load_broker(environment)?;
         let mut declared = Declared::default();
-        let declaring = broker::declare_topology(&config.daemon.broker, &mut declared);
+        let declaring = broker::declare_topology(&settings, &mut declared);
         let ended = start_runtime(None)?.block_on(declaring);
         for object in &declared.made {
             writeln!(out, "made {object}")?;

@@ -19,6 +19,8 @@ mod shape;
 mod text;
 mod units;
 
+use crate::broker;
+
 pub use self::file::File;
 pub use self::print::Effective;
 pub use self::problem::{Finding, Problems, Source};
@@ -35,6 +37,17 @@ pub fn load(request: &Request) -> Result<Config, Problems> {
     let (values, mut sources) = layers::merge(request, &mut problems);
     let file = shape::read(values, &sources, &mut problems);
     resolve::resolve(file, &mut sources, &request.environment, problems)
+}
+
+/// Reads what concerns the broker alone, for commands that need no application and no key.
+///
+/// # Errors
+/// With every problem there is, those of files that other sections name apart.
+pub fn load_broker(request: &Request) -> Result<broker::Settings, Problems> {
+    let mut problems = Problems::default();
+    let (values, mut sources) = layers::merge(request, &mut problems);
+    let file = shape::read(values, &sources, &mut problems);
+    resolve::resolve_broker(&file, &mut sources, &request.environment, problems)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The log line and the metrics of a recipient that ends, or goes on waiting.
 
+use std::time::Duration;
+
 use tracing::{debug, info, warn};
 
 use crate::metrics::Metrics;
@@ -29,11 +31,21 @@ pub(super) fn settled(
         outcome = record.outcome().name(),
         reason = record.reason.name(),
         status = record.status,
-        elapsed_ms = record.elapsed.map(|elapsed| elapsed.as_secs_f64() * 1e3),
-        age_s = age.as_secs_f64(),
+        elapsed_ms = record.elapsed.map(milliseconds),
+        age_s = seconds(age),
         redelivered = settlement.redelivered(),
         "settled"
     );
+}
+
+/// Returns a duration in seconds with three digits, for a person: 0.001, not 9.6e-4.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e3).round() / 1e3
+}
+
+/// Returns a duration in milliseconds with three digits.
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// Records that one recipient goes on waiting.
@@ -51,7 +63,7 @@ pub(super) fn waits(
         sub = about.fingerprint.map(tracing::field::display),
         reason = wait.waiting.name(),
         status = wait.last_status,
-        wait_ms = wait.after.as_secs_f64() * 1e3,
+        wait_ms = milliseconds(wait.after),
         "waits"
     );
 }
@@ -86,5 +98,20 @@ pub(super) fn gone_ratio(
         );
     } else {
         info!(push_service, "few subscriptions are called gone again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_reads_no_exponents_and_no_nanoseconds() {
+        let short = Duration::from_nanos(14_932);
+        assert_eq!(seconds(short).to_string(), "0");
+        assert_eq!(milliseconds(short).to_string(), "0.015");
+        let longer = Duration::from_nanos(8_139_115);
+        assert_eq!(seconds(longer).to_string(), "0.008");
+        assert_eq!(milliseconds(longer).to_string(), "8.139");
     }
 }

@@ -1,6 +1,7 @@
 //! `pushrider check`, as an operator runs it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
@@ -135,5 +136,28 @@ fn a_wrong_command_line_is_status_2() {
     ] {
         let output = pushrider(arguments, &[]);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+/// The layout of `systemd/README.md`.
+#[test]
+fn commands_of_an_operator_take_the_credentials_of_the_unit() {
+    let (folder, _) = configured("");
+    let at = |name: &str| folder.path().join(name);
+    let file = at("unit.toml");
+    fs::write(&file, "[apps.shop]\nsubject = \"mailto:push@shop.org\"\n").unwrap();
+    fs::write(at("amqp-url"), "amqp://rabbit/shop\n").unwrap();
+    fs::create_dir(at("credentials")).unwrap();
+    let link = |from: &str, to: &str| symlink(from, at("credentials").join(to)).unwrap();
+    link("../amqp-url", "broker.url");
+    link("../main.pem", "keys.main.private_key");
+    let credentials = at("credentials");
+    let variables = [
+        ("CREDENTIALS_DIRECTORY", credentials.to_str().unwrap()),
+        ("PUSHRIDER_CONFIG", file.to_str().unwrap()),
+    ];
+    for command in [&["check"][..], &["keys", "public"], &["topology", "show"]] {
+        let done = pushrider(command, &variables);
+        assert!(done.status.success(), "{command:?}: {}", text(&done.stderr));
     }
 }

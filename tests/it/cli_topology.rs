@@ -72,6 +72,19 @@ fn refused(output: &Output, because: &str) {
     assert!(reason.contains(because), "{reason}");
 }
 
+#[test]
+fn topology_needs_no_application_and_no_key() {
+    let broker = [("AMQP_URL", "amqp://rabbit/shop")];
+    let shown = pushrider(&["topology", "show"], &broker);
+    assert!(shown.status.success(), "{}", text(&shown.stderr));
+    assert!(text(&shown.stdout).starts_with("virtual host shop\n"));
+    let arguments = ["topology", "show", "--set", "broker.prefix=A B"];
+    let refused = pushrider(&arguments, &broker);
+    assert_eq!(refused.status.code(), Some(78));
+    let problem = text(&refused.stderr);
+    assert!(problem.contains("broker.prefix: "), "{problem}");
+}
+
 #[tokio::test]
 async fn what_is_declared_and_shown_is_all_that_a_user_of_least_privilege_needs() {
     let broker = Broker::shared();

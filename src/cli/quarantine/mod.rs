@@ -121,9 +121,9 @@ impl Quarantine {
                 return Err(Failure::usage(problem));
             }
         };
-        let config = place.configured.load(environment)?;
+        let settings = place.configured.load_broker(environment)?;
         start_runtime(None)?.block_on(async {
-            let client = QuarantineClient::connect(&config.daemon.broker).await?;
+            let client = QuarantineClient::connect(&settings).await?;
             let mut queue = Queue::new(&client, place.count);
             let done = select! {
                 done = self.work(&mut queue, out) => done,

@@ -101,6 +101,23 @@ pub(super) fn resolve(
     })
 }
 
+/// Turns the sections of the file that concern the broker into settings.
+///
+/// # Errors
+/// With `problems` and every further one of these sections.
+pub(super) fn resolve_broker(
+    file: &File,
+    sources: &mut Sources,
+    environment: &Environment,
+    problems: Problems,
+) -> Result<crate::broker::Settings, Problems> {
+    let mut scope = Scope::new(sources, environment, problems);
+    match broker::resolve(file, &mut scope) {
+        Ok(settings) if scope.problems.is_empty() => Ok(settings),
+        Ok(_) | Err(Reported) => Err(scope.problems),
+    }
+}
+
 fn logging(file: &File, scope: &mut Scope<'_>) -> Result<logging::Settings, Reported> {
     let settings = logging::Settings {
         format: file.log.format,
