@@ -227,6 +227,8 @@ async fn a_blocked_broker_shows_and_goes_on_when_it_may() {
     let vhost = broker.vhost();
     let impatient = Settings {
         confirm_timeout: Duration::from_secs(2),
+        // `rabbitmqctl` takes the CPU from the broker for a while.
+        heartbeat: Duration::from_secs(20),
         ..settings(vhost.url())
     };
     let echo = Echo::start(impatient, result);
