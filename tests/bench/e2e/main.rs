@@ -79,6 +79,9 @@ struct Args {
     /// Worker threads of the daemon [default: as many as it chooses].
     #[arg(long)]
     workers: Option<usize>,
+    /// Leave the origins unlisted, as strangers are, which share half of the requests in flight.
+    #[arg(long)]
+    unlisted: bool,
     /// More lines of configuration.
     #[arg(long, default_value = "")]
     config: String,
@@ -188,8 +191,7 @@ async fn measure(
     args: &Args,
     is_bare: bool,
 ) -> Round {
-    let more = format!("log.filter = 'info'\n{}", args.config);
-    let mut daemon = Daemon::new(&vhost.url(), sandbox, &more);
+    let mut daemon = Daemon::new(&vhost.url(), sandbox, &configuration(sandbox, args));
     daemon.start().await;
     daemon.stop().await;
     vhost.queue(RESULTS, FieldTable::default()).await;
@@ -225,6 +227,17 @@ async fn measure(
     };
     daemon.kill().await;
     round
+}
+
+/// Returns what the daemon is configured with besides the defaults of the tests.
+fn configuration(sandbox: &Running, args: &Args) -> String {
+    let mut lines = vec!["log.filter = 'info'".to_owned()];
+    if !args.unlisted {
+        let listed = |origin: &String| format!("services.{origin:?}.as = 'other'");
+        lines.extend(sandbox.origins().iter().map(listed));
+    }
+    lines.push(args.config.clone());
+    lines.join("\n")
 }
 
 fn bare_command(vhost: &Vhost) -> Command {
