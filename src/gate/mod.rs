@@ -97,7 +97,8 @@ const ORIGIN_LIMIT: usize = 10_000;
 const UNLISTED_START: usize = 50;
 
 /// Of the recipients that may be in flight, one in so many more may wait in memory for unlisted origins,
-/// and twice as many where those answer quickly.
+/// and twice as many where those answer quickly. More would save trips through the broker where there are
+/// no others, and fill the prefetch window of the others where there are.
 const UNLISTED_WAITERS: usize = 10;
 
 /// How many recipients of one lane may be in hand for each that may be sent to: enough to keep every

@@ -35,6 +35,14 @@ enum Sickness {
     Slow,
     /// Every event goes to an unlisted host of its own, which stalls.
     Tarpits,
+    /// The same, but they answer before they stall, and take all that unlisted hosts are given.
+    Traps,
+}
+
+impl Sickness {
+    fn is_unlisted(self) -> bool {
+        matches!(self, Self::Tarpits | Self::Traps)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,15 +69,15 @@ struct World {
 
 impl World {
     async fn work(self: Arc<Self>, job: Job, permit: OwnedSemaphorePermit) {
-        let is_tarpit = job.of_sick && self.sickness == Sickness::Tarpits;
-        let host = match (job.of_sick, is_tarpit) {
+        let is_unlisted = job.of_sick && self.sickness.is_unlisted();
+        let host = match (job.of_sick, is_unlisted) {
             (false, _) => "well".to_owned(),
             (true, false) => "sick".to_owned(),
             (true, true) => format!("s{}.sick", job.number),
         };
         let request = Request {
             origin: &origin(&host),
-            listing: Listing::of(!is_tarpit),
+            listing: Listing::of(!is_unlisted),
             key: &key("main"),
             lane: &lane(),
             deferrals: job.deferrals,
@@ -107,7 +115,8 @@ impl World {
         }
         let (takes, verdict) = match sickness {
             Sickness::Absent => (LATENCY, accepted()),
-            Sickness::Stalls | Sickness::Tarpits => (SECOND * 10, timed_out()),
+            Sickness::Traps if since < SICK_FOR / 3 => (LATENCY * 3, accepted()),
+            Sickness::Stalls | Sickness::Tarpits | Sickness::Traps => (SECOND * 10, timed_out()),
             Sickness::Down => (LATENCY, unavailable()),
             Sickness::Throttles => (LATENCY, throttled(Some(Scope::Origin), 5)),
             Sickness::Slow => (SECOND * 2, accepted()),
@@ -221,6 +230,7 @@ async fn who_is_well_is_within_a_tenth_of_being_alone() {
         Sickness::Throttles,
         Sickness::Slow,
         Sickness::Tarpits,
+        Sickness::Traps,
     ] {
         let world = live(sickness).await;
         let beside = percentiles(&world.took.lock());
@@ -235,7 +245,7 @@ async fn who_is_well_is_within_a_tenth_of_being_alone() {
 /// Asserts that a service that was left alone is met with a few requests first, and with at most about twice
 /// as many in each round trip as in the one before.
 fn assert_no_storm(sickness: Sickness, asked: &[Duration]) {
-    if matches!(sickness, Sickness::Slow | Sickness::Tarpits) {
+    if sickness == Sickness::Slow || sickness.is_unlisted() {
         return;
     }
     let first = asked.iter().min().copied().unwrap();
