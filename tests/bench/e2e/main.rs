@@ -5,7 +5,7 @@
 //! The same is printed for a bare worker ([`bare`]) after each round of the daemon.
 //!
 //! `cargo bench --bench e2e -- --events 20000 --latency 50ms`, `-- --paced 500`,
-//! `-- --events 20 --recipients 1000`
+//! `-- --events 20 --recipients 1000`, `-- --failing 50`, `-- --daemons 2`
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -76,7 +76,13 @@ struct Args {
     /// Recipients of each event. The bare worker knows one.
     #[arg(long, default_value_t = 1)]
     recipients: usize,
-    /// Worker threads of the daemon [default: as many as it chooses].
+    /// How many of 100 subscriptions answer every other push with 503 first.
+    #[arg(long, default_value_t = 0)]
+    failing: usize,
+    /// Daemons on the same queues.
+    #[arg(long, default_value_t = 1)]
+    daemons: usize,
+    /// Worker threads of each daemon [default: as many as it chooses].
     #[arg(long)]
     workers: Option<usize>,
     /// Leave the origins unlisted, as strangers are, which share half of the requests in flight.
@@ -162,8 +168,14 @@ fn print(number: usize, is_bare: bool, round: &Round, connections: u64) {
 
 fn events(sandbox: &Running, args: &Args) -> Vec<String> {
     let subscribe = |n: usize| {
+        // Spread, so that no breaker opens.
+        let is_failing = n * 61 % 100 < args.failing;
         let request = SubscribeRequest {
-            answer: Script::default(),
+            answer: if is_failing {
+                failing()
+            } else {
+                Script::default()
+            },
             origin: n % args.origins,
             ..SubscribeRequest::default()
         };
@@ -184,6 +196,13 @@ fn events(sandbox: &Running, args: &Args) -> Vec<String> {
     (0..args.events).map(|n| event(n).to_string()).collect()
 }
 
+/// Returns the script of a subscription that each event reaches at its second attempt.
+fn failing() -> Script {
+    let turns = [json!({ "status": 503 }), json!({ "status": 201 })];
+    let answers: Vec<_> = turns.into_iter().cycle().take(1000).collect();
+    serde_json::from_value(answers.into()).unwrap()
+}
+
 async fn measure(
     vhost: &Vhost,
     sandbox: &Running,
@@ -191,21 +210,26 @@ async fn measure(
     args: &Args,
     is_bare: bool,
 ) -> Round {
-    let mut daemon = Daemon::new(&vhost.url(), sandbox, &configuration(sandbox, args));
-    daemon.start().await;
-    daemon.stop().await;
+    let more = configuration(sandbox, args);
+    let mut daemons: Vec<_> = (0..args.daemons)
+        .map(|_| Daemon::new(&vhost.url(), sandbox, &more))
+        .collect();
+    daemons[0].start().await;
+    daemons[0].stop().await;
     vhost.queue(RESULTS, FieldTable::default()).await;
     vhost.bind(RESULTS, "webpush.results", "delivery.#").await;
     if args.paced.is_none() {
         publish(vhost, bodies).await;
     }
     let encryption_micros = encryption_micros();
-    if is_bare {
-        daemon.spawn(bare_command(vhost)).await;
-    } else {
-        let workers = args.workers.map(|workers| workers.to_string());
-        let threads: Vec<&str> = workers.iter().flat_map(|it| ["--threads", it]).collect();
-        daemon.launch_with(&threads, &[]).await;
+    let workers = args.workers.map(|workers| workers.to_string());
+    let threads: Vec<&str> = workers.iter().flat_map(|it| ["--threads", it]).collect();
+    for daemon in &mut daemons {
+        if is_bare {
+            daemon.spawn(bare_command(vhost)).await;
+        } else {
+            daemon.launch_with(&threads, &[]).await;
+        }
     }
     let pushes = bodies.len() * args.recipients;
     let (seconds, latency) = match args.paced {
@@ -220,12 +244,15 @@ async fn measure(
     };
     let round = Round {
         events_per_second: pushes as f64 / seconds,
-        cpu_micros: cpu_seconds(daemon.pid()) * 1e6 / pushes as f64,
-        peak_mebibytes: daemon.peak_kib() as f64 / 1024.0,
+        cpu_micros: daemons.iter().map(|it| cpu_seconds(it.pid())).sum::<f64>() * 1e6
+            / pushes as f64,
+        peak_mebibytes: daemons.iter().map(Daemon::peak_kib).max().unwrap_or(0) as f64 / 1024.0,
         encryption_micros,
         latency,
     };
-    daemon.kill().await;
+    for daemon in &mut daemons {
+        daemon.kill().await;
+    }
     round
 }
 
