@@ -1,6 +1,7 @@
 //! An application: its keys, and what its events mean where they are silent.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,8 @@ pub struct App {
     pub mode: Mode,
     /// The largest plaintext in bytes, at most 3993.
     pub payload_limit: usize,
+    /// The most recipients a second of one event of many, if that is limited.
+    pub max_per_second: Option<NonZeroU32>,
     /// How results name endpoints.
     pub endpoint: EndpointForm,
     /// How its requests are made.
@@ -176,6 +179,7 @@ impl App {
             results: Results::All,
             mode: Mode::Send,
             payload_limit: 3993,
+            max_per_second: None,
             endpoint: EndpointForm::Full,
             requests: RequestRules::default(),
         }

@@ -20,6 +20,7 @@ mod waiting;
 use std::hash::{BuildHasher as _, RandomState};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
@@ -211,7 +212,11 @@ impl<T: Transport> Pipeline<T> {
     ) {
         let Plan { terms, step } = plan;
         match step {
-            Step::Split(split) => settlement.split(event, split),
+            Step::Split(split) => {
+                let now = self.sender.now().wall;
+                let within = terms.deadline.left(now).unwrap_or_default();
+                settlement.split(event, split, within);
+            }
             Step::Wait {
                 after,
                 until,
@@ -251,7 +256,7 @@ impl<T: Transport> Pipeline<T> {
         let event = event.without_content();
         let chunk = self.settings.plan.chunk;
         match plan::split(&event, chunk, settlement.history(), Some(&refusal)) {
-            Some(split) => settlement.split(&event, split),
+            Some(split) => settlement.split(&event, split, Duration::ZERO),
             None => self.end_all(settlement, &event, &refusal),
         }
     }

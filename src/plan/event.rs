@@ -4,6 +4,7 @@
 //! does so whole, as one message; only what is due is split, so that a scheduled campaign is one
 //! message in the delay bands and not hundreds.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -105,7 +106,12 @@ pub fn plan(
     }
     check_schedule(event, settings.horizon, latest)?;
     let terms = Terms::of(event, app, history, timestamp, latest);
-    let step = next_step(event, &terms.deadline, history, settings, now);
+    let pace = event
+        .max_per_second
+        .into_iter()
+        .chain(app.max_per_second)
+        .min();
+    let step = next_step(event, &terms.deadline, pace, history, settings, now);
     Ok(Plan { terms, step })
 }
 
@@ -182,6 +188,7 @@ fn moment_of(timestamp: u64) -> Option<SystemTime> {
 fn next_step(
     event: &Event<'_>,
     deadline: &Deadline,
+    pace: Option<NonZeroU32>,
     history: &RetryHistory,
     settings: &Settings,
     now: SystemTime,
@@ -202,8 +209,12 @@ fn next_step(
             waiting,
         };
     }
-    if let Some(split) = split(event, settings.chunk, history, None) {
-        return Step::Split(split);
+    let chunk = chunk_size(settings.chunk, pace);
+    if let Some(split) = split(event, chunk, history, None) {
+        return Step::Split(match pace {
+            Some(pace) => split.paced(pace),
+            None => split,
+        });
     }
     if left.is_none() {
         return Step::Expire {
@@ -212,6 +223,13 @@ fn next_step(
         };
     }
     Step::Push { hold: wait }
+}
+
+/// Returns how many recipients a chunk has at most: not more than those of a second, so that a slow pace
+/// is even.
+fn chunk_size(most: usize, pace: Option<NonZeroU32>) -> usize {
+    let in_a_second = pace.and_then(|pace| pace.get().try_into().ok());
+    in_a_second.map_or(most, |count| most.min(count))
 }
 
 /// Returns the earliest time at which an event may go on, and what it waits for until then.
@@ -322,6 +340,32 @@ mod tests {
     const NOW: Step = Step::Push {
         hold: Duration::ZERO,
     };
+
+    #[test]
+    fn a_pace_makes_chunks_of_a_second_at_most_and_the_smaller_one_counts() {
+        let recipients: Vec<_> = (0..20)
+            .map(|n| format!(r#"{{"subscription":{{"endpoint":"https://a.example/{n}"}}}}"#))
+            .collect();
+        let recipients = recipients.join(",");
+        let waits = |asked: &str, app: Option<u32>| {
+            let body = Bytes::from(format!(r#"{{"recipients":[{recipients}]{asked}}}"#));
+            let app = App {
+                max_per_second: app.and_then(NonZeroU32::new),
+                ..App::for_tests("shop")
+            };
+            let (event, history) = (decode(&body).unwrap(), RetryHistory::default());
+            let now = (noon(0), noon(0));
+            let plan = plan(&event, &app, &history, None, &SETTINGS, now).unwrap();
+            let Step::Split(split) = plan.step else {
+                return vec![];
+            };
+            split.now.iter().map(|it| it.after.as_secs()).collect()
+        };
+        assert!(waits("", None).is_empty());
+        assert_eq!(waits(r#","max_per_second":5"#, None), [0, 1, 2, 3]);
+        assert_eq!(waits(r#","max_per_second":20"#, Some(10)), [0, 1]);
+        assert_eq!(waits(r#","max_per_second":5"#, Some(10)), [0, 1, 2, 3]);
+    }
 
     #[test]
     fn an_event_without_wishes_is_pushed_now_for_the_apps_ttl() {

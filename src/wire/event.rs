@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::SystemTime;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -44,6 +45,8 @@ pub struct Event<'a> {
     pub deliver_at: Option<SystemTime>,
     /// After when it is worthless.
     pub expires_at: Option<SystemTime>,
+    /// How many of its recipients are pushed to in a second, at most.
+    pub max_per_second: Option<NonZeroU32>,
     /// Which delivery results it wants.
     pub results: Option<Results>,
     /// What recipients may say otherwise.
@@ -90,7 +93,7 @@ const RECIPIENTS: &str = "recipients";
 const CONTENT: [&str; 4] = ["payload", "payload_base64", "notification", "topic"];
 
 /// The members of an event, grouped as they are read.
-pub const MEMBERS: [&str; 22] = [
+pub const MEMBERS: [&str; 23] = [
     SCHEMA,
     "version",
     "subscription",
@@ -107,6 +110,7 @@ pub const MEMBERS: [&str; 22] = [
     "created_at",
     "deliver_at",
     "expires_at",
+    "max_per_second",
     "payload",
     "payload_base64",
     "notification",
@@ -179,7 +183,14 @@ impl<'a> Event<'a> {
             rest @ ..,
         ] = object.values;
         let [id, app, label, group, metadata, urgency, results, rest @ ..] = rest;
-        let [ttl, created_at, deliver_at, expires_at, options @ ..] = rest;
+        let [
+            ttl,
+            created_at,
+            deliver_at,
+            expires_at,
+            max_per_second,
+            options @ ..,
+        ] = rest;
         // A later version may well have members that this one does not know: it is judged first.
         faults.read("version", version, member::version);
         faults.note_unknown(object, &MEMBERS);
@@ -199,6 +210,7 @@ impl<'a> Event<'a> {
             created_at: faults.read("created_at", created_at, member::time),
             deliver_at: faults.read("deliver_at", deliver_at, member::time),
             expires_at: faults.read("expires_at", expires_at, member::time),
+            max_per_second: faults.read("max_per_second", max_per_second, member::per_second),
             options: PushOptions::read(body, options, faults),
             audience: Audience::read(subscription, recipient_id, recipients, faults),
             members: object.values,

@@ -3,6 +3,7 @@
 //! A reader takes the member's path, for the fault, and its text, which is never `null`.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -27,6 +28,9 @@ const GROUP_LIMIT: usize = 128;
 
 /// The longest name a producer may give a recipient, in bytes.
 const RECIPIENT_ID_LIMIT: usize = 255;
+
+/// The most recipients a second that an event may ask for.
+const PER_SECOND_LIMIT: u32 = 100_000;
 
 /// The most digits that a number of seconds may have.
 const DIGIT_LIMIT: usize = 64;
@@ -108,6 +112,17 @@ pub(super) fn metadata<'a>(
         return Err(Fault::malformed(path, expected));
     }
     Ok(json::with_whole_characters(raw))
+}
+
+/// Reads a number of recipients a second.
+pub(super) fn per_second(path: &'static str, raw: &RawValue) -> Result<NonZeroU32, Fault> {
+    const EXPECTED: &str = "an integer of recipients a second, from 1 to 100000";
+    let digits = json::integer(raw).ok_or_else(|| Fault::kind(path, EXPECTED, raw))?;
+    digits
+        .parse::<NonZeroU32>()
+        .ok()
+        .filter(|count| count.get() <= PER_SECOND_LIMIT)
+        .ok_or_else(|| Fault::malformed(path, format!("expected {EXPECTED}")))
 }
 
 /// Reads a number of seconds; one beyond 64 bits counts as the largest.
@@ -268,6 +283,26 @@ mod tests {
         ] {
             let sentence = format!("ttl: expected an integer of seconds, 0 or more; got {found}");
             assert_eq!(seconds("ttl", raw(text)).unwrap_err().to_string(), sentence);
+        }
+    }
+
+    #[test]
+    fn a_pace_is_one_recipient_a_second_or_more() {
+        let read = |text| per_second("max_per_second", raw(text));
+        for (text, expected) in [("1", 1), ("100000", 100_000)] {
+            assert_eq!(read(text).map(NonZeroU32::get), Ok(expected));
+        }
+        let expected =
+            "max_per_second: expected an integer of recipients a second, from 1 to 100000";
+        for text in ["0", "100001", "99999999999999999999999"] {
+            assert_eq!(read(text).unwrap_err().to_string(), expected);
+        }
+        for (text, found) in [
+            ("0.5", "a number with a fraction or an exponent"),
+            (r#""5""#, "a string"),
+        ] {
+            let sentence = format!("{expected}; got {found}");
+            assert_eq!(read(text).unwrap_err().to_string(), sentence);
         }
     }
 

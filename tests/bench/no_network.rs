@@ -59,6 +59,7 @@ fn app() -> App {
         results: Results::All,
         mode: Mode::Send,
         payload_limit: 3993,
+        max_per_second: None,
         endpoint: EndpointForm::Full,
         requests: RequestRules::default(),
     }

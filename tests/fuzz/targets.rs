@@ -80,6 +80,7 @@ static APP: LazyLock<App> = LazyLock::new(|| App {
     results: Results::All,
     mode: Mode::Send,
     payload_limit: 3993,
+    max_per_second: None,
     endpoint: EndpointForm::Full,
     requests: RequestRules::default(),
 });

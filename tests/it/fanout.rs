@@ -7,7 +7,9 @@ use pushrider::clock::{Clock, SystemClock};
 use pushrider::sandbox;
 use pushrider::sandbox::SubscriptionJson;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
+use crate::support::daemon::Daemon;
 use crate::support::env::{TestEnv, event, is_delivery};
 use crate::support::{eventually, wanted};
 
@@ -224,4 +226,36 @@ async fn only_who_is_not_done_is_tried_again_and_results_are_narrowed() {
             assert_eq!(texts, vec![format!("{kind} {n}"); requests]);
         }
     }
+}
+
+#[tokio::test]
+async fn a_campaign_goes_out_at_its_pace_whoever_sends_it() {
+    const RECIPIENTS: usize = 120;
+    const PER_SECOND: usize = 30;
+    let mut env = TestEnv::open_with(quick(), "log.filter = 'info'").await;
+    let mut second = Daemon::new(&env.vhost.url(), &env.sandbox, "log.filter = 'info'");
+    second.start().await;
+    let all: Vec<_> = (0..RECIPIENTS)
+        .map(|_| recipient(&env.subscribe(json!({}))))
+        .collect();
+    let mut arrivals = env.sandbox.arrivals();
+    let pace = json!({ "max_per_second": PER_SECOND });
+    env.publish(&campaign("slow", &all, pace)).await;
+    let mut came = Vec::new();
+    while came.len() < RECIPIENTS {
+        let arrival = timeout(Duration::from_secs(30), arrivals.recv()).await;
+        arrival.expect("no push came for half a minute").unwrap();
+        came.push(SystemClock.now().mono);
+    }
+    for (n, at) in came.iter().enumerate() {
+        let due = Duration::from_secs((n / PER_SECOND) as u64);
+        // The first arrival is later than the split by some milliseconds.
+        let tolerated = Duration::from_millis(200);
+        assert!(*at - came[0] + tolerated >= due, "{n}: {:?}", *at - came[0]);
+    }
+    let outcomes = summed_up(&mut env, "slow", RECIPIENTS as u64).await;
+    assert_eq!(
+        outcomes,
+        [("accepted".to_owned(), RECIPIENTS as u64)].into()
+    );
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::app::{EndpointForm, Mode, Results};
 use crate::config::text::{SecretText, Text, parsed};
-use crate::config::units::{HOUR, SECOND, Size, Span};
+use crate::config::units::{Count, HOUR, SECOND, Size, Span};
 use crate::message::{MediaType, PLAINTEXT_LIMIT, TTL_LIMIT};
 use crate::origin::Service;
 
@@ -26,6 +26,7 @@ pub(in crate::config) struct App {
     pub(in crate::config) mode: Mode,
     pub(in crate::config) payload_limit: Size<1, PAYLOAD>,
     pub(in crate::config) payload_limits: BTreeMap<Service, Size<1, PAYLOAD>>,
+    pub(in crate::config) max_per_second: Option<Count<100_000>>,
     pub(in crate::config) padding: Padding,
     pub(in crate::config) aesgcm: bool,
     pub(in crate::config) declarative_content_type: MediaType,
@@ -43,6 +44,7 @@ impl Default for App {
             mode: Mode::Send,
             payload_limit: Size::of(PAYLOAD),
             payload_limits: BTreeMap::new(),
+            max_per_second: None,
             padding: Padding::None,
             aesgcm: false,
             declarative_content_type: MediaType::OctetStream,

@@ -1,7 +1,7 @@
 //! The applications of `[apps]`, and the ring of keys of each.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use crate::app::{App, RequestRules};
@@ -54,6 +54,9 @@ fn one(
         results: app.results,
         mode: app.mode,
         payload_limit: app.payload_limit.bytes(),
+        max_per_second: app
+            .max_per_second
+            .and_then(|count| NonZeroU32::new(count.get())),
         endpoint: app.endpoint,
         requests: requests(app),
     }))

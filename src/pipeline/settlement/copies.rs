@@ -62,9 +62,9 @@ impl<'a> Settlement<'a> {
         self.publish_to_delay(event.body().clone(), after, rounding, &history);
     }
 
-    /// Publishes each part of a large event by itself, to be processed at once, and a copy of the rest,
-    /// to be split later.
-    pub(in crate::pipeline) fn split(&mut self, event: &Event<'a>, split: Split) {
+    /// Publishes each part of a large event by itself, to be processed when it is due, and a copy of the
+    /// rest, to be split later; its deadline is `within` from now.
+    pub(in crate::pipeline) fn split(&mut self, event: &Event<'a>, split: Split, within: Duration) {
         self.fan_out = false;
         for part in split.now {
             let chunk = Chunk {
@@ -76,9 +76,10 @@ impl<'a> Settlement<'a> {
                 unsplit: None,
                 positions: part.positions,
                 refusal: part.refusal,
-                ..self.next_pass_at_once()
+                ..self.next_pass_after(part.after.min(within))
             };
-            self.publish_to_due(event.subset(&part.recipients), &history);
+            let body = event.subset(&part.recipients);
+            self.publish_part(body, part.after.min(within), within, &history);
         }
         for part in split.later {
             let unsplit = Unsplit {
@@ -91,9 +92,10 @@ impl<'a> Settlement<'a> {
                 unsplit: Some(unsplit),
                 positions: part.positions,
                 refusal: part.refusal,
-                ..self.next_pass_at_once()
+                ..self.next_pass_after(part.after.min(within))
             };
-            self.publish_to_due(event.subset(&part.recipients), &history);
+            let body = event.subset(&part.recipients);
+            self.publish_part(body, part.after.min(within), within, &history);
         }
     }
 
@@ -105,17 +107,38 @@ impl<'a> Settlement<'a> {
         positions.flatten()
     }
 
-    fn next_pass_at_once(&self) -> RetryHistory {
+    fn next_pass_after(&self, after: Duration) -> RetryHistory {
+        let next = self.next_pass(Waiting::Scheduled, self.now + after);
+        if !after.is_zero() {
+            return next;
+        }
         RetryHistory {
             not_before: None,
             waiting: None,
-            ..self.next_pass(Waiting::Scheduled, self.now)
+            ..next
         }
     }
 
-    fn publish_to_due(&mut self, body: Bytes, history: &RetryHistory) {
+    /// Publishes a part that is due `after` now.
+    fn publish_part(
+        &mut self,
+        body: Bytes,
+        after: Duration,
+        within: Duration,
+        history: &RetryHistory,
+    ) {
         let lane = self.inbound.lane.clone();
-        self.copy(Route::Due(lane), Kind::Chunk, body, history);
+        let to = if after.is_zero() {
+            Route::Due(lane)
+        } else {
+            let rounding = Rounding::Up { within };
+            Route::Delay {
+                lane,
+                after,
+                rounding,
+            }
+        };
+        self.copy(to, Kind::Chunk, body, history);
     }
 
     fn next_pass(&self, waiting: Waiting, until: SystemTime) -> RetryHistory {

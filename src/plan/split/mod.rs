@@ -9,10 +9,16 @@
 //! gets chunks of its own, and the others do not wait for it. Those with few share chunks, else an
 //! event for ten thousand push services would become as many messages; but all recipients of one of
 //! them are in the same chunk, so that it holds up few others.
+//!
+//! The chunks of an event with a pace are due one after the other, and wait in the broker until then.
+//! So the pace holds over all daemons, and no daemon counts.
 
 mod cutter;
 #[cfg(test)]
 mod tests;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use crate::outcome::Refusal;
 use crate::wire::event::Event;
@@ -36,6 +42,8 @@ pub struct Split {
 pub struct Part {
     /// Its number, or that of its first chunk, from 1.
     pub number: u32,
+    /// How long it waits until it is processed.
+    pub after: Duration,
     /// Their positions in the body, ascending.
     pub recipients: Vec<usize>,
     /// Their positions in the event as it was published, if they are known.
@@ -87,6 +95,26 @@ pub fn split(
     })
 }
 
+impl Split {
+    /// Lets the parts follow each other at so many recipients a second. What is split later goes on from
+    /// there, so nothing has to be remembered of the parts before.
+    #[must_use]
+    pub fn paced(mut self, per_second: NonZeroU32) -> Self {
+        let mut before = Duration::ZERO;
+        for part in &mut self.now {
+            part.after = before;
+            if part.refusal.is_none() {
+                let count = u32::try_from(part.recipients.len()).unwrap_or(u32::MAX);
+                before += Duration::from_secs(count.into()) / per_second.get();
+            }
+        }
+        for part in &mut self.later {
+            part.after = before;
+        }
+        self
+    }
+}
+
 fn fits_one_chunk(event: &Event<'_>, size: usize) -> bool {
     if !event.is_fan_out() {
         return true;
@@ -121,6 +149,7 @@ impl Part {
     ) -> Self {
         Self {
             number,
+            after: Duration::ZERO,
             positions: history.positions_of(&recipients),
             recipients,
             refusal,

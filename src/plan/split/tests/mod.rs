@@ -1,6 +1,7 @@
 //! Events of many recipients, cut into chunks.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -145,6 +146,30 @@ fn a_chunk_is_bounded_by_what_may_come_of_it() {
     let split = split_of(&many, 50);
     let counts: Vec<_> = split.now.iter().map(|it| it.recipients.len()).collect();
     assert_eq!(counts, [25, 25]);
+}
+
+#[test]
+fn paced_parts_are_due_one_after_the_other_whatever_is_split_later() {
+    let payload = format!(r#","payload":"{}""#, r"\u0001".repeat(3900));
+    let all = (0..1000).map(|n| at("a.example", n));
+    let pace = NonZeroU32::new(10).unwrap();
+    let split = split_of(&body_of(all, &payload), 5).paced(pace);
+    let due = split.now.iter().map(|part| part.after.as_millis());
+    let expected = (0..split.now.len() as u128).map(|n| n * 500);
+    assert!(due.eq(expected));
+    let rest = split.now.len() as u128 * 500;
+    let [later] = &*split.later else {
+        panic!("{:?}", split.later);
+    };
+    assert_eq!(later.after.as_millis(), rest);
+}
+
+#[test]
+fn recipients_that_are_refused_take_no_time() {
+    let body = body_of(vec![at("a.example", 1); 25], "");
+    let split = split_of(&body, 5).paced(NonZeroU32::MIN);
+    let due: Vec<_> = split.now.iter().map(|part| part.after.as_secs()).collect();
+    assert_eq!(due, [0, 10, 10, 10]);
 }
 
 #[test]
