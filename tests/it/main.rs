@@ -77,3 +77,5 @@ mod systemd;
 mod unreadable;
 #[cfg(test)]
 mod waiting;
+#[cfg(test)]
+mod warnings;
