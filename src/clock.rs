@@ -85,6 +85,18 @@ impl Clock for FixedClock {
     }
 }
 
+/// Returns a duration in seconds with three decimals, for a person: 0.001, not 9.6e-4.
+#[must_use]
+pub fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e3).round() / 1e3
+}
+
+/// Returns a duration in milliseconds with three decimals, for a person.
+#[must_use]
+pub fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
 /// Draws numbers that spread retries out.
 pub trait Jitter: Send + Sync + 'static {
     /// Returns a number from 0 (inclusive) to 1 (exclusive), evenly distributed.
@@ -113,5 +125,20 @@ pub struct FixedJitter(pub f64);
 impl Jitter for FixedJitter {
     fn draw(&self) -> f64 {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_reads_no_exponents_and_no_nanoseconds() {
+        let short = Duration::from_nanos(14_932);
+        assert_eq!(seconds(short).to_string(), "0");
+        assert_eq!(milliseconds(short).to_string(), "0.015");
+        let longer = Duration::from_nanos(8_139_115);
+        assert_eq!(seconds(longer).to_string(), "0.008");
+        assert_eq!(milliseconds(longer).to_string(), "8.139");
     }
 }

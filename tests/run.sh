@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs all of them. Arguments go to cargo test.
 #
-# From Debian: RabbitMQ, pika, Node.js, Prometheus' promtool, Chromium (through sudo when not root; no service is started).
+# From Debian: RabbitMQ, pika, Node.js, PHP and Ruby with their AMQP clients, Prometheus with promtool, Chromium (through sudo
+# when not root; no service is started).
 # Below target/interop: from npm and PyPI, other people's Web Push, the validators of the contract and a client
 # for RabbitMQ, as pinned in tests/interop.
 set -euo pipefail
@@ -40,7 +41,9 @@ install_python_packages() {
 require_rust
 require_rabbitmq
 require_pika
-command -v promtool >/dev/null || install_packages prometheus
+command -v prometheus >/dev/null && command -v promtool >/dev/null || install_packages prometheus
+php -r 'require "PhpAmqpLib/autoload.php";' 2>/dev/null || install_packages php-cli php-amqplib
+ruby -e 'require "bunny"' 2>/dev/null || install_packages ruby ruby-bunny
 [[ -x /usr/bin/chromium ]] || install_packages chromium
 install_node_packages
 install_python_packages

@@ -1,13 +1,14 @@
 <?php
-// Publishes one event, then prints results and dead subscriptions until it is stopped. This file was not run.
+// Publishes one event, then prints results and dead subscriptions until it is stopped.
 //
-//     AMQP_HOST=127.0.0.1 php client.php shop < subscription.json     (php-amqplib 3)
+//     AMQP_URL=amqp://localhost php client.php shop < subscription.json     (php-amqplib 3)
 require_once 'PhpAmqpLib/autoload.php'; // Debian's php-amqplib; with Composer: vendor/autoload.php
 
 use PhpAmqpLib\Connection\AMQPStreamConnection;
 use PhpAmqpLib\Message\AMQPMessage;
 use PhpAmqpLib\Wire\AMQPTable;
 
+$url = array_map('urldecode', parse_url(getenv('AMQP_URL') ?: 'amqp://127.0.0.1'));
 $app = $argv[1];
 // json_encode writes an empty array as []; new stdClass is {}. It escapes all but ASCII unless told not to, and an
 // escaped character takes 6 bytes of the payload.
@@ -29,8 +30,8 @@ function take(AMQPMessage $delivery): void
 
 while (true) {
     try {
-        $host = getenv('AMQP_HOST') ?: '127.0.0.1';
-        $connection = new AMQPStreamConnection($host, 5672, 'guest', 'guest');
+        $connection = new AMQPStreamConnection($url['host'], $url['port'] ?? 5672, $url['user'] ?? 'guest',
+            $url['pass'] ?? 'guest', substr($url['path'] ?? '', 1) ?: '/');
         $channel = $connection->channel();
         $channel->confirm_select();
         $refuse = fn() => throw new RuntimeException('the broker did not take the event');

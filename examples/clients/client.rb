@@ -1,8 +1,9 @@
-# Publishes one event, then prints results and dead subscriptions until it is stopped. This file was not run.
+# Publishes one event, then prints results and dead subscriptions until it is stopped.
 #
 #     AMQP_URL=amqp://localhost ruby client.rb shop < subscription.json     (bunny 2.19 or later)
 require 'bunny'
 require 'json'
+require 'logger'
 require 'time'
 
 APP = ARGV.fetch(0)
@@ -32,9 +33,10 @@ end
 $stdout.sync = true
 unpublished = [EVENT]
 loop do
-  # This loop connects again by itself, and publishes again what was not confirmed.
+  # This loop connects again by itself, and publishes again what was not confirmed. Bunny logs to standard output.
   closed = Queue.new
   connection = Bunny.new(ENV.fetch('AMQP_URL', 'amqp://127.0.0.1'), automatically_recover: false,
+                                                                    logger: Logger.new($stderr, level: :warn),
                                                                     session_error_handler: Thread.current)
   connection.start
   channel = connection.create_channel
@@ -49,6 +51,6 @@ loop do
   closed.pop # until the connection raises its error in this thread
 rescue Bunny::Exception, RuntimeError, SystemCallError => e
   warn "connecting again: #{e.message}"
-  connection&.close rescue nil
+  connection&.close(false) rescue nil
   sleep 1
 end

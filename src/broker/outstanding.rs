@@ -11,7 +11,7 @@ use crate::broker::confirms::{Confirms, PendingPublish};
 use crate::broker::error::SessionError;
 use crate::broker::refused::{Destination, Refused};
 use crate::broker::topology::Topology;
-use crate::clock::{Clock, Jitter, RandomJitter, SystemClock};
+use crate::clock::{Clock, Jitter, RandomJitter, SystemClock, seconds};
 use crate::metrics::{Confirmed, Metrics};
 
 /// How often a refusal is worth a warning.
@@ -100,7 +100,7 @@ impl Outstanding {
                 exchange = exchange.as_str(),
                 routing_key = routing_key.as_str(),
                 waiting,
-                ?wait,
+                wait_s = seconds(wait),
                 "the broker takes no publication there: a queue bound to the exchange for this key \
                  is full and rejects, or none is bound; their messages stay unacknowledged until it does"
             );

@@ -18,7 +18,7 @@ use crate::broker::generation::Generation;
 use crate::broker::shared::Shared;
 use crate::broker::topology::Topology;
 use crate::broker::{Delivery, NeedsOperator, Redeliveries, Settings, SettledDelivery};
-use crate::clock::{Clock, Jitter, RandomJitter, SystemClock};
+use crate::clock::{Clock, Jitter, RandomJitter, SystemClock, seconds};
 use crate::health::BrokerState;
 use crate::metrics::{Metrics, Role};
 
@@ -174,14 +174,15 @@ impl Session {
         self.shared.metrics.broker_reconnects();
         let problem = error.to_string();
         let address = &self.address;
+        let pause_s = seconds(pause);
         let is_told = self
             .told
             .as_ref()
             .is_some_and(|(told, at)| *told == problem && now.duration_since(*at) < TELL_AGAIN);
         if is_told {
-            tracing::debug!(%address, problem, ?pause, "no broker; trying again");
+            tracing::debug!(%address, problem, pause_s, "no broker; trying again");
         } else {
-            tracing::warn!(%address, problem, ?pause, "no broker; trying again");
+            tracing::warn!(%address, problem, pause_s, "no broker; trying again");
             self.told = Some((problem.clone(), now));
         }
         self.shared

@@ -12,6 +12,7 @@ mod identity;
 mod reading;
 mod recipients;
 mod record;
+mod refusals;
 mod settlement;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use crate::app::App;
 use crate::guard;
 use crate::metrics::Metrics;
+use crate::origin::Service;
 use crate::outcome::Record;
 use crate::plan;
 use crate::plan::{Push, Refusal, Seen, Terms};
@@ -23,6 +24,7 @@ use super::fault::internal_error;
 use super::gone_cache::{GoneCache, Tombstone};
 use super::gone_ratio::GoneRatios;
 use super::record;
+use super::refusals::Refusals;
 use super::settlement::Settlement;
 
 /// Plans, sends and ends recipients.
@@ -31,6 +33,7 @@ pub(super) struct Recipients {
     replace_duplicates: bool,
     gone_cache: Arc<GoneCache>,
     gone_ratios: Arc<GoneRatios>,
+    refusals: Arc<Refusals>,
     metrics: Arc<Metrics>,
 }
 
@@ -57,6 +60,7 @@ impl Recipients {
             replace_duplicates,
             gone_cache: Arc::default(),
             gone_ratios: Arc::default(),
+            refusals: Arc::default(),
             metrics,
         }
     }
@@ -68,6 +72,7 @@ impl Recipients {
             replace_duplicates,
             gone_cache: Arc::clone(&self.gone_cache),
             gone_ratios: Arc::clone(&self.gone_ratios),
+            refusals: Arc::clone(&self.refusals),
             metrics: Arc::clone(&self.metrics),
         }
     }
@@ -272,6 +277,8 @@ impl Recipients {
         let record = counted(record, settlement.history());
         record::settled(&self.metrics, settlement, about, &record);
         record::gone_ratio(&self.metrics, &self.gone_ratios, about, &record);
+        self.refusals
+            .report(about.service.unwrap_or(Service::Other), &record);
         settlement.end(about, &record);
     }
 

@@ -1,9 +1,8 @@
 //! The log line and the metrics of a recipient that ends, or goes on waiting.
 
-use std::time::Duration;
-
 use tracing::{debug, info, warn};
 
+use crate::clock::{milliseconds, seconds};
 use crate::metrics::Metrics;
 use crate::origin::Service;
 use crate::outcome::{Outcome, Record};
@@ -36,16 +35,6 @@ pub(super) fn settled(
         redelivered = settlement.redelivered(),
         "settled"
     );
-}
-
-/// Returns a duration in seconds with three digits, for a person: 0.001, not 9.6e-4.
-fn seconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e3).round() / 1e3
-}
-
-/// Returns a duration in milliseconds with three digits.
-fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// Records that one recipient goes on waiting.
@@ -98,20 +87,5 @@ pub(super) fn gone_ratio(
         );
     } else {
         info!(push_service, "few subscriptions are called gone again");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_person_reads_no_exponents_and_no_nanoseconds() {
-        let short = Duration::from_nanos(14_932);
-        assert_eq!(seconds(short).to_string(), "0");
-        assert_eq!(milliseconds(short).to_string(), "0.015");
-        let longer = Duration::from_nanos(8_139_115);
-        assert_eq!(seconds(longer).to_string(), "0.008");
-        assert_eq!(milliseconds(longer).to_string(), "8.139");
     }
 }

@@ -1,6 +1,6 @@
 //! What operators hear of sending: one line in the log and a step of a metric for each kind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,28 +10,22 @@ use tracing::{info, warn};
 
 use crate::classify;
 use crate::classify::Context;
+use crate::clock::seconds;
 use crate::gate::Change;
 use crate::message::Name;
 use crate::metrics::{KeyAlarm, Metrics};
 use crate::origin::Service;
-use crate::outcome::{Answer, Attempt, BreakerState, Failure, Verdict};
+use crate::outcome::{Answer, Attempt, BreakerState, Verdict};
 use crate::subscription::Endpoint;
 
 use super::clock_skew::ClockSkew;
-
-/// How often an operator hears of a fault while it goes on.
-const INTERVAL: Duration = Duration::from_secs(600);
-
-/// The word under which a fault of the proxy is remembered.
-const PROXY: &str = "proxy";
+use super::failures::Failures;
 
 /// What operators have heard before, so that no line repeats without need.
 pub(super) struct Alarms {
     /// The kinds of unfamiliar answers. There are as many as services and statuses.
     unfamiliar: Mutex<BTreeSet<(Service, bool, u16)>>,
-    private_dns: Mutex<Option<Instant>>,
-    /// When each kind of fault was reported. There are as many as services and words.
-    faults: Mutex<BTreeMap<(Service, &'static str), Instant>>,
+    failures: Failures,
     metrics: Arc<Metrics>,
 }
 
@@ -40,34 +34,41 @@ impl Alarms {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             unfamiliar: Mutex::default(),
-            private_dns: Mutex::default(),
-            faults: Mutex::default(),
+            failures: Failures::default(),
             metrics,
         }
     }
 
-    /// Reports a change of an origin's gate; `breakers_open` is the number of open breakers.
+    /// Reports a change of an origin's gate, which `verdict` made unless it was time alone;
+    /// `breakers_open` is the number of open breakers.
     pub(super) fn gate_changed(
         &self,
         endpoint: &Endpoint,
         change: Option<Change>,
+        verdict: Option<&Verdict>,
         breakers_open: usize,
     ) {
         self.metrics.breakers_open(breakers_open);
         let Some(change) = change else { return };
         let (origin, service) = (endpoint.origin(), endpoint.service());
         let push_service = service.name();
+        let reason = verdict.map(|verdict| verdict.reason.name());
+        let detail = verdict.and_then(|verdict| verdict.detail.as_deref());
         match change {
             Change::Breaker(state, wait) => {
                 self.metrics.breaker_turned(service, state);
                 match state {
-                    BreakerState::Open => info!(%origin, push_service, ?wait, "breaker opened"),
+                    BreakerState::Open => {
+                        let wait_s = seconds(wait);
+                        info!(%origin, push_service, reason, detail, wait_s, "breaker opened");
+                    }
                     BreakerState::HalfOpen => info!(%origin, push_service, "breaker half-open"),
                     BreakerState::Closed => info!(%origin, push_service, "breaker closed"),
                 }
             }
             Change::Paused(scope, wait) => {
-                info!(%origin, push_service, scope = scope.name(), ?wait, "paused");
+                let (scope, wait_s) = (scope.name(), seconds(wait));
+                info!(%origin, push_service, scope, reason, detail, wait_s, "paused");
             }
         }
     }
@@ -105,73 +106,9 @@ impl Alarms {
         reported.insert(kind)
     }
 
-    /// Reports that the name of a listed service resolves to private addresses only, at most once in
-    /// ten minutes.
-    ///
-    /// A captive portal, a filtering resolver or a broken one gives such answers. Messages wait.
-    pub(super) fn private_dns(&self, attempt: &Attempt, endpoint: &Endpoint, now: Instant) {
-        let is_private = matches!(attempt, Attempt::Failed(Failure::ForbiddenAddress));
-        if !is_private || !endpoint.is_listed() || !self.is_private_dns_due(now) {
-            return;
-        }
-        warn!(
-            origin = %endpoint.origin(),
-            push_service = endpoint.service().name(),
-            "DNS gives only private or special addresses for a push service, so its messages wait: \
-             check this machine's resolver; for a service of your own, add its network to \
-             guard.allow"
-        );
-    }
-
-    fn is_private_dns_due(&self, now: Instant) -> bool {
-        let mut last = self.private_dns.lock();
-        let is_due = is_due(*last, now);
-        if is_due {
-            *last = Some(now);
-        }
-        is_due
-    }
-
-    /// Reports a proxy that makes no connection to a push service, at most once in ten minutes.
-    pub(super) fn proxy_failed(&self, attempt: &Attempt, endpoint: &Endpoint, now: Instant) {
-        let Attempt::Failed(Failure::Proxy(failure)) = attempt else {
-            return;
-        };
-        let service = endpoint.service();
-        if self.is_fault_due(service, PROXY, now) {
-            warn!(
-                origin = %endpoint.origin(),
-                push_service = service.name(),
-                "messages to a push service wait: {failure}"
-            );
-        }
-    }
-
-    /// Reports a fault of a push service's TLS, each kind at most once in ten minutes.
-    pub(super) fn tls_failed(&self, attempt: &Attempt, endpoint: &Endpoint, now: Instant) {
-        let Attempt::Failed(Failure::Tls(failure)) = attempt else {
-            return;
-        };
-        let (service, fault) = (endpoint.service(), failure.fault.name());
-        if self.is_fault_due(service, fault, now) {
-            warn!(
-                origin = %endpoint.origin(),
-                push_service = service.name(),
-                fault,
-                said = %failure.words,
-                "TLS with a push service fails, so its messages wait: {}",
-                failure.fault
-            );
-        }
-    }
-
-    fn is_fault_due(&self, service: Service, fault: &'static str, now: Instant) -> bool {
-        let mut reported = self.faults.lock();
-        let is_due = is_due(reported.get(&(service, fault)).copied(), now);
-        if is_due {
-            reported.insert((service, fault), now);
-        }
-        is_due
+    /// Reports an attempt that made no connection.
+    pub(super) fn failed(&self, attempt: &Attempt, endpoint: &Endpoint, now: Instant) {
+        self.failures.report(attempt, endpoint, now);
     }
 
     /// Reports the skew between this machine's clock and a listed service's.
@@ -239,18 +176,13 @@ impl Alarms {
             %origin,
             push_service = service.name(),
             %key,
-            ?wait,
+            wait_s = seconds(wait),
             detail,
             "a push service refuses what this key signs for every subscription, so its messages \
              wait: check the private key, the application's subject and this machine's clock, then \
              restart"
         );
     }
-}
-
-/// Returns whether a fault that was last reported then is reported again.
-fn is_due(last: Option<Instant>, now: Instant) -> bool {
-    last.is_none_or(|at| now.saturating_duration_since(at) >= INTERVAL)
 }
 
 #[cfg(test)]
@@ -261,7 +193,6 @@ mod tests {
     use http::{HeaderMap, StatusCode};
 
     use super::*;
-    use crate::clock::{Clock, SystemClock};
     use crate::origin::Listing;
 
     fn alarms() -> Alarms {
@@ -318,38 +249,6 @@ mod tests {
             alarms.unfamiliar(&attempt, &context, &verdict);
             let was_told = !alarms.is_first(&answer(status), &context);
             assert_eq!(was_told, verdict.unfamiliar, "{status}");
-        }
-    }
-
-    #[test]
-    fn private_addresses_are_reported_at_most_once_in_ten_minutes() {
-        let (alarms, start) = (alarms(), SystemClock.now().mono);
-        for (seconds, reported) in [
-            (0, true),
-            (1, false),
-            (599, false),
-            (600, true),
-            (601, false),
-        ] {
-            let now = start + Duration::from_secs(seconds);
-            assert_eq!(alarms.is_private_dns_due(now), reported, "{seconds}");
-        }
-    }
-
-    #[test]
-    fn each_fault_of_tls_is_reported_at_most_once_in_ten_minutes_for_each_service() {
-        let (alarms, start) = (alarms(), SystemClock.now().mono);
-        for (service, fault, seconds, reported) in [
-            (Service::Other, "expired", 0, true),
-            (Service::Other, "expired", 599, false),
-            (Service::Other, "self_signed", 599, true),
-            (Service::Ntfy, "expired", 599, true),
-            (Service::Other, "expired", 600, true),
-            (Service::Other, "expired", 601, false),
-        ] {
-            let now = start + Duration::from_secs(seconds);
-            let due = alarms.is_fault_due(service, fault, now);
-            assert_eq!(due, reported, "{service:?} {fault} {seconds}");
         }
     }
 }

@@ -17,6 +17,7 @@ mod alarms;
 mod clock_skew;
 mod decision;
 mod endpoint_turns;
+mod failures;
 mod keys;
 mod request;
 mod round_trip;
@@ -298,8 +299,9 @@ impl<T: Transport> Sender<T> {
         self.metrics.gate_origins(self.gates.origins());
         match admission {
             Admission::Granted(permit) => {
+                let open = self.gates.breakers_open();
                 self.alarms
-                    .gate_changed(endpoint, permit.change(), self.gates.breakers_open());
+                    .gate_changed(endpoint, permit.change(), None, open);
                 Ok(permit)
             }
             Admission::Deferred(deferral) => {
@@ -312,8 +314,9 @@ impl<T: Transport> Sender<T> {
     /// Reports the verdict to the gate, which frees the permit.
     fn report(&self, endpoint: &Endpoint, permit: Permit, verdict: &Verdict) {
         let change = permit.report(verdict, self.time.mono());
+        let open = self.gates.breakers_open();
         self.alarms
-            .gate_changed(endpoint, change, self.gates.breakers_open());
+            .gate_changed(endpoint, change, Some(verdict), open);
     }
 
     /// Records what the answer says of the key, and decides what follows.

@@ -199,9 +199,7 @@ impl<T: Transport> RoundTrips<T> {
     ) -> Verdict {
         let verdict = classify::classify(attempt, context, now.wall);
         self.alarms.unfamiliar(attempt, &context, &verdict);
-        self.alarms.private_dns(attempt, endpoint, now.mono);
-        self.alarms.tls_failed(attempt, endpoint, now.mono);
-        self.alarms.proxy_failed(attempt, endpoint, now.mono);
+        self.alarms.failed(attempt, endpoint, now.mono);
         verdict
     }
 

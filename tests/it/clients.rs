@@ -71,3 +71,13 @@ async fn the_client_in_python_publishes_consumes_and_connects_again() {
 async fn the_client_in_javascript_publishes_consumes_and_connects_again() {
     runs("node", "client.js").await;
 }
+
+#[tokio::test]
+async fn the_client_in_php_publishes_consumes_and_connects_again() {
+    runs("php", "client.php").await;
+}
+
+#[tokio::test]
+async fn the_client_in_ruby_publishes_consumes_and_connects_again() {
+    runs("ruby", "client.rb").await;
+}

@@ -50,6 +50,8 @@ mod main_job;
 mod memory;
 mod producers;
 #[cfg(test)]
+mod prometheus;
+#[cfg(test)]
 mod proxies;
 #[cfg(test)]
 mod readme;
@@ -77,3 +79,5 @@ mod systemd;
 mod unreadable;
 #[cfg(test)]
 mod waiting;
+#[cfg(test)]
+mod warnings;

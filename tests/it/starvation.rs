@@ -34,6 +34,16 @@ const TIGHT: &str = "push.in_flight = 40
     gate.open_cap = '1s'
     retry.max_attempts = 20";
 
+/// Expects that the line with a message has this reason.
+fn assert_tells_why(log: &str, message: &str, reason: &str) {
+    let (message, reason) = (
+        format!(r#""message":"{message}""#),
+        format!(r#""reason":"{reason}""#),
+    );
+    let told = |line: &str| line.contains(&message) && line.contains(&reason);
+    assert!(log.lines().any(told), "{message}, {reason}: {log}");
+}
+
 #[tokio::test]
 async fn a_service_that_stalls_keeps_nobody_else_waiting() {
     let mut origins = TwoOrigins::open(json!({ "fault": "hang" })).await;
@@ -54,6 +64,7 @@ async fn a_service_that_is_down_keeps_nobody_else_waiting() {
         let told = |line: &str| line.contains(what) && line.contains(origin);
         assert!(log.lines().any(told), "{what}: {log}");
     }
+    assert_tells_why(&log, "breaker opened", "service_unavailable");
 }
 
 #[tokio::test]
@@ -64,7 +75,7 @@ async fn a_service_that_throttles_is_left_alone_for_as_long_as_it_asks() {
     origins.recovers().await;
     assert_eq!(origins.turns("open").await, 0.0, "a throttle is no trouble");
     let log = origins.env.daemon.log();
-    assert!(log.contains("\"paused\""), "{log}");
+    assert_tells_why(&log, "paused", "throttled");
 }
 
 #[tokio::test]

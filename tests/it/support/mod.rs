@@ -8,6 +8,7 @@ pub(crate) mod env;
 pub(crate) mod listeners;
 pub(crate) mod node;
 pub(crate) mod producer;
+pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod vhost;
 
