@@ -72,7 +72,7 @@ impl Consumer {
             receipt,
             progress: Arc::clone(&queue.progress),
             in_flight,
-            unreadable: Arc::clone(&queue.link.unreadable),
+            unreadable: Arc::clone(&queue.link.found),
             budget: Arc::clone(budget),
             ramp,
             streams: VecDeque::from([stream]),

@@ -29,6 +29,7 @@ use crate::broker::connect::{Address, Link, open_channel};
 use crate::broker::consumers::Consumers;
 use crate::broker::declare::declare;
 use crate::broker::error::SessionError;
+use crate::broker::product::Product;
 use crate::broker::publisher::{Blocking, Publisher, PublisherChannels};
 use crate::broker::shared::{Queue, Shared, Tasks, first_error};
 use crate::clock::{Clock, SystemClock};
@@ -79,6 +80,11 @@ impl Generation {
             publishing,
             queues: future::try_join_all(queues).await?.into(),
         })
+    }
+
+    /// Returns which broker it is connected to, if the broker says so.
+    pub(super) fn product(&self) -> Option<&Product> {
+        self.publish.found.product()
     }
 
     /// Consumes, publishes and acknowledges until no delivery is left to settle.

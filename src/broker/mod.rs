@@ -12,7 +12,7 @@
 //! [`window`] of delivery tags allows. [`topology`] lists the [`object`]s that must exist, [`declare`]
 //! declares them, [`route`] addresses publications, and [`error`] separates what passes
 //! from what an operator must mend ([`needs_operator`]), by the codes of the broker's [`reply`]. Why there
-//! is no connection at all is said by [`amqp_url`] and [`connect_error`].
+//! is no connection at all is said by [`amqp_url`] and [`connect_error`], which broker it is by [`product`].
 //!
 //! For operators, [`definitions`] shows the topology, [`permissions`] what the daemon's user needs, and
 //! [`policy`] what keeps policies of others off the queues; [`mod@audit`] finds the policies that harm. Their
@@ -54,6 +54,7 @@ mod object;
 mod outstanding;
 mod permissions;
 mod policy;
+mod product;
 mod publisher;
 mod quarantine_client;
 mod ramp;
@@ -77,6 +78,7 @@ pub use fields::{DEPTH_LIMIT, Unreadable};
 pub use needs_operator::NeedsOperator;
 pub use permissions::Permissions;
 pub use policy::Policy;
+pub use product::Product;
 pub use quarantine_client::{QuarantineClient, Quarantined};
 pub use session::run;
 

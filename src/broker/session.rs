@@ -15,6 +15,7 @@ use crate::backoff::Backoff;
 use crate::broker::connect::Address;
 use crate::broker::error::SessionError;
 use crate::broker::generation::Generation;
+use crate::broker::product::Product;
 use crate::broker::shared::Shared;
 use crate::broker::topology::Topology;
 use crate::broker::{Delivery, NeedsOperator, Redeliveries, Settings, SettledDelivery};
@@ -68,6 +69,7 @@ pub async fn run(
         generation: 0,
         streak: 0,
         told: None,
+        product: None,
     };
     let open_until_stopped = async move {
         stop_consuming.cancelled().await;
@@ -89,6 +91,8 @@ struct Session {
     streak: u32,
     /// What was told last of a broker that is away, and when.
     told: Option<(String, Instant)>,
+    /// Which broker it was at last.
+    product: Option<Product>,
 }
 
 impl Session {
@@ -143,10 +147,23 @@ impl Session {
         };
         tracing::info!(address = %self.address, generation = self.generation, "broker connected");
         self.told = None;
+        self.tell_product(generation.product());
         show_connected(&shared, true);
         let ended = generation.serve(&shared, &mut self.settled).await;
         show_connected(&shared, false);
         ended
+    }
+
+    /// Logs which broker it is, if it was not the same before.
+    fn tell_product(&mut self, product: Option<&Product>) {
+        let Some(product) = product.filter(|it| self.product.as_ref() != Some(it)) else {
+            return;
+        };
+        tracing::info!("the broker is {product}");
+        if let Some(warning) = product.warning() {
+            tracing::warn!("{warning}");
+        }
+        self.product = Some(product.clone());
     }
 
     /// Reads the file that has the URL again, because passwords rotate.

@@ -52,7 +52,9 @@ impl Operator {
             let output = self.runs(url, &["check", "--connect", "--set", &set]);
             assert!(output.status.success(), "{declare}: {output:?}");
             let found = "  found   19 exchanges and queues as configured\n";
-            assert!(text(&output.stdout).ends_with(found), "{output:?}");
+            let told = text(&output.stdout);
+            assert!(told.ends_with(found), "{output:?}");
+            assert!(told.contains("\n  runs    RabbitMQ "), "{output:?}");
             assert_eq!(text(&output.stderr), "", "{output:?}");
         }
     }
@@ -145,6 +147,7 @@ async fn every_way_of_a_message_is_open_to(user: &str, vhost: Vhost) {
     env.daemon.stop().await;
     let log = env.daemon.log();
     assert!(!log.contains("ACCESS_REFUSED"), "{log}");
+    assert_eq!(log.matches("the broker is RabbitMQ ").count(), 1, "{log}");
 }
 
 #[tokio::test]
