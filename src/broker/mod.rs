@@ -14,7 +14,7 @@
 //! from what an operator must mend ([`needs_operator`]), by the codes of the broker's [`reply`]. Why there
 //! is no connection at all is said by [`amqp_url`] and [`connect_error`], which broker it is by [`product`].
 //!
-//! For operators, [`definitions`] shows the topology, [`permissions`] what the daemon's user needs, and
+//! For operators, [`definitions`] shows the topology ([`kubernetes`] as resources), [`permissions`] what the daemon's user needs, and
 //! [`policy`] what keeps policies of others off the queues; [`mod@audit`] finds the policies that harm. Their
 //! commands publish and follow results by a [`command_client`], and read the quarantine by a [`quarantine_client`].
 
@@ -49,6 +49,7 @@ mod error;
 mod fields;
 mod frames;
 mod generation;
+mod kubernetes;
 mod needs_operator;
 mod object;
 mod outstanding;
