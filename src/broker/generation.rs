@@ -29,6 +29,7 @@ use crate::broker::connect::{Address, Link, open_channel};
 use crate::broker::consumers::Consumers;
 use crate::broker::declare::declare;
 use crate::broker::error::SessionError;
+use crate::broker::prober::{Prober, Returns};
 use crate::broker::product::Product;
 use crate::broker::publisher::{Blocking, Publisher, PublisherChannels};
 use crate::broker::shared::{Queue, Shared, Tasks, first_error};
@@ -94,7 +95,12 @@ impl Generation {
         deliveries: &mut mpsc::Receiver<SettledDelivery>,
     ) -> Result<(), SessionError> {
         let (settled, settling) = mpsc::unbounded_channel();
+        let returns = Returns {
+            shared: Arc::clone(shared),
+            settled: settled.downgrade(),
+        };
         let (bands_declared, bands) = watch::channel(false);
+        let probing = Prober::run(shared, &self.publish.connection, bands.clone());
         let (blocking, blocks) = watch::channel(Blocking::default());
         let channels = PublisherChannels {
             settled,
@@ -112,12 +118,16 @@ impl Generation {
             let events = link.connection.events_listener();
             tasks.spawn(watch_events(events, Arc::clone(shared), blocking.clone()));
         }
-        tasks.spawn(self.consumers(shared, in_flight).run(bands_declared));
+        tasks.spawn(
+            self.consumers(shared, in_flight, returns)
+                .run(bands_declared),
+        );
         let ended = select! {
             biased;
             ended = publisher.run() => ended,
             error = first_error(&mut tasks) => Err(error),
             error = first_error(&mut acker) => Err(error),
+            never = probing => match never {},
         };
         publisher.leave(shared);
         ended?;
@@ -132,12 +142,18 @@ impl Generation {
         Acker::new(self.number, channels, Arc::clone(in_flight), redeliveries)
     }
 
-    fn consumers(&self, shared: &Arc<Shared>, in_flight: Arc<InFlight>) -> Consumers {
+    fn consumers(
+        &self,
+        shared: &Arc<Shared>,
+        in_flight: Arc<InFlight>,
+        returns: Returns,
+    ) -> Consumers {
         Consumers {
             shared: Arc::clone(shared),
             queues: Arc::clone(&self.queues),
             generation: self.number,
             in_flight,
+            returns,
         }
     }
 

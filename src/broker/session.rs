@@ -1,11 +1,13 @@
 //! Runs one generation of connections after the other, with pauses between them.
 
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future;
+use parking_lot::Mutex;
 use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
@@ -15,7 +17,9 @@ use crate::backoff::Backoff;
 use crate::broker::connect::Address;
 use crate::broker::error::SessionError;
 use crate::broker::generation::Generation;
+use crate::broker::probes::Probes;
 use crate::broker::product::Product;
+use crate::broker::route::band_name;
 use crate::broker::shared::Shared;
 use crate::broker::topology::Topology;
 use crate::broker::{Delivery, NeedsOperator, Redeliveries, Settings, SettledDelivery};
@@ -51,8 +55,10 @@ pub async fn run(
     stop_consuming: CancellationToken,
 ) -> Result<(), NeedsOperator> {
     let address = Address::new(&settings)?;
+    let probes = probes(&settings, &metrics);
     let shared = Arc::new(Shared {
         topology: Arc::new(Topology::new(&settings)),
+        probes: Mutex::new(probes),
         settings,
         deliveries: deliveries.downgrade(),
         state,
@@ -80,6 +86,19 @@ pub async fn run(
         ended = session.live() => ended,
         never = open_until_stopped => never,
     }
+}
+
+/// Prepares the probes of the delay bands, and their series.
+fn probes(settings: &Settings, metrics: &Metrics) -> Probes {
+    // Headers have signed numbers.
+    let daemon = RandomState::new().hash_one(SystemClock.now().wall) >> 1;
+    let interval = settings.probe_interval;
+    let bands = settings.bands.iter().filter(|_| interval.is_some());
+    let bands: Vec<_> = bands.map(|&band| (band, band_name(band))).collect();
+    for (band, name) in &bands {
+        metrics.start_delay_band(name, *band);
+    }
+    Probes::new(daemon, interval.unwrap_or_default(), bands.into_iter())
 }
 
 struct Session {
