@@ -146,6 +146,9 @@ pub(super) fn short(text: &str) -> ShortString {
 }
 
 #[cfg(test)]
+mod lateness;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
