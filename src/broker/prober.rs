@@ -110,7 +110,7 @@ impl<'a> Prober<'a> {
             for (band, probe) in due {
                 match self.send_one(connection, &mut channel, band, &probe).await {
                     Ok(is_taken) => self.note(&probe, is_taken),
-                    // The generation is about to end.
+                    // It was neither taken nor refused; the next one is sent in its time.
                     Err(error) => tracing::debug!(%error, "a probe is not sent"),
                 }
             }

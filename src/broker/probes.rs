@@ -47,8 +47,8 @@ struct Band {
     open: Option<SystemTime>,
     /// When the oldest probe that is not known to be back was sent.
     oldest: Option<(SystemTime, Instant)>,
-    /// When the newest probe that came back was sent.
-    newest_back: Option<SystemTime>,
+    /// The last probe of this daemon that came back.
+    back: Option<SystemTime>,
     /// How many probes in a row were lost.
     lost: u32,
 }
@@ -67,7 +67,7 @@ impl Probes {
             next: None,
             open: None,
             oldest: None,
-            newest_back: None,
+            back: None,
             lost: 0,
         });
         Self {
@@ -98,7 +98,7 @@ impl Probes {
             return;
         };
         // It may be back before its confirm.
-        if band.newest_back.is_some_and(|back| back >= probe.sent_at) {
+        if band.back == Some(probe.sent_at) {
             return;
         }
         band.open = Some(probe.sent_at);
@@ -116,14 +116,20 @@ impl Probes {
 
     /// Notes that a probe came back, and returns whether its band is known.
     pub(super) fn returned(&mut self, probe: &Probe, now: Instant) -> bool {
-        if probe.daemon != self.daemon {
+        let is_own = probe.daemon == self.daemon;
+        if !is_own {
             self.others = Some(now);
         }
         let Some(band) = self.band(&probe.band) else {
             return false;
         };
         let is_out = |sent: SystemTime| sent <= probe.sent_at;
-        band.newest_back = band.newest_back.max(Some(probe.sent_at));
+        // Clocks of other machines may be wrong, and must not vouch for what is not sent yet.
+        band.back = if is_own {
+            Some(probe.sent_at)
+        } else {
+            band.back
+        };
         band.open = band.open.filter(|sent| !is_out(*sent));
         band.lost = 0;
         // A newer one that is under way has its own time.
@@ -255,6 +261,15 @@ mod tests {
         world.probes.confirmed(probe, now.mono);
         world.clock.advance(MINUTE);
         assert_eq!(world.ages(), [0, 0]);
+    }
+
+    #[test]
+    fn a_daemon_whose_clock_is_ahead_does_not_hide_what_is_stuck() {
+        let mut world = World::new();
+        world.back(&Probe::new("1s", SystemTime::UNIX_EPOCH + MINUTE * 600, 99));
+        world.send();
+        world.clock.advance(MINUTE);
+        assert_eq!(world.ages(), [60, 60]);
     }
 
     #[test]
