@@ -21,7 +21,6 @@ use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::broker::SettledDelivery;
 use crate::broker::acker::{Acker, InFlight};
 use crate::broker::answer::answered;
 use crate::broker::budget::BYTES_IN_HAND;
@@ -33,6 +32,7 @@ use crate::broker::prober::{Prober, Returns};
 use crate::broker::product::Product;
 use crate::broker::publisher::{Blocking, Publisher, PublisherChannels};
 use crate::broker::shared::{Queue, Shared, Tasks, first_error};
+use crate::broker::{Receipt, SettledDelivery};
 use crate::clock::{Clock, SystemClock};
 use crate::metrics::Role;
 
@@ -95,10 +95,7 @@ impl Generation {
         deliveries: &mut mpsc::Receiver<SettledDelivery>,
     ) -> Result<(), SessionError> {
         let (settled, settling) = mpsc::unbounded_channel();
-        let returns = Returns {
-            shared: Arc::clone(shared),
-            settled: settled.downgrade(),
-        };
+        let returns = settled.downgrade();
         let (bands_declared, bands) = watch::channel(false);
         let probing = Prober::run(shared, &self.publish.connection, bands.clone());
         let (blocking, blocks) = watch::channel(Blocking::default());
@@ -118,10 +115,8 @@ impl Generation {
             let events = link.connection.events_listener();
             tasks.spawn(watch_events(events, Arc::clone(shared), blocking.clone()));
         }
-        tasks.spawn(
-            self.consumers(shared, in_flight, returns)
-                .run(bands_declared),
-        );
+        let consumers = self.consumers(shared, in_flight, returns);
+        tasks.spawn(consumers.run(bands_declared));
         let ended = select! {
             biased;
             ended = publisher.run() => ended,
@@ -146,8 +141,12 @@ impl Generation {
         &self,
         shared: &Arc<Shared>,
         in_flight: Arc<InFlight>,
-        returns: Returns,
+        settled: mpsc::WeakUnboundedSender<Receipt>,
     ) -> Consumers {
+        let returns = Returns {
+            shared: Arc::clone(shared),
+            settled,
+        };
         Consumers {
             shared: Arc::clone(shared),
             queues: Arc::clone(&self.queues),

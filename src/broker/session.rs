@@ -55,10 +55,9 @@ pub async fn run(
     stop_consuming: CancellationToken,
 ) -> Result<(), NeedsOperator> {
     let address = Address::new(&settings)?;
-    let probes = probes(&settings, &metrics);
     let shared = Arc::new(Shared {
         topology: Arc::new(Topology::new(&settings)),
-        probes: Mutex::new(probes),
+        probes: Mutex::new(probes(&settings, &metrics)),
         settings,
         deliveries: deliveries.downgrade(),
         state,
