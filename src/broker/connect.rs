@@ -82,21 +82,21 @@ impl Address {
 
     async fn connect_within(&self, role: Role, budget: Budget) -> Result<Link, Box<ConnectError>> {
         let socket = Arc::new(Socket::default());
-        let unreadable = Arc::new(Found::default());
+        let found = Arc::new(Found::default());
         let budget = Arc::new(budget);
-        let filter = (Arc::clone(&unreadable), Arc::clone(&budget));
+        let filter = (Arc::clone(&found), Arc::clone(&budget));
         let opening = self.open(role, Arc::downgrade(&socket), filter);
         let cause = match timeout(self.timeout, opening).await {
             Ok(Ok(connection)) => {
                 return Ok(Link {
                     connection,
-                    unreadable,
+                    found,
                     budget,
                     _socket: socket,
                 });
             }
-            Ok(Err(error)) => Cause::new(error, unreadable.foreign()),
-            Err(_elapsed) => match unreadable.foreign() {
+            Ok(Err(error)) => Cause::new(error, found.foreign()),
+            Err(_elapsed) => match found.foreign() {
                 Some(protocol) => Cause::Foreign(protocol),
                 None => self.silent(&socket),
             },
@@ -125,7 +125,7 @@ impl Address {
         &self,
         role: Role,
         socket: Weak<Socket>,
-        (unreadable, budget): (Arc<Found>, Arc<Budget>),
+        (found, budget): (Arc<Found>, Arc<Budget>),
     ) -> lapin::Result<Connection> {
         let options = properties(role);
         let (limit, ca) = (self.timeout, self.ca.clone());
@@ -138,8 +138,8 @@ impl Address {
                     AMQPScheme::AMQPS => encrypt(stream, &uri, ca.as_deref()).await?,
                 };
                 let frame_max = uri.query.frame_max.unwrap_or_default();
-                let (unreadable, budget) = (Arc::clone(&unreadable), Arc::clone(&budget));
-                let filtered = Filtered::new(stream, unreadable, budget, frame_max);
+                let (found, budget) = (Arc::clone(&found), Arc::clone(&budget));
+                let filtered = Filtered::new(stream, found, budget, frame_max);
                 Ok(AsyncTcpStream::Plain(filtered))
             };
             let opened: Result<_, Cause> = match timeout(limit, opening).await {
@@ -225,8 +225,8 @@ pub(super) async fn open_channel(connection: &Connection) -> Result<Channel, Ses
 /// A connection whose socket is shut down when it is dropped.
 pub(super) struct Link {
     pub(super) connection: Connection,
-    /// The deliveries that could not be read.
-    pub(super) unreadable: Arc<Found>,
+    /// What lapin cannot read of it, or does not tell.
+    pub(super) found: Arc<Found>,
     /// How many bytes of its messages may be in hand.
     pub(super) budget: Arc<Budget>,
     _socket: Arc<Socket>,

@@ -30,12 +30,14 @@ use crate::broker::answer::answered_in_turn;
 use crate::broker::budget::{Budget, InHand};
 use crate::broker::error::SessionError;
 use crate::broker::frames::Found;
+use crate::broker::prober::Returns;
 use crate::broker::ramp::Ramp;
 use crate::broker::shared::Queue;
 use crate::broker::topology::Consumed;
-use crate::broker::{Delivery, Inbound, Receipt};
+use crate::broker::{Delivery, Inbound, Receipt, Source};
 use crate::clock::{Clock, SystemClock};
 use crate::wire::headers::delivery_count;
+use crate::wire::probe::Probe;
 
 /// Consumes one queue.
 pub(super) struct Consumer {
@@ -45,6 +47,7 @@ pub(super) struct Consumer {
     receipt: Receipt,
     progress: Arc<Progress>,
     in_flight: Arc<InFlight>,
+    returns: Returns,
     unreadable: Arc<Found>,
     budget: Arc<Budget>,
     ramp: Ramp,
@@ -60,6 +63,7 @@ impl Consumer {
         queue: &Queue,
         receipt: Receipt,
         in_flight: Arc<InFlight>,
+        returns: Returns,
         delivery_limit: u32,
     ) -> Result<Self, SessionError> {
         let (consumed, channel) = (queue.consumed.clone(), queue.channel.clone());
@@ -72,7 +76,8 @@ impl Consumer {
             receipt,
             progress: Arc::clone(&queue.progress),
             in_flight,
-            unreadable: Arc::clone(&queue.link.unreadable),
+            returns,
+            unreadable: Arc::clone(&queue.link.found),
             budget: Arc::clone(budget),
             ramp,
             streams: VecDeque::from([stream]),
@@ -101,6 +106,10 @@ impl Consumer {
                 continue;
             }
             let delivery = self.take(message);
+            if let Some(probe) = probe_of(&delivery.inbound) {
+                self.returns.take(&probe, delivery.receipt);
+                continue;
+            }
             select! {
                 biased;
                 () = &mut stopped => break,
@@ -215,6 +224,13 @@ impl Consumer {
             None => Ok(()),
         }
     }
+}
+
+/// Returns the probe that a message is, which goes no further; producers cannot write to due queues.
+fn probe_of(inbound: &Inbound) -> Option<Probe> {
+    let headers = inbound.properties.headers().as_ref();
+    let of_ours = headers.filter(|_| inbound.source == Source::Due);
+    of_ours.and_then(Probe::read)
 }
 
 /// Waits until the messages in hand have earned the next step of the ramp.

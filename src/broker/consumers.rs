@@ -27,6 +27,7 @@ use crate::broker::answer::answered;
 use crate::broker::consumer::Consumer;
 use crate::broker::declare::declare;
 use crate::broker::error::SessionError;
+use crate::broker::prober::Returns;
 use crate::broker::shared::{Queue, Shared, Tasks, first_error};
 
 /// A queue whose messages are all acknowledged, and that yields nothing more for so long, holds
@@ -39,6 +40,7 @@ pub(super) struct Consumers {
     pub(super) queues: Arc<[Queue]>,
     pub(super) generation: u64,
     pub(super) in_flight: Arc<InFlight>,
+    pub(super) returns: Returns,
 }
 
 impl Consumers {
@@ -92,7 +94,8 @@ impl Consumers {
             let is_empty = is_empty(&queue.channel, &queue.consumed.queue).await?;
             let limit = self.shared.settings.delivery_limit;
             let in_flight = Arc::clone(&self.in_flight);
-            let consumer = Consumer::start(queue, receipt, in_flight, limit).await?;
+            let returns = self.returns.clone();
+            let consumer = Consumer::start(queue, receipt, in_flight, returns, limit).await?;
             let stop = self.shared.stop.clone();
             consumers.spawn(consumer.run(deliveries, stop, all_started.clone()));
             if !is_empty {

@@ -13,6 +13,7 @@ use crate::broker::answer::answered;
 use crate::broker::connect::{Address, open_channel};
 use crate::broker::error::SessionError;
 use crate::broker::object::{ExchangeKind, Object, alternate_exchange};
+use crate::broker::product::Product;
 use crate::broker::reply::{is_mismatch, is_missing, words};
 use crate::broker::topology::Topology;
 use crate::broker::{Declare, NeedsOperator, Settings};
@@ -55,6 +56,8 @@ pub(super) async fn declare(
 /// What a look at the broker finds, in words where it is not as configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inspected {
+    /// Which broker it is, if it says so.
+    pub product: Option<Product>,
     /// How many exchanges and queues are as they should be.
     pub there: usize,
     /// What does not exist yet, and the daemon declares.
@@ -242,7 +245,8 @@ pub async fn check(settings: &Settings) -> Result<Inspected, NeedsOperator> {
     let topology = Topology::new(settings);
     let inspected = async {
         let link = address.connect(Role::Consume).await?;
-        let inspected = inspect(&link.connection, topology.objects(), settings.declare).await?;
+        let mut inspected = inspect(&link.connection, topology.objects(), settings.declare).await?;
+        inspected.product = link.found.product().cloned();
         link.close().await;
         Ok(inspected)
     };

@@ -13,6 +13,7 @@ use std::ops::Range;
 /// RabbitMQ's own `x-death` has three.
 pub const DEPTH_LIMIT: usize = 32;
 
+const CONNECTION_START: (u16, u16) = (10, 10);
 const CONNECTION_TUNE: (u16, u16) = (10, 30);
 const CONNECTION_CLOSE: (u16, u16) = (10, 50);
 const CHANNEL_CLOSE: (u16, u16) = (20, 40);
@@ -61,6 +62,8 @@ pub enum Unreadable {
 pub(super) enum Method {
     /// `basic.deliver`, with its delivery tag.
     Deliver(u64),
+    /// `connection.start`, with where its arguments begin.
+    Start(usize),
     /// `connection.tune`, with the size of the largest frame, or 0 for no limit.
     Tune(usize),
     /// Any other.
@@ -113,6 +116,7 @@ impl<'a> Fields<'a> {
                 self.text(Unreadable::Text("routing_key"))?;
                 Some(Method::Deliver(tag))
             }
+            CONNECTION_START => Some(Method::Start(self.at)),
             CONNECTION_TUNE => {
                 self.skip(2)?;
                 self.u32().map(Method::Tune)

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 
 use crate::broker::budget::Budget;
 use crate::broker::fields::{Fields, Method, Unreadable};
+use crate::broker::product::Product;
 
 const METHOD: u8 = 1;
 const CONTENT_HEADER: u8 = 2;
@@ -55,12 +56,13 @@ impl Protocol {
     }
 }
 
-/// What of a connection lapin cannot read.
+/// What of a connection lapin cannot read, or does not tell.
 ///
 /// The deliveries are kept by channel and delivery tag.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     foreign: OnceLock<Protocol>,
+    product: OnceLock<Product>,
     deliveries: Mutex<BTreeMap<(u16, u64), Unreadable>>,
     /// How many there are, so that other deliveries need no lock.
     count: AtomicUsize,
@@ -87,6 +89,11 @@ impl Found {
     /// Returns what the peer speaks, if not AMQP.
     pub(super) fn foreign(&self) -> Option<Protocol> {
         self.foreign.get().copied()
+    }
+
+    /// Returns which broker the peer is, if it has said so.
+    pub(super) fn product(&self) -> Option<&Product> {
+        self.product.get()
     }
 }
 
@@ -222,6 +229,11 @@ impl Filter {
                 let unreadable = fields.unreadable();
                 self.open.insert(channel, Delivery { tag, unreadable });
             }
+            Some(Method::Start(at)) => {
+                if let Some(product) = Product::read(&self.held[HEAD + at..end]) {
+                    self.found.product.get_or_init(|| product);
+                }
+            }
             Some(Method::Tune(size)) => self.frame_max = self.frame_max.min(limit(size)),
             // What ends too early is lapin's to complain about.
             Some(Method::Other) | None => {}
@@ -266,6 +278,7 @@ mod tests {
 
     use super::*;
     use crate::broker::fields::tests::{content_header, deliver};
+    use crate::broker::product::tests::start;
 
     const NO_HEADERS: &[u8] = b"\0\0\0\0";
 
@@ -350,6 +363,16 @@ mod tests {
             let left_out = (without.clone(), Some(Unreadable::Size));
             assert_eq!(filtered_by(asked, offered), left_out);
         }
+    }
+
+    #[test]
+    fn the_product_is_read_when_the_connection_opens() {
+        let properties = [("product", "RabbitMQ"), ("version", "4.0.5")];
+        let start = [&b"\0\x0a\0\x0a"[..], &start(&properties)].concat();
+        let frame = frame(METHOD, 0, &start);
+        let (passed, found) = filtered(frame.chunks(7));
+        assert_eq!(passed, frame);
+        assert_eq!(found.product().unwrap().to_string(), "RabbitMQ 4.0.5");
     }
 
     #[test]

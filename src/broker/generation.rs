@@ -21,7 +21,6 @@ use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::broker::SettledDelivery;
 use crate::broker::acker::{Acker, InFlight};
 use crate::broker::answer::answered;
 use crate::broker::budget::BYTES_IN_HAND;
@@ -29,8 +28,11 @@ use crate::broker::connect::{Address, Link, open_channel};
 use crate::broker::consumers::Consumers;
 use crate::broker::declare::declare;
 use crate::broker::error::SessionError;
+use crate::broker::prober::{Prober, Returns};
+use crate::broker::product::Product;
 use crate::broker::publisher::{Blocking, Publisher, PublisherChannels};
 use crate::broker::shared::{Queue, Shared, Tasks, first_error};
+use crate::broker::{Receipt, SettledDelivery};
 use crate::clock::{Clock, SystemClock};
 use crate::metrics::Role;
 
@@ -81,6 +83,11 @@ impl Generation {
         })
     }
 
+    /// Returns which broker it is connected to, if the broker says so.
+    pub(super) fn product(&self) -> Option<&Product> {
+        self.publish.found.product()
+    }
+
     /// Consumes, publishes and acknowledges until no delivery is left to settle.
     pub(super) async fn serve(
         self,
@@ -88,7 +95,9 @@ impl Generation {
         deliveries: &mut mpsc::Receiver<SettledDelivery>,
     ) -> Result<(), SessionError> {
         let (settled, settling) = mpsc::unbounded_channel();
+        let returns = settled.downgrade();
         let (bands_declared, bands) = watch::channel(false);
+        let probing = Prober::run(shared, &self.publish.connection, bands.clone());
         let (blocking, blocks) = watch::channel(Blocking::default());
         let channels = PublisherChannels {
             settled,
@@ -106,12 +115,14 @@ impl Generation {
             let events = link.connection.events_listener();
             tasks.spawn(watch_events(events, Arc::clone(shared), blocking.clone()));
         }
-        tasks.spawn(self.consumers(shared, in_flight).run(bands_declared));
+        let consumers = self.consumers(shared, in_flight, returns);
+        tasks.spawn(consumers.run(bands_declared));
         let ended = select! {
             biased;
             ended = publisher.run() => ended,
             error = first_error(&mut tasks) => Err(error),
             error = first_error(&mut acker) => Err(error),
+            never = probing => match never {},
         };
         publisher.leave(shared);
         ended?;
@@ -126,12 +137,22 @@ impl Generation {
         Acker::new(self.number, channels, Arc::clone(in_flight), redeliveries)
     }
 
-    fn consumers(&self, shared: &Arc<Shared>, in_flight: Arc<InFlight>) -> Consumers {
+    fn consumers(
+        &self,
+        shared: &Arc<Shared>,
+        in_flight: Arc<InFlight>,
+        settled: mpsc::WeakUnboundedSender<Receipt>,
+    ) -> Consumers {
+        let returns = Returns {
+            shared: Arc::clone(shared),
+            settled,
+        };
         Consumers {
             shared: Arc::clone(shared),
             queues: Arc::clone(&self.queues),
             generation: self.number,
             in_flight,
+            returns,
         }
     }
 

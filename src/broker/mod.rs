@@ -9,12 +9,12 @@
 //! [`consumer`] per queue, whose prefetch follows its [`ramp`] and whose unacknowledged bytes are bounded by
 //! a [`budget`]. The [`publisher`] publishes and counts [`confirms`]; the publications without one are
 //! [`outstanding`], those that the broker refused are [`refused`]. The [`acker`] acknowledges what a
-//! [`window`] of delivery tags allows. [`topology`] lists the [`object`]s that must exist, [`declare`]
+//! [`window`] of delivery tags allows. The [`prober`] sends [`probes`] through the delay bands. [`topology`] lists the [`object`]s that must exist, [`declare`]
 //! declares them, [`route`] addresses publications, and [`error`] separates what passes
 //! from what an operator must mend ([`needs_operator`]), by the codes of the broker's [`reply`]. Why there
-//! is no connection at all is said by [`amqp_url`] and [`connect_error`].
+//! is no connection at all is said by [`amqp_url`] and [`connect_error`], which broker it is by [`product`].
 //!
-//! For operators, [`definitions`] shows the topology, [`permissions`] what the daemon's user needs, and
+//! For operators, [`definitions`] shows the topology ([`kubernetes`] as resources), [`permissions`] what the daemon's user needs, and
 //! [`policy`] what keeps policies of others off the queues; [`mod@audit`] finds the policies that harm. Their
 //! commands publish and follow results by a [`command_client`], and read the quarantine by a [`quarantine_client`].
 
@@ -49,11 +49,15 @@ mod error;
 mod fields;
 mod frames;
 mod generation;
+mod kubernetes;
 mod needs_operator;
 mod object;
 mod outstanding;
 mod permissions;
 mod policy;
+mod prober;
+mod probes;
+mod product;
 mod publisher;
 mod quarantine_client;
 mod ramp;
@@ -77,6 +81,7 @@ pub use fields::{DEPTH_LIMIT, Unreadable};
 pub use needs_operator::NeedsOperator;
 pub use permissions::Permissions;
 pub use policy::Policy;
+pub use product::Product;
 pub use quarantine_client::{QuarantineClient, Quarantined};
 pub use session::run;
 
@@ -221,6 +226,8 @@ pub struct Settings {
     pub lanes: Vec<Lane>,
     /// The delay bands, ascending.
     pub bands: Vec<Duration>,
+    /// How often a probe goes through each delay band that is shorter; `None` for no probes.
+    pub probe_interval: Option<Duration>,
     /// How often the broker delivers a message before it gives up on it.
     pub delivery_limit: u32,
     /// How long quarantined originals are kept.
@@ -283,6 +290,7 @@ mod tests {
             declare: Declare::Create,
             lanes: vec![lane("default"), lane("high")],
             bands: [50, 150, 400].map(Duration::from_millis).to_vec(),
+            probe_interval: None,
             delivery_limit: 20,
             quarantine_age: Duration::from_hours(14 * 24),
             unrouted_messages: 100_000,

@@ -214,7 +214,7 @@ impl<'a> Publisher<'a> {
 }
 
 /// Publishes; ready when the frames are written, with the confirm to wait for.
-fn write(
+pub(super) fn write(
     channel: Arc<Channel>,
     publication: &Publication,
     topology: &Topology,

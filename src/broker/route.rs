@@ -120,7 +120,7 @@ fn choose_band(
 }
 
 /// Names a band by its largest whole unit: `500ms`, `15s`, `2m`, `8h`.
-fn band_name(band: Duration) -> String {
+pub(super) fn band_name(band: Duration) -> String {
     let seconds = band.as_secs();
     match (band.subsec_millis(), seconds % 60, seconds % 3600) {
         (0, 0, 0) => format!("{}h", seconds / 3600),
@@ -144,6 +144,9 @@ pub(super) fn short(text: &str) -> ShortString {
     let end = text.floor_char_boundary(255);
     ShortString::from(&text[..end])
 }
+
+#[cfg(test)]
+mod lateness;
 
 #[cfg(test)]
 mod tests {

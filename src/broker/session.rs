@@ -1,11 +1,13 @@
 //! Runs one generation of connections after the other, with pauses between them.
 
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future;
+use parking_lot::Mutex;
 use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
@@ -15,6 +17,9 @@ use crate::backoff::Backoff;
 use crate::broker::connect::Address;
 use crate::broker::error::SessionError;
 use crate::broker::generation::Generation;
+use crate::broker::probes::Probes;
+use crate::broker::product::Product;
+use crate::broker::route::band_name;
 use crate::broker::shared::Shared;
 use crate::broker::topology::Topology;
 use crate::broker::{Delivery, NeedsOperator, Redeliveries, Settings, SettledDelivery};
@@ -52,6 +57,7 @@ pub async fn run(
     let address = Address::new(&settings)?;
     let shared = Arc::new(Shared {
         topology: Arc::new(Topology::new(&settings)),
+        probes: Mutex::new(probes(&settings, &metrics)),
         settings,
         deliveries: deliveries.downgrade(),
         state,
@@ -68,6 +74,7 @@ pub async fn run(
         generation: 0,
         streak: 0,
         told: None,
+        product: None,
     };
     let open_until_stopped = async move {
         stop_consuming.cancelled().await;
@@ -80,6 +87,19 @@ pub async fn run(
     }
 }
 
+/// Prepares the probes of the delay bands, and their series.
+fn probes(settings: &Settings, metrics: &Metrics) -> Probes {
+    // Headers have signed numbers.
+    let daemon = RandomState::new().hash_one(SystemClock.now().wall) >> 1;
+    let interval = settings.probe_interval;
+    let bands = settings.bands.iter().filter(|_| interval.is_some());
+    let bands: Vec<_> = bands.map(|&band| (band, band_name(band))).collect();
+    for (band, name) in &bands {
+        metrics.start_delay_band(name, *band);
+    }
+    Probes::new(daemon, interval.unwrap_or_default(), bands.into_iter())
+}
+
 struct Session {
     shared: Arc<Shared>,
     address: Address,
@@ -89,6 +109,8 @@ struct Session {
     streak: u32,
     /// What was told last of a broker that is away, and when.
     told: Option<(String, Instant)>,
+    /// Which broker it was at last.
+    product: Option<Product>,
 }
 
 impl Session {
@@ -143,10 +165,23 @@ impl Session {
         };
         tracing::info!(address = %self.address, generation = self.generation, "broker connected");
         self.told = None;
+        self.tell_product(generation.product());
         show_connected(&shared, true);
         let ended = generation.serve(&shared, &mut self.settled).await;
         show_connected(&shared, false);
         ended
+    }
+
+    /// Logs which broker it is, if it was not the same before.
+    fn tell_product(&mut self, product: Option<&Product>) {
+        let Some(product) = product.filter(|it| self.product.as_ref() != Some(it)) else {
+            return;
+        };
+        tracing::info!("the broker is {product}");
+        if let Some(warning) = product.warning() {
+            tracing::warn!("{warning}");
+        }
+        self.product = Some(product.clone());
     }
 
     /// Reads the file that has the URL again, because passwords rotate.

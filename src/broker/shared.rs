@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use futures_util::future;
 use lapin::Channel;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::acker::Progress;
 use crate::broker::connect::{Link, open_channel};
 use crate::broker::error::SessionError;
+use crate::broker::probes::Probes;
 use crate::broker::topology::{Consumed, Topology};
 use crate::broker::{Delivery, Redeliveries, Settings};
 use crate::health::BrokerState;
@@ -26,6 +28,7 @@ pub(super) struct Shared {
     pub(super) state: watch::Sender<BrokerState>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) redeliveries: Arc<Redeliveries>,
+    pub(super) probes: Mutex<Probes>,
     pub(super) stop: CancellationToken,
     /// Whether any generation came up completely.
     pub(super) proven: AtomicBool,

@@ -209,9 +209,7 @@ impl Topology {
                 prefetch: lane.due_prefetch,
             });
         }
-        let is_default = |name: &&Name| name.as_str() == "default";
-        let mut lanes = settings.lanes.iter().map(|lane| &lane.name);
-        if let Some(lane) = lanes.clone().find(is_default).or_else(|| lanes.next()) {
+        if let Some(lane) = default_lane(settings) {
             consumed.push(Consumed {
                 queue: self.name("undeliverable"),
                 lane: lane.clone(),
@@ -237,6 +235,13 @@ impl Topology {
         );
         arguments
     }
+}
+
+/// Returns the lane of what has none of its own: the default one, or the first.
+pub(super) fn default_lane(settings: &Settings) -> Option<&Name> {
+    let is_default = |name: &&Name| name.as_str() == "default";
+    let mut lanes = settings.lanes.iter().map(|lane| &lane.name);
+    lanes.clone().find(is_default).or_else(|| lanes.next())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::configured::Configured;
 use super::failure::{Failure, tell};
 use super::runtime::start_runtime;
 use crate::app::App;
-use crate::broker::{self, Inspected, Settings};
+use crate::broker::{self, Inspected, Product, Settings};
 use crate::config::{self, Config, Environment};
 
 /// Above so many unacknowledged messages some managed brokers close a connection.
@@ -54,6 +54,9 @@ impl Check {
 
 fn connect(settings: &Settings) -> Result<Inspected, Failure> {
     let inspected = start_runtime(None)?.block_on(broker::check(settings))?;
+    if let Some(warning) = inspected.product.as_ref().and_then(Product::warning) {
+        tell(&format!("warning: {warning}"));
+    }
     for different in &inspected.different {
         tell(&format!("warning: {different}"));
     }
@@ -85,6 +88,9 @@ fn unacknowledged(settings: &Settings) -> Option<String> {
 }
 
 fn found(inspected: &Inspected, out: &mut impl Write) -> io::Result<()> {
+    if let Some(product) = &inspected.product {
+        writeln!(out, "  runs    {product}")?;
+    }
     write!(
         out,
         "  found   {} exchanges and queues as configured",

@@ -38,6 +38,19 @@ pub struct Show {
     /// How to write it
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    #[command(flatten)]
+    resources: Resources,
+}
+
+/// What only resources of Kubernetes name.
+#[derive(Debug, Args)]
+struct Resources {
+    /// The RabbitmqCluster that the resources refer to; only with --format kubernetes
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+    /// The broker user who runs the daemon, to add its permissions; only with --format kubernetes
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
 }
 
 /// Where to declare the topology, and whose.
@@ -55,6 +68,8 @@ enum Format {
     Json,
     /// What `rabbitmqctl import_definitions` takes; the virtual host must exist
     Definitions,
+    /// Resources of RabbitMQ's messaging topology operator, for `kubectl apply`; needs --cluster
+    Kubernetes,
 }
 
 impl Topology {
@@ -73,14 +88,32 @@ impl Topology {
 
 impl Show {
     fn execute(self, environment: &Environment, out: &mut impl Write) -> Result<(), Failure> {
+        let cluster = self.cluster()?;
         let settings = self.configured.load_broker(environment)?;
         let definitions = Definitions::new(&settings)?;
+        let user = self.resources.user.as_deref();
         match self.format {
             Format::Table => table(&definitions, out)?,
             Format::Json => json(&definitions, out)?,
             Format::Definitions => json(&definitions.definitions(), out)?,
+            Format::Kubernetes => documents(&definitions.kubernetes(cluster, user), out)?,
         }
         Ok(())
+    }
+
+    /// Returns the cluster that resources refer to; empty where there are none.
+    fn cluster(&self) -> Result<&str, Failure> {
+        let Resources { cluster, user } = &self.resources;
+        match (self.format, cluster.as_deref()) {
+            (Format::Kubernetes, Some(cluster)) => Ok(cluster),
+            (Format::Kubernetes, None) => Err(Failure::usage(
+                "--format kubernetes needs --cluster NAME, the RabbitmqCluster of the resources",
+            )),
+            (_, None) if user.is_none() => Ok(""),
+            _ => Err(Failure::usage(
+                "--cluster and --user are only for --format kubernetes",
+            )),
+        }
     }
 }
 
@@ -108,6 +141,15 @@ impl Declare {
 fn json(value: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)
+}
+
+/// Writes a YAML stream: JSON is YAML, and a document begins with `---`.
+fn documents(values: &[Value], out: &mut impl Write) -> io::Result<()> {
+    for value in values {
+        writeln!(out, "---")?;
+        json(value, out)?;
+    }
+    Ok(())
 }
 
 fn table(definitions: &Definitions, out: &mut impl Write) -> io::Result<()> {

@@ -261,6 +261,40 @@ impl Metrics {
             .set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
+    /// Starts the series of a delay band at zero.
+    pub fn start_delay_band(&self, band: &str, length: Duration) {
+        let series = &self.series;
+        let seconds = series.delay_band.with_label_values(&[band]);
+        seconds.set(length.as_secs_f64());
+        series.delay_probe_age.with_label_values(&[band]);
+        series.delay_probes_returned.with_label_values(&[band]);
+        series.delay_probes_lost.with_label_values(&[band]);
+    }
+
+    /// Shows how long ago the oldest probe of a delay band was sent that is not known to be back.
+    pub fn delay_probe_age(&self, band: &str, age: Duration) {
+        self.series
+            .delay_probe_age
+            .with_label_values(&[band])
+            .set(age.as_secs_f64());
+    }
+
+    /// Counts a probe of a delay band that came back.
+    pub fn delay_probe_returned(&self, band: &str) {
+        self.series
+            .delay_probes_returned
+            .with_label_values(&[band])
+            .inc();
+    }
+
+    /// Counts a probe of a delay band that was not taken or did not come back.
+    pub fn delay_probe_lost(&self, band: &str) {
+        self.series
+            .delay_probes_lost
+            .with_label_values(&[band])
+            .inc();
+    }
+
     /// Counts a panic that was caught.
     pub fn panicked(&self) {
         self.series.panics.inc();

@@ -2,7 +2,7 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Error, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
 };
 
@@ -55,6 +55,15 @@ pub(super) fn gauges(
     register(registry, IntGaugeVec::new(opts(name, help), labels)?)
 }
 
+pub(super) fn real_gauges(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<GaugeVec, Error> {
+    register(registry, GaugeVec::new(opts(name, help), labels)?)
+}
+
 pub(super) fn histogram(
     registry: &Registry,
     name: &str,
@@ -84,6 +93,7 @@ pub(super) mod types {
     pub(in crate::metrics) type counters = prometheus::IntCounterVec;
     pub(in crate::metrics) type gauge = prometheus::IntGauge;
     pub(in crate::metrics) type gauges = prometheus::IntGaugeVec;
+    pub(in crate::metrics) type real_gauges = prometheus::GaugeVec;
     pub(in crate::metrics) type histogram = prometheus::Histogram;
     pub(in crate::metrics) type histograms = prometheus::HistogramVec;
 }

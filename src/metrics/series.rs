@@ -127,6 +127,26 @@ series! {
         "Whether the broker blocks publishing (memory or disk alarm)."
     );
     broker_reconnects: counter("broker_reconnects_total", "Connections lost or refused.");
+    delay_band: real_gauges(
+        "delay_band_seconds",
+        "How long a delay band is.",
+        &["band"]
+    );
+    delay_probe_age: real_gauges(
+        "delay_probe_age_seconds",
+        "Since the oldest probe of a delay band was sent that is not known to be back; 0 if all are.",
+        &["band"]
+    );
+    delay_probes_returned: counters(
+        "delay_probes_returned_total",
+        "Probes of a delay band that came back to this daemon, whoever sent them.",
+        &["band"]
+    );
+    delay_probes_lost: counters(
+        "delay_probes_lost_total",
+        "Probes of a delay band that were not taken, or did not come back to a daemon that is alone.",
+        &["band"]
+    );
     config_reloads: counters(
         "config_reloads_total",
         "Reloads of the configuration (SIGHUP), by whether it was applied.",

@@ -10,6 +10,7 @@
 //! | notification event | [`body`], [`event`], [`recipient`] | [`event::Event::subset`] |
 //! | what happened to it on earlier passes | [`headers`] | [`headers`] |
 //! | a message that is no event | [`foreign`] | other libraries |
+//! | a probe of a delay band | [`probe`] | [`probe`] |
 //! | an original nobody could use | people | [`quarantine`] |
 //! | delivery result | consumers | [`result`] |
 //! | summary | consumers | [`summary`] |
@@ -34,6 +35,7 @@ pub mod notification;
 pub mod options;
 mod output;
 pub mod positions;
+pub mod probe;
 mod push_subscription;
 pub mod quarantine;
 pub mod recipient;

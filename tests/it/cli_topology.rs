@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::cli_check::{configured, pushrider, text};
+use crate::interop::yaml;
 use crate::support::broker::{Broker, RUNNER};
 use crate::support::env::{TestEnv, event};
 use crate::support::vhost::{Vhost, arguments};
@@ -52,7 +53,9 @@ impl Operator {
             let output = self.runs(url, &["check", "--connect", "--set", &set]);
             assert!(output.status.success(), "{declare}: {output:?}");
             let found = "  found   19 exchanges and queues as configured\n";
-            assert!(text(&output.stdout).ends_with(found), "{output:?}");
+            let told = text(&output.stdout);
+            assert!(told.ends_with(found), "{output:?}");
+            assert!(told.contains("\n  runs    RabbitMQ "), "{output:?}");
             assert_eq!(text(&output.stderr), "", "{output:?}");
         }
     }
@@ -145,6 +148,7 @@ async fn every_way_of_a_message_is_open_to(user: &str, vhost: Vhost) {
     env.daemon.stop().await;
     let log = env.daemon.log();
     assert!(!log.contains("ACCESS_REFUSED"), "{log}");
+    assert_eq!(log.matches("the broker is RabbitMQ ").count(), 1, "{log}");
 }
 
 #[tokio::test]
@@ -261,6 +265,45 @@ async fn what_the_broker_refuses_is_the_operators_and_what_differs_is_left() {
     assert!(text(&checked.stdout).contains("as configured, 1 with other arguments\n"));
     let last = text(&declared.stdout).lines().last();
     assert_eq!(last, Some("14 made, 5 there already, 9 bindings in place"));
+}
+
+#[tokio::test]
+async fn resources_for_kubernetes_are_yaml_and_need_the_name_of_the_cluster() {
+    let operator = Operator::new();
+    let runs = |arguments: &[&str]| {
+        operator.runs(
+            "amqp://rabbit",
+            &[&["topology", "show"], arguments].concat(),
+        )
+    };
+    let kubernetes = ["--format", "kubernetes"];
+    let with_cluster = ["--format", "kubernetes", "--cluster", "rabbit"];
+    for (arguments, problem) in [
+        (&kubernetes[..], "needs --cluster NAME"),
+        (&["--user", "push"], "only for --format kubernetes"),
+        (&["--cluster", "rabbit"], "only for --format kubernetes"),
+    ] {
+        let refused = runs(arguments);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(text(&refused.stderr).contains(problem), "{refused:?}");
+    }
+    let shown = runs(&with_cluster);
+    assert!(shown.status.success(), "{shown:?}");
+    let read = yaml(text(&shown.stdout)).await;
+    let kinds = |kind: &str| read.iter().filter(|it| it["kind"] == kind).count();
+    assert_eq!(
+        ["Policy", "Exchange", "Queue", "Binding", "Permission"].map(kinds),
+        [1, 7, 12, 9, 0]
+    );
+    let json = operator.shows("amqp://rabbit", "json");
+    let json: Value = serde_json::from_str(&json).unwrap();
+    for queue in json["queues"].as_array().unwrap() {
+        let spec = read.iter().map(|it| &it["spec"]);
+        let mut same =
+            spec.filter(|it| it["name"] == queue["name"] && it["deletionPolicy"] == "retain");
+        assert_eq!(same.next().unwrap()["arguments"], queue["arguments"]);
+        assert_eq!(same.next(), None);
+    }
 }
 
 #[test]

@@ -234,6 +234,14 @@ async fn the_contract_is_read_by_other_peoples_validators() {
     assert_eq!(answer, json!({ "errors": [], "operations": operations }));
 }
 
+/// Returns the documents of a YAML stream.
+pub(crate) async fn yaml(text: &str) -> Vec<Value> {
+    let answer = Foreign::Node
+        .run("yaml", &json!({ "text": text }), None)
+        .await;
+    answer["documents"].as_array().unwrap().clone()
+}
+
 fn seconds(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).unwrap().as_secs()
 }

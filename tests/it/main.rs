@@ -48,6 +48,7 @@ mod large_events;
 mod main_job;
 #[cfg(test)]
 mod memory;
+mod probes;
 mod producers;
 #[cfg(test)]
 mod prometheus;

@@ -3,10 +3,18 @@
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use pushrider::metrics::Metrics;
 
 use crate::sources::root;
+
+/// Renders every series, with those of one delay band.
+pub(crate) fn rendered() -> String {
+    let metrics = Metrics::new().unwrap();
+    metrics.start_delay_band("1s", Duration::from_secs(1));
+    metrics.render().unwrap()
+}
 
 /// Runs promtool in the repository with `input`, and returns what it says if it finds fault.
 fn promtool(arguments: &[&str], input: &str) -> Result<(), String> {
@@ -34,7 +42,7 @@ fn promtool(arguments: &[&str], input: &str) -> Result<(), String> {
 
 #[test]
 fn the_metrics_keep_to_prometheus_conventions() {
-    let text = Metrics::new().unwrap().render().unwrap();
+    let text = rendered();
     promtool(&["check", "metrics"], &text).unwrap();
     let wrong = "# HELP a A.\n# TYPE a counter\na 1\n";
     promtool(&["check", "metrics"], wrong).expect_err("a counter without _total is wrong");
@@ -90,7 +98,7 @@ fn every_alert_has_a_test_and_a_section_that_says_what_to_do() {
 
 /// Returns every name of a series that the daemon has.
 fn series() -> Vec<String> {
-    let text = Metrics::new().unwrap().render().unwrap();
+    let text = rendered();
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     let name = |line: &str| line[..line.find(['{', ' ']).unwrap()].to_owned();
     samples.map(name).collect()

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 
-use pushrider::metrics::Metrics;
-
+use crate::promtool::rendered;
 use crate::sources::root;
 
 /// Compares the part of config/README.md between two markers with what it should be, or writes it
@@ -71,7 +70,7 @@ fn keys() -> String {
 
 /// Returns a row for each metric: its name, type, labels and help.
 fn metrics() -> String {
-    let text = Metrics::new().unwrap().render().unwrap();
+    let text = rendered();
     let mut labels: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, pairs) = line.split_once('{').unwrap_or((line, ""));

@@ -76,6 +76,8 @@ pub(in crate::config) type Band = Span<MILLISECOND, BROKER_TTL>;
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Delay {
     pub(in crate::config) bands: Vec<Band>,
+    pub(in crate::config) probe: bool,
+    pub(in crate::config) probe_interval: Span<{ 100 * MILLISECOND }, DAY>,
 }
 
 impl Default for Delay {
@@ -89,6 +91,8 @@ impl Default for Delay {
                 .into_iter()
                 .map(Span::of)
                 .collect(),
+            probe: true,
+            probe_interval: Span::of(MINUTE),
         }
     }
 }

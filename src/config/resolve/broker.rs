@@ -29,6 +29,7 @@ pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Settings, Re
         declare: broker.declare,
         lanes: lanes?,
         bands: bands?,
+        probe_interval: file.delay.probe.then(|| file.delay.probe_interval.get()),
         delivery_limit: broker.delivery_limit.get(),
         quarantine_age: broker.quarantine_age.get(),
         unrouted_messages: broker.unrouted_messages.get(),

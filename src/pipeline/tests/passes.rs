@@ -1,6 +1,7 @@
 //! What a message brings along from one pass to the next.
 
 use super::*;
+use crate::wire::probe::Probe;
 
 #[tokio::test]
 async fn a_retry_remembers_what_was_tried_and_ends() {
@@ -247,5 +248,30 @@ async fn in_dry_run_nothing_is_sent() {
         comes_to(&env, event(json!({}))).await,
         ["delivery.shop.accepted._ accepted"]
     );
+    assert!(env.service.requests.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_daemon_that_does_not_know_probes_of_delay_bands_settles_one_without_a_word() {
+    let mut env = env([]);
+    let noon = SystemTime::UNIX_EPOCH + NOON;
+    let probe = Probe::new("1s", noon, 7);
+    let inbound = Inbound {
+        source: Source::Due,
+        properties: BasicProperties::default()
+            .with_message_id("probe-1s-1".into())
+            .with_type(Kind::Retry.message_type().unwrap().into())
+            .with_headers(probe.headers()),
+        ..inbound(Probe::body())
+    };
+    assert_eq!(outline(&env.pipeline.process(&inbound).await), [""; 0]);
+    // To no application, if there are several and none is the default one.
+    let other = App {
+        name: name("other"),
+        ..app(Mode::Send)
+    };
+    let apps = [app(Mode::Send), other].map(Arc::new);
+    env.pipeline.settings.apps = Apps::new(apps.to_vec());
+    assert_eq!(outline(&env.pipeline.process(&inbound).await), [""; 0]);
     assert!(env.service.requests.lock().is_empty());
 }

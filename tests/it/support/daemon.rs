@@ -48,6 +48,7 @@ impl Daemon {
         let defaults = format!(
             r#"broker.url = "{amqp_url}"
             delay.bands = ["50ms", "150ms", "400ms", "1s", "4s", "16s"]
+            delay.probe = false
             apps.shop.subject = "mailto:ops@example.org"
             keys.main.private_key_file = "vapid.pem"
             push.ca_file = "ca.pem"

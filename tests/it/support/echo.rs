@@ -225,6 +225,7 @@ pub(crate) fn settings(url: String) -> Settings {
             max_bytes: None,
         }],
         bands: [50, 150, 400].map(Duration::from_millis).to_vec(),
+        probe_interval: None,
         delivery_limit: 20,
         quarantine_age: Duration::from_hours(1),
         unrouted_messages: 1000,
