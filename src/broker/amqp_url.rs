@@ -8,6 +8,7 @@
 use lapin::uri::AMQPUri;
 use url::{Host, ParseError, Url};
 
+use crate::secret::Secret;
 use crate::words::nearest;
 
 const FORM: &str = "amqp://user:password@host:5672/virtual-host";
@@ -58,15 +59,42 @@ const VERIFY: &str = "leave it out; with amqps:// the certificate is always veri
 const TIMEOUT: &str = "set broker.connect_timeout in its place";
 const ATTEMPTS: &str = "leave it out; a broker that is away is tried again until it is there";
 
-/// Judges an AMQP URL.
-///
-/// # Errors
-/// With the rest of a sentence that begins with the name of the URL and says what to write.
-pub fn check_url(text: &str) -> Result<(), String> {
-    read(text).map(|_| ())
+/// Returns the AMQP URLs of a file: one in each line.
+#[must_use]
+pub fn lines(text: &str) -> Vec<Secret<String>> {
+    let lines = text.lines().map(str::trim);
+    let urls = lines.filter(|line| !line.is_empty());
+    urls.map(|url| Secret::new(url.to_owned())).collect()
 }
 
-/// Reads an AMQP URL; the errors are those of [`check_url`].
+/// Judges the AMQP URLs of the hosts of one broker.
+///
+/// # Errors
+/// With the index of a URL, and the rest of a sentence that begins with the name of the URL and says
+/// what to write.
+pub fn check_urls(urls: &[Secret<String>]) -> Result<(), (usize, String)> {
+    read_all(urls).map(drop)
+}
+
+/// Reads AMQP URLs; the errors are those of [`check_urls`].
+pub(super) fn read_all(urls: &[Secret<String>]) -> Result<Vec<AMQPUri>, (usize, String)> {
+    let mut uris: Vec<AMQPUri> = Vec::with_capacity(urls.len());
+    for (index, url) in urls.iter().enumerate() {
+        let uri = read(url.expose()).map_err(|what| (index, what))?;
+        if uris.first().is_some_and(|first| first.vhost != uri.vhost) {
+            let what = "names another virtual host than the first URL: all hosts are nodes of one cluster, \
+                        so write the same virtual host in each";
+            return Err((index, what.to_owned()));
+        }
+        uris.push(uri);
+    }
+    if uris.is_empty() {
+        return Err((0, "is missing; write at least one".to_owned()));
+    }
+    Ok(uris)
+}
+
+/// Reads an AMQP URL; the errors are the rest of a sentence.
 pub(super) fn read(text: &str) -> Result<AMQPUri, String> {
     if text.chars().any(char::is_control) {
         return Err("has a line break or another control character in it".to_owned());

@@ -52,14 +52,8 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// Reads the URL and the certificates.
-    pub(super) fn new(settings: &Settings) -> Result<Self, NeedsOperator> {
-        Self::with_url(settings.url.expose(), settings)
-    }
-
-    /// The same with another URL than the settings have.
-    pub(super) fn with_url(url: &str, settings: &Settings) -> Result<Self, NeedsOperator> {
-        let mut uri = parse(url)?;
+    /// Completes a URL and reads the certificates.
+    pub(super) fn new(mut uri: AMQPUri, settings: &Settings) -> Result<Self, NeedsOperator> {
         let heartbeat = u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX);
         uri.query.heartbeat.get_or_insert(heartbeat.max(1));
         let ca = settings.ca.as_deref().map(certificates).transpose()?;
@@ -203,17 +197,17 @@ async fn encrypt(
     encrypted.map_err(|error| Cause::of_tls(&error))
 }
 
-/// Returns the virtual host that a URL names; without one it is `/`.
+/// Returns the virtual host that the URLs name; without one it is `/`.
 pub(super) fn vhost(settings: &Settings) -> Result<String, NeedsOperator> {
-    Ok(parse(settings.url.expose())?.vhost)
+    Ok(first_uri(settings)?.vhost)
 }
 
-/// Returns the user name and the password of the AMQP URL.
+/// Returns the user name and the password of the first AMQP URL.
 ///
 /// # Errors
-/// If the URL is malformed.
+/// If a URL is malformed.
 pub fn login(settings: &Settings) -> Result<(String, Secret<String>), NeedsOperator> {
-    let user = parse(settings.url.expose())?.authority.userinfo;
+    let user = first_uri(settings)?.authority.userinfo;
     Ok((user.username, Secret::new(user.password)))
 }
 
@@ -266,8 +260,19 @@ impl Drop for Socket {
     }
 }
 
-fn parse(text: &str) -> Result<AMQPUri, NeedsOperator> {
-    amqp_url::read(text).map_err(NeedsOperator::MalformedUrl)
+fn first_uri(settings: &Settings) -> Result<AMQPUri, NeedsOperator> {
+    Ok(read_uris(&settings.urls)?.swap_remove(0))
+}
+
+/// Reads the URLs of all hosts; there is at least one.
+pub(super) fn read_uris(urls: &[Secret<String>]) -> Result<Vec<AMQPUri>, NeedsOperator> {
+    let malformed = |(index, what): (usize, String)| {
+        NeedsOperator::MalformedUrl(match urls.len() {
+            0 | 1 => what,
+            _ => format!("number {} {what}", index + 1),
+        })
+    };
+    amqp_url::read_all(urls).map_err(malformed)
 }
 
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, NeedsOperator> {
@@ -297,10 +302,8 @@ mod tests {
     use crate::secret::Secret;
 
     fn address(url: &str) -> Result<Address, NeedsOperator> {
-        Address::new(&Settings {
-            url: Secret::new(url.to_owned()),
-            ..settings()
-        })
+        let uri = read_uris(&[Secret::new(url.to_owned())])?.remove(0);
+        Address::new(uri, &settings())
     }
 
     #[test]
@@ -344,10 +347,12 @@ mod tests {
             "hello",
             "-----BEGIN CERTIFICATE-----\n??\n-----END CERTIFICATE-----\n",
         ] {
-            let refused = Address::new(&Settings {
+            let settings = Settings {
                 ca: Some(pem.to_owned()),
                 ..settings()
-            });
+            };
+            let uri = first_uri(&settings).unwrap();
+            let refused = Address::new(uri, &settings);
             assert_eq!(refused.err(), Some(NeedsOperator::UnreadableCa), "{pem}");
         }
     }

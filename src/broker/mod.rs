@@ -4,8 +4,8 @@
 //! be confirmed before the delivery may be acknowledged. Nothing outside these tasks publishes or
 //! acknowledges.
 //!
-//! [`run`] runs one [`generation`] of connections after the other ([`session`], [`connect`]). A filter
-//! makes the [`frames`] of producers readable for lapin. In each generation, [`consumers`] starts a
+//! [`run`] runs one [`generation`] of connections after the other ([`session`], [`connect`]), each to one of
+//! the [`addresses`]. A filter makes the [`frames`] of producers readable for lapin. In each generation, [`consumers`] starts a
 //! [`consumer`] per queue, whose prefetch follows its [`ramp`] and whose unacknowledged bytes are bounded by
 //! a [`budget`]. The [`publisher`] publishes and counts [`confirms`]; the publications without one are
 //! [`outstanding`], those that the broker refused are [`refused`]. The [`acker`] acknowledges what a
@@ -33,6 +33,7 @@ use crate::secret::Secret;
 use crate::wire::Kind;
 
 mod acker;
+mod addresses;
 mod amqp_url;
 mod answer;
 mod audit;
@@ -66,7 +67,7 @@ mod shared;
 mod topology;
 mod window;
 
-pub use amqp_url::check_url;
+pub use amqp_url::{check_urls, lines};
 pub use audit::{AuditError, Audited, Export, Finding, Mend, Origin, Setting, audit};
 pub use budget::InHand;
 pub use command_client::{CommandClient, Followed, PublishError};
@@ -207,9 +208,10 @@ pub enum Rounding {
 /// What an operator decides about the broker.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The AMQP URL, which carries the password.
-    pub url: Secret<String>,
-    /// The file that has the URL, if one has: it is read again before each connect after the first.
+    /// The AMQP URL of each host of the broker, at least one, in the order in which they are tried. They
+    /// carry the password.
+    pub urls: Vec<Secret<String>>,
+    /// The file that has the URLs, if one has: it is read again before each connect after the first.
     pub url_file: Option<PathBuf>,
     /// Certificates (PEM) trusted besides the system's, for `amqps`.
     pub ca: Option<String>,
@@ -276,7 +278,7 @@ mod tests {
             max_bytes: Some(1 << 30),
         };
         Settings {
-            url: Secret::new("amqp://guest:secret@localhost".to_owned()),
+            urls: vec![Secret::new("amqp://guest:secret@localhost".to_owned())],
             url_file: None,
             ca: None,
             prefix: Name::parse("webpush").unwrap(),

@@ -6,6 +6,14 @@ pub enum NeedsOperator {
     /// The URL cannot be read.
     #[error("the AMQP URL {0}")]
     MalformedUrl(String),
+    /// Any of the others, at one of several hosts.
+    #[error("{host}: {act}")]
+    AtHost {
+        /// The host and its port.
+        host: String,
+        /// What to do there.
+        act: Box<NeedsOperator>,
+    },
     /// The extra certificates cannot be read.
     #[error("the CA file of the broker holds no readable PEM certificate")]
     UnreadableCa,

@@ -1,5 +1,8 @@
 //! Runs one generation of connections after the other, with pauses between them.
+//!
+//! After an error the next host is tried, and the pause follows when all have been.
 
+use std::collections::HashMap;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +15,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::broker::connect::Address;
+use crate::broker::addresses::Addresses;
+use crate::broker::amqp_url;
 use crate::broker::error::SessionError;
 use crate::broker::generation::Generation;
 use crate::broker::shared::Shared;
@@ -49,7 +53,7 @@ pub async fn run(
     redeliveries: Arc<Redeliveries>,
     stop_consuming: CancellationToken,
 ) -> Result<(), NeedsOperator> {
-    let address = Address::new(&settings)?;
+    let addresses = Addresses::new(&settings)?;
     let shared = Arc::new(Shared {
         topology: Arc::new(Topology::new(&settings)),
         settings,
@@ -63,11 +67,12 @@ pub async fn run(
     });
     let session = Session {
         shared,
-        address,
+        addresses,
         settled,
         generation: 0,
+        tried: 0,
         streak: 0,
-        told: None,
+        told: HashMap::new(),
     };
     let open_until_stopped = async move {
         stop_consuming.cancelled().await;
@@ -82,13 +87,15 @@ pub async fn run(
 
 struct Session {
     shared: Arc<Shared>,
-    address: Address,
+    addresses: Addresses,
     settled: mpsc::Receiver<SettledDelivery>,
     generation: u64,
-    /// Failures since the last good generation.
+    /// How many hosts failed since the last pause.
+    tried: usize,
+    /// Rounds over all hosts that failed since the last good generation.
     streak: u32,
-    /// What was told last of a broker that is away, and when.
-    told: Option<(String, Instant)>,
+    /// What was told last of each host that is away, and when.
+    told: HashMap<String, (String, Instant)>,
 }
 
 impl Session {
@@ -100,19 +107,31 @@ impl Session {
                 Err(error) => error,
             };
             if let Some(act) = self.needs_operator(&error) {
-                return Err(act);
+                return Err(self.addresses.locate(act));
             }
             let now = SystemClock.now().mono;
             if now.duration_since(opened) > GOOD_LIFE {
-                self.streak = 0;
+                (self.streak, self.tried) = (0, 0);
             }
-            let pause = pause(self.streak, RandomJitter.draw());
-            self.streak = self.streak.saturating_add(1);
+            let pause = self.next_pause();
             self.report(&error, pause, now);
+            self.addresses.advance();
             if !self.pause(pause).await {
                 return Ok(());
             }
         }
+    }
+
+    /// Returns how long to wait before the next host is tried: only a whole round of errors costs time.
+    fn next_pause(&mut self) -> Duration {
+        self.tried += 1;
+        if self.tried < self.addresses.count() {
+            return Duration::ZERO;
+        }
+        self.tried = 0;
+        let pause = pause(self.streak, RandomJitter.draw());
+        self.streak = self.streak.saturating_add(1);
+        pause
     }
 
     /// Returns whether an operator must act. That is never so after a first success.
@@ -135,54 +154,53 @@ impl Session {
             self.read_url_again();
         }
         let shared = Arc::clone(&self.shared);
-        let opening = Generation::open(&shared, &self.address, self.generation);
+        let opening = Generation::open(&shared, self.addresses.current(), self.generation);
         let generation = select! {
             biased;
             () = drain(&mut self.settled) => return Ok(()),
             opened = opening => opened?,
         };
-        tracing::info!(address = %self.address, generation = self.generation, "broker connected");
-        self.told = None;
+        tracing::info!(address = %self.addresses, generation = self.generation, "broker connected");
+        self.told.clear();
         show_connected(&shared, true);
         let ended = generation.serve(&shared, &mut self.settled).await;
         show_connected(&shared, false);
         ended
     }
 
-    /// Reads the file that has the URL again, because passwords rotate.
+    /// Reads the file that has the URLs again, because passwords rotate.
     fn read_url_again(&mut self) {
         let settings = &self.shared.settings;
         let Some(path) = &settings.url_file else {
             return;
         };
         let read = fs::read_to_string(path).map_err(|error| error.to_string());
-        let address = read.and_then(|text| {
-            let address = Address::with_url(text.trim(), settings);
-            address.map_err(|error| error.to_string())
+        let replaced = read.and_then(|text| {
+            let replaced = self.addresses.replace(&amqp_url::lines(&text), settings);
+            replaced.map_err(|error| error.to_string())
         });
-        match address {
-            Ok(address) => self.address = address,
-            Err(problem) => tracing::warn!(
+        if let Err(problem) = replaced {
+            tracing::warn!(
                 path = %path.display(),
                 problem,
                 "the URL of the broker cannot be read again; the former one is used"
-            ),
+            );
         }
     }
 
     fn report(&mut self, error: &SessionError, pause: Duration, now: Instant) {
         self.shared.metrics.broker_reconnects();
         let problem = error.to_string();
-        let address = &self.address;
+        let address = self.addresses.to_string();
         let is_told = self
             .told
-            .as_ref()
+            .get(&address)
             .is_some_and(|(told, at)| *told == problem && now.duration_since(*at) < TELL_AGAIN);
         if is_told {
-            tracing::debug!(%address, problem, ?pause, "no broker; trying again");
+            tracing::debug!(address, problem, ?pause, "no broker; trying again");
         } else {
-            tracing::warn!(%address, problem, ?pause, "no broker; trying again");
-            self.told = Some((problem.clone(), now));
+            tracing::warn!(address, problem, ?pause, "no broker; trying again");
+            self.told.insert(address, (problem.clone(), now));
         }
         self.shared
             .state

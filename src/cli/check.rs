@@ -54,8 +54,8 @@ impl Check {
 
 fn connect(settings: &Settings) -> Result<Inspected, Failure> {
     let inspected = start_runtime(None)?.block_on(broker::check(settings))?;
-    for different in &inspected.different {
-        tell(&format!("warning: {different}"));
+    for warning in inspected.away.iter().chain(&inspected.different) {
+        tell(&format!("warning: {warning}"));
     }
     if let Some(warning) = unacknowledged(settings) {
         tell(&format!("warning: {warning}"));
@@ -63,7 +63,7 @@ fn connect(settings: &Settings) -> Result<Inspected, Failure> {
     if inspected.problems.is_empty() {
         return Ok(inspected);
     }
-    let place = config::place(&settings.url);
+    let place = config::places(&settings.urls);
     let problems = inspected.problems.join("\n  ");
     Err(Failure::operator(format!(
         "the broker at {place} is not ready\n  {problems}"
@@ -101,7 +101,7 @@ fn found(inspected: &Inspected, out: &mut impl Write) -> io::Result<()> {
 
 fn summarise(config: &Config, out: &mut impl Write) -> io::Result<()> {
     let broker = &config.daemon.broker;
-    let place = config::place(&broker.url);
+    let place = config::places(&broker.urls);
     let lanes: Vec<&str> = broker.lanes.iter().map(|lane| lane.name.as_str()).collect();
     writeln!(out, "ok")?;
     writeln!(out, "  broker  {place}, names begin with {}", broker.prefix)?;

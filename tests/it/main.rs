@@ -29,6 +29,8 @@ mod cli_topology;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod connecting;
 #[cfg(test)]
 mod crashes;

@@ -17,6 +17,7 @@ const BROKER_TTL: u64 = 49 * DAY;
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Broker {
     pub(in crate::config) url: SecretText,
+    pub(in crate::config) urls: Vec<SecretText>,
     pub(in crate::config) url_file: Option<PathBuf>,
     pub(in crate::config) ca_file: Option<PathBuf>,
     pub(in crate::config) prefix: Text,
@@ -34,6 +35,7 @@ impl Default for Broker {
     fn default() -> Self {
         Self {
             url: SecretText(Secret::new("amqp://127.0.0.1:5672".to_owned())),
+            urls: Vec::new(),
             url_file: None,
             ca_file: None,
             prefix: Text("webpush".to_owned()),

@@ -63,6 +63,30 @@ fn every_problem_is_told_with_its_key_its_source_and_what_was_expected() {
             "broker.ca_file: DIR/main.pem has no certificate in PEM (FILE)",
         ),
         (
+            "[broker]\nurls = []",
+            "broker.urls: must have at least one URL, got none (FILE)",
+        ),
+        (
+            "[broker]\nurls = [\"amqp://a\", \"amqp://b/\"]",
+            "broker.urls[1]: ends with /, which names the virtual host \"\"; leave it out for the virtual host \"/\" (FILE)",
+        ),
+        (
+            "[broker]\nurls = [\"amqp://a\", \"amqp://b/v\"]",
+            "broker.urls[1]: names another virtual host than the first URL: all hosts are nodes of one cluster, so write the same virtual host in each (FILE)",
+        ),
+        (
+            "[broker]\nurls = \"amqp://a\"",
+            "broker.urls: expected a list, got (hidden) (FILE)",
+        ),
+        (
+            "[broker]\nurl = \"amqp://a\"\nurls = [\"amqp://b\"]",
+            "broker.urls: is set, and so is broker.url; keep one of them (FILE)",
+        ),
+        (
+            "[broker]\nurl_file = \"x\"\nurls = [\"amqp://b\"]",
+            "broker.urls: is set, and so is broker.url_file; keep one of them (FILE)",
+        ),
+        (
             "[broker]\nurl_file = \"none\"",
             "broker.url_file: cannot read DIR/none: no such file (FILE)",
         ),

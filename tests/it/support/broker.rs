@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,7 +47,8 @@ pub(crate) struct Broker {
     ports: Ports,
     vhosts: usize,
     next_vhost: AtomicUsize,
-    epmd: Child,
+    /// `None` for a node that uses the epmd of another.
+    epmd: Option<Child>,
     node: Mutex<Child>,
     /// The CA that signed the certificate of the TLS listener.
     pub(crate) ca: String,
@@ -64,12 +66,29 @@ impl Broker {
     /// Returns the node that all tests of this process share.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Broker> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start(VHOSTS))
+        SHARED.get_or_init(|| Self::start(VHOSTS, None))
     }
 
     /// Starts a node for one test; it ends with the value.
     pub(crate) fn own() -> Self {
-        Self::start(2)
+        Self::start(2, None)
+    }
+
+    /// Starts a node that can join the cluster of this one.
+    pub(super) fn another(&self) -> Self {
+        Self::start(0, Some(self.ports.epmd))
+    }
+
+    /// Makes it a node of another one's cluster; it forgets what it had.
+    pub(super) fn join(&self, other: &Self) {
+        self.control(&["stop_app"]);
+        self.control(&["join_cluster", &format!("n{}@localhost", other.ports.amqp)]);
+        self.control(&["start_app"]);
+    }
+
+    /// Returns the port for AMQP without TLS.
+    pub(crate) fn port(&self) -> u16 {
+        self.ports.amqp
     }
 
     /// Takes a virtual host nobody else uses.
@@ -169,7 +188,7 @@ impl Broker {
         text(&output.stdout)
     }
 
-    fn start(vhosts: usize) -> Self {
+    fn start(vhosts: usize, epmd: Option<u16>) -> Self {
         assert!(
             Path::new(PROGRAMS).is_dir(),
             "these tests need RabbitMQ: apt-get install --no-install-recommends rabbitmq-server"
@@ -182,16 +201,16 @@ impl Broker {
         for part in ["home", "mnesia", "log"] {
             fs::create_dir_all(dir.join(part)).unwrap();
         }
-        let [amqp, amqps, dist, epmd] = free_ports();
+        let [amqp, amqps, dist, free] = free_ports();
         let ports = Ports {
             amqp,
             amqps,
             dist,
-            epmd,
+            epmd: epmd.unwrap_or(free),
         };
         let ca = write_configuration(&dir, ports, vhosts);
         let broker = Self {
-            epmd: start_epmd(ports),
+            epmd: epmd.is_none().then(|| start_epmd(ports)),
             node: Mutex::new(start_node(&dir, ports)),
             dir,
             ports,
@@ -231,7 +250,8 @@ impl Drop for Broker {
                 .filter(is_fault)
                 .for_each(|line| println!("{line}"));
         }
-        for child in [self.node.get_mut().unwrap(), &mut self.epmd] {
+        let node = self.node.get_mut().unwrap();
+        for child in [node].into_iter().chain(self.epmd.as_mut()) {
             let _gone = child.kill();
             let _gone = child.wait();
         }
@@ -313,6 +333,10 @@ fn write_configuration(dir: &Path, ports: Ports, vhosts: usize) -> String {
     write("ca.pem", &ca);
     write("certificate.pem", &certificate);
     write("key.pem", &key);
+    // The nodes of a cluster have the same.
+    write("home/.erlang.cookie", "tests");
+    let only_mine = fs::Permissions::from_mode(0o400);
+    fs::set_permissions(dir.join("home/.erlang.cookie"), only_mine).unwrap();
     write("enabled_plugins", "[].");
     write("advanced.config", ADVANCED);
     write("definitions.json", &definitions(vhosts));

@@ -213,7 +213,7 @@ pub(crate) async fn all_results(vhost: &Vhost, count: usize) -> usize {
 /// Settings with short times, one lane and three short delay bands.
 pub(crate) fn settings(url: String) -> Settings {
     Settings {
-        url: Secret::new(url),
+        urls: vec![Secret::new(url)],
         url_file: None,
         ca: None,
         prefix: name("webpush"),
