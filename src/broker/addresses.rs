@@ -23,7 +23,7 @@ impl Addresses {
     }
 
     fn with_urls(urls: &[Secret<String>], settings: &Settings) -> Result<Self, NeedsOperator> {
-        let uris = read_uris(urls)?.into_iter();
+        let uris = read_uris(urls, settings.client.is_some())?.into_iter();
         let all = uris.map(|uri| Address::new(uri, settings));
         Ok(Self {
             all: all.collect::<Result<_, _>>()?,

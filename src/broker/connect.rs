@@ -13,12 +13,9 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use lapin::tcp::RustlsConnectorConfig;
 use lapin::types::ShortString;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
@@ -29,6 +26,7 @@ use crate::broker::connect_error::{Cause, ConnectError, Target};
 use crate::broker::error::SessionError;
 use crate::broker::frames::Found;
 use crate::broker::runtime::{self, Filtered, Filtering, Unfiltered};
+use crate::broker::tls::Tls;
 use crate::broker::{NeedsOperator, Settings};
 use crate::metrics::Role;
 use crate::secret::Secret;
@@ -47,7 +45,7 @@ pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Where the broker is and how to get in; shows host and port only.
 pub(super) struct Address {
     uri: AMQPUri,
-    ca: Option<Vec<CertificateDer<'static>>>,
+    tls: Tls,
     timeout: Duration,
 }
 
@@ -56,10 +54,9 @@ impl Address {
     pub(super) fn new(mut uri: AMQPUri, settings: &Settings) -> Result<Self, NeedsOperator> {
         let heartbeat = u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX);
         uri.query.heartbeat.get_or_insert(heartbeat.max(1));
-        let ca = settings.ca.as_deref().map(certificates).transpose()?;
         Ok(Self {
             uri,
-            ca,
+            tls: Tls::new(settings)?,
             timeout: settings.connect_timeout,
         })
     }
@@ -95,7 +92,7 @@ impl Address {
                 None => self.silent(&socket),
             },
         };
-        let target = Target::new(&self.uri);
+        let target = Target::new(&self.uri, self.tls.has_client_certificate());
         Err(Box::new(ConnectError { target, cause }))
     }
 
@@ -122,14 +119,14 @@ impl Address {
         (unreadable, budget): (Arc<Found>, Arc<Budget>),
     ) -> lapin::Result<Connection> {
         let options = properties(role);
-        let (limit, ca) = (self.timeout, self.ca.clone());
+        let (limit, tls) = (self.timeout, self.tls.clone());
         let (kit, runtime) = runtime::current();
         let connect = async move |uri: AMQPUri, _runtime| {
             let opening = async {
                 let stream = reach(&kit, &uri, &socket).await?;
                 let stream = match uri.scheme {
                     AMQPScheme::AMQP => stream,
-                    AMQPScheme::AMQPS => encrypt(stream, &uri, ca.as_deref()).await?,
+                    AMQPScheme::AMQPS => tls.encrypt(stream, &uri.authority.host).await?,
                 };
                 let frame_max = uri.query.frame_max.unwrap_or_default();
                 let (unreadable, budget) = (Arc::clone(&unreadable), Arc::clone(&budget));
@@ -151,7 +148,7 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Target::new(&self.uri).fmt(f)
+        Target::new(&self.uri, false).fmt(f)
     }
 }
 
@@ -181,20 +178,6 @@ async fn reach(kit: &Filtering, uri: &AMQPUri, socket: &Weak<Socket>) -> Result<
         Socket::duplicate(socket, plain.get_ref()).map_err(not_connected)?;
     }
     Ok(stream)
-}
-
-/// Makes the TLS handshake.
-async fn encrypt(
-    stream: Unfiltered,
-    uri: &AMQPUri,
-    ca: Option<&[CertificateDer<'static>]>,
-) -> Result<Unfiltered, Cause> {
-    let no_certificates = |error: io::Error| Cause::NoCertificates(error.to_string());
-    let trusted = trusting(ca).map_err(no_certificates)?;
-    let tls = trusted.connector_with_no_client_auth();
-    let tls = tls.map_err(|error| Cause::of_tls(&error))?;
-    let encrypted = stream.into_rustls(&tls, &uri.authority.host).await;
-    encrypted.map_err(|error| Cause::of_tls(&error))
 }
 
 /// Returns the virtual host that the URLs name; without one it is `/`.
@@ -261,38 +244,21 @@ impl Drop for Socket {
 }
 
 fn first_uri(settings: &Settings) -> Result<AMQPUri, NeedsOperator> {
-    Ok(read_uris(&settings.urls)?.swap_remove(0))
+    Ok(read_uris(&settings.urls, settings.client.is_some())?.swap_remove(0))
 }
 
 /// Reads the URLs of all hosts; there is at least one.
-pub(super) fn read_uris(urls: &[Secret<String>]) -> Result<Vec<AMQPUri>, NeedsOperator> {
+pub(super) fn read_uris(
+    urls: &[Secret<String>],
+    has_client_certificate: bool,
+) -> Result<Vec<AMQPUri>, NeedsOperator> {
     let malformed = |(index, what): (usize, String)| {
         NeedsOperator::MalformedUrl(match urls.len() {
             0 | 1 => what,
             _ => format!("number {} {what}", index + 1),
         })
     };
-    amqp_url::read_all(urls).map_err(malformed)
-}
-
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, NeedsOperator> {
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|_| NeedsOperator::UnreadableCa)?;
-    if certificates.is_empty() {
-        return Err(NeedsOperator::UnreadableCa);
-    }
-    Ok(certificates)
-}
-
-/// Trusts the system's certificates and the operator's; without a system store, the latter alone.
-fn trusting(ca: Option<&[CertificateDer<'static>]>) -> io::Result<RustlsConnectorConfig> {
-    match (RustlsConnectorConfig::new_with_native_certs(), ca) {
-        (system, None) => system,
-        (system, Some(ca)) => Ok(system
-            .unwrap_or_default()
-            .with_parsable_certificates(ca.to_vec())),
-    }
+    amqp_url::read_all(urls, has_client_certificate).map_err(malformed)
 }
 
 #[cfg(test)]
@@ -302,7 +268,7 @@ mod tests {
     use crate::secret::Secret;
 
     fn address(url: &str) -> Result<Address, NeedsOperator> {
-        let uri = read_uris(&[Secret::new(url.to_owned())])?.remove(0);
+        let uri = read_uris(&[Secret::new(url.to_owned())], false)?.remove(0);
         Address::new(uri, &settings())
     }
 
@@ -337,23 +303,6 @@ mod tests {
             let error = address(url).err().unwrap();
             assert!(matches!(error, NeedsOperator::MalformedUrl(_)), "{url}");
             assert!(!error.to_string().contains("hunter2"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_ca_without_a_certificate_is_refused() {
-        for pem in [
-            "",
-            "hello",
-            "-----BEGIN CERTIFICATE-----\n??\n-----END CERTIFICATE-----\n",
-        ] {
-            let settings = Settings {
-                ca: Some(pem.to_owned()),
-                ..settings()
-            };
-            let uri = first_uri(&settings).unwrap();
-            let refused = Address::new(uri, &settings);
-            assert_eq!(refused.err(), Some(NeedsOperator::UnreadableCa), "{pem}");
         }
     }
 }

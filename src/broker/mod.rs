@@ -12,7 +12,7 @@
 //! [`window`] of delivery tags allows. [`topology`] lists the [`object`]s that must exist, [`declare`]
 //! declares them, [`route`] addresses publications, and [`error`] separates what passes
 //! from what an operator must mend ([`needs_operator`]), by the codes of the broker's [`reply`]. Why there
-//! is no connection at all is said by [`amqp_url`] and [`connect_error`].
+//! is no connection at all is said by [`amqp_url`], [`mod@tls`] and [`connect_error`].
 //!
 //! For operators, [`definitions`] shows the topology, [`permissions`] what the daemon's user needs, and
 //! [`policy`] what keeps policies of others off the queues; [`mod@audit`] finds the policies that harm. Their
@@ -64,6 +64,7 @@ mod route;
 mod runtime;
 mod session;
 mod shared;
+mod tls;
 mod topology;
 mod window;
 
@@ -80,6 +81,7 @@ pub use permissions::Permissions;
 pub use policy::Policy;
 pub use quarantine_client::{QuarantineClient, Quarantined};
 pub use session::run;
+pub use tls::check_client_key;
 
 pub use crate::redelivery::Receipt;
 use crate::words::words;
@@ -215,6 +217,8 @@ pub struct Settings {
     pub url_file: Option<PathBuf>,
     /// Certificates (PEM) trusted besides the system's, for `amqps`.
     pub ca: Option<String>,
+    /// The client's own certificate, for `amqps`.
+    pub client: Option<ClientCertificate>,
     /// The first word of every name on the broker.
     pub prefix: Name,
     /// Who makes queues and exchanges.
@@ -237,6 +241,15 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long the broker may take to confirm a publication.
     pub confirm_timeout: Duration,
+}
+
+/// The files (PEM) of the client's certificate and its key; they are read for each connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, followed by those that lead to its CA.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// Who makes queues and exchanges.
@@ -281,6 +294,7 @@ mod tests {
             urls: vec![Secret::new("amqp://guest:secret@localhost".to_owned())],
             url_file: None,
             ca: None,
+            client: None,
             prefix: Name::parse("webpush").unwrap(),
             declare: Declare::Create,
             lanes: vec![lane("default"), lane("high")],

@@ -27,6 +27,8 @@ mod cli_send;
 #[cfg(test)]
 mod cli_topology;
 #[cfg(test)]
+mod client_certificates;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod cluster;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::broker::{self, Lane, Settings};
+use crate::broker::{self, ClientCertificate, Lane, Settings};
 use crate::config::file::{self, File};
 use crate::config::resolve::scope::{Reported, Scope};
 use crate::config::resolve::secret;
@@ -18,6 +18,7 @@ const LIST: &str = "broker.urls";
 /// Resolves `[broker]`, `[lanes]` and `[delay]`.
 pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Settings, Reported> {
     let broker = &file.broker;
+    let client = client(broker, scope);
     let urls = urls(broker, scope);
     let ca = certificates(scope, "broker.ca_file", broker.ca_file.as_ref());
     let prefix = scope.name("broker.prefix", &broker.prefix.0);
@@ -28,6 +29,7 @@ pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Settings, Re
         urls,
         url_file,
         ca: ca?,
+        client: client?,
         prefix: prefix?,
         declare: broker.declare,
         lanes: lanes?,
@@ -57,11 +59,42 @@ pub(super) fn certificates(
     Ok(Some(text))
 }
 
+/// Finds the client's certificate and its key.
+fn client(
+    broker: &file::Broker,
+    scope: &mut Scope<'_>,
+) -> Result<Option<ClientCertificate>, Reported> {
+    const KEY: &str = "broker.client_key";
+    const FILE: &str = "broker.client_certificate_file";
+    let key = secret::find(scope, KEY, None, broker.client_key_file.as_ref())?;
+    let (written, key) = match (&broker.client_certificate_file, key) {
+        (None, None) => return Ok(None),
+        (Some(written), Some(key)) => (written, key),
+        (None, Some(key)) => {
+            let what = format!("is the key of a certificate: set {FILE} as well");
+            return Err(scope.problem(&key.key, what));
+        }
+        (Some(_), None) => {
+            let what = format!("is of no use without its key: set {KEY}_file as well");
+            return Err(scope.problem(FILE, what));
+        }
+    };
+    let certificate = locate(written, &scope.sources.of(FILE));
+    let read = certificate.and_then(|path| Ok((read_certificates(&path)?, path)));
+    let (text, certificate) = read.map_err(|what| scope.problem(FILE, what))?;
+    broker::check_client_key(&text, key.bytes.expose())
+        .map_err(|what| scope.problem(&key.key, what))?;
+    // It cannot be inline, so there is a file.
+    let key = key.path.unwrap_or_default();
+    Ok(Some(ClientCertificate { certificate, key }))
+}
+
 /// The URLs, and the file that has them.
 type Urls = (Vec<Secret<String>>, Option<PathBuf>);
 
 /// Finds the URLs: a list, one URL, or a file with one URL in each line.
 fn urls(broker: &file::Broker, scope: &mut Scope<'_>) -> Result<Urls, Reported> {
+    let has_client_certificate = broker.client_certificate_file.is_some();
     if has_list(scope)? {
         return Ok((list(broker, scope)?, None));
     }
@@ -75,7 +108,7 @@ fn urls(broker: &file::Broker, scope: &mut Scope<'_>) -> Result<Urls, Reported> 
         Some(_) => broker::lines(text),
         None => vec![Secret::new(text.trim().to_owned())],
     };
-    broker::check_urls(&urls).map_err(|(index, what)| {
+    broker::check_urls(&urls, has_client_certificate).map_err(|(index, what)| {
         let what = match urls.len() {
             0 | 1 => what,
             _ => format!("URL number {} {what}", index + 1),
@@ -107,10 +140,12 @@ fn list(broker: &file::Broker, scope: &mut Scope<'_>) -> Result<Vec<Secret<Strin
     let urls: Vec<_> = broker.urls.iter().map(|url| url.0.clone()).collect();
     let lines: Vec<&str> = urls.iter().map(|url| url.expose().as_str()).collect();
     scope.note_contents(LIST, lines.join("\n").as_bytes());
-    broker::check_urls(&urls).map_err(|(index, what)| match urls.len() {
-        0 => scope.problem(LIST, "must have at least one URL, got none"),
-        _ => scope.problem(&format!("{LIST}[{index}]"), what),
-    })?;
+    broker::check_urls(&urls, broker.client_certificate_file.is_some()).map_err(
+        |(index, what)| match urls.len() {
+            0 => scope.problem(LIST, "must have at least one URL, got none"),
+            _ => scope.problem(&format!("{LIST}[{index}]"), what),
+        },
+    )?;
     Ok(urls)
 }
 

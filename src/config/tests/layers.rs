@@ -1,6 +1,9 @@
 //! What wins over what, and where values may come from.
 
+use rcgen::{CertificateParams, KeyPair};
+
 use super::*;
+use crate::broker::ClientCertificate;
 
 #[test]
 fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
@@ -206,6 +209,40 @@ fn several_hosts_are_a_list_or_the_lines_of_a_file() {
         problems[0].contains("give a secret as broker.url_file"),
         "{problems:?}"
     );
+}
+
+#[test]
+fn the_key_of_a_client_certificate_is_a_file_or_a_credential() {
+    let directory = ConfigDir::new();
+    fs::create_dir(directory.path("credentials")).unwrap();
+    let pair = || {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::default().self_signed(&key).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    };
+    let ((certificate, key), (_, other)) = (pair(), pair());
+    directory.write("client.pem", &certificate);
+    directory.write("client-key.pem", &key);
+    let text = good("[broker]\nclient_certificate_file = \"client.pem\"");
+    let with_file = format!("{text}\nclient_key_file = \"client-key.pem\"");
+    let config = directory.load(&with_file, &[], &[]).unwrap();
+    let files = ClientCertificate {
+        certificate: directory.path("client.pem"),
+        key: directory.path("client-key.pem"),
+    };
+    assert_eq!(config.daemon.broker.client, Some(files));
+
+    let folder = directory.path("credentials");
+    let variables = [("CREDENTIALS_DIRECTORY", folder.to_str().unwrap())];
+    directory.write("credentials/broker.client_key", &key);
+    let config = directory.load(&text, &variables, &[]).unwrap();
+    let found = config.daemon.broker.client.unwrap().key;
+    assert_eq!(found, folder.join("broker.client_key"));
+
+    directory.write("client-key.pem", &other);
+    let expected = "broker.client_key_file: is not the key of the first certificate in \
+                    broker.client_certificate_file: the two must be made together (FILE)";
+    assert_eq!(directory.problems(&with_file, &[], &[]), [expected]);
 }
 
 #[test]

@@ -63,6 +63,8 @@ fn no_message_shows_a_secret() {
                 "broker.url",
                 "broker.url_file",
                 "broker.urls",
+                "broker.client_certificate_file",
+                "broker.client_key_file",
                 "broker.uri",
                 "broker.ca_file",
                 "broker.prefix",

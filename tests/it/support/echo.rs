@@ -216,6 +216,7 @@ pub(crate) fn settings(url: String) -> Settings {
         urls: vec![Secret::new(url)],
         url_file: None,
         ca: None,
+        client: None,
         prefix: name("webpush"),
         declare: Declare::Create,
         lanes: vec![Lane {
