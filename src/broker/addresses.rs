@@ -31,16 +31,18 @@ impl Addresses {
         })
     }
 
-    /// Takes other URLs; the next host in turn stays the next.
+    /// Takes other URLs; the place in the turn stays. Returns the password of the host in use if nothing else
+    /// of its URL has changed.
     pub(super) fn replace(
         &mut self,
         urls: &[Secret<String>],
         settings: &Settings,
-    ) -> Result<(), NeedsOperator> {
-        let used = self.used;
-        *self = Self::with_urls(urls, settings)?;
-        self.used = used % self.count();
-        Ok(())
+    ) -> Result<Option<Secret<String>>, NeedsOperator> {
+        let mut next = Self::with_urls(urls, settings)?;
+        next.used = self.used % next.count();
+        let password = next.current().changed_password(self.current());
+        *self = next;
+        Ok(password)
     }
 
     /// Returns the address that is used.
@@ -139,6 +141,25 @@ mod tests {
         };
         assert_eq!(replace(&["d", "e", "f"]), "e:5672");
         assert_eq!(replace(&["g"]), "g:5672");
+    }
+
+    #[test]
+    fn a_password_is_told_only_where_nothing_else_has_changed() {
+        let mut addresses = addresses(&["a"]);
+        for (url, told) in [
+            ("amqp://u:p@a", None),
+            ("amqp://u:q@a", Some("q")),
+            ("amqp://u:q@a", None),
+            ("amqp://v:r@a", None),
+            ("amqp://v:s@b", None),
+            ("amqps://v:t@b?auth_mechanism=amqplain", None),
+            ("amqps://v:u@b?auth_mechanism=amqplain", Some("u")),
+        ] {
+            let urls = [Secret::new(url.to_owned())];
+            let password = addresses.replace(&urls, &settings()).unwrap();
+            let password = password.map(|password| password.expose().clone());
+            assert_eq!(password.as_deref(), told, "{url}");
+        }
     }
 
     #[test]

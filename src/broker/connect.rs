@@ -61,6 +61,15 @@ impl Address {
         })
     }
 
+    /// Returns the password, if it alone is another than that of `former`.
+    pub(super) fn changed_password(&self, former: &Self) -> Option<Secret<String>> {
+        let mut uri = former.uri.clone();
+        let password = &self.uri.authority.userinfo.password;
+        uri.authority.userinfo.password.clone_from(password);
+        let is_other = former.uri.authority.userinfo.password != *password;
+        (is_other && uri == self.uri).then(|| Secret::new(password.clone()))
+    }
+
     /// Connects, in bounded time.
     pub(super) async fn connect(&self, role: Role) -> Result<Link, Box<ConnectError>> {
         self.connect_within(role, Budget::new(u64::MAX)).await

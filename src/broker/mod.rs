@@ -5,7 +5,7 @@
 //! acknowledges.
 //!
 //! [`run`] runs one [`generation`] of connections after the other ([`session`], [`connect`]), each to one of
-//! the [`addresses`]. A filter makes the [`frames`] of producers readable for lapin. In each generation, [`consumers`] starts a
+//! the [`addresses`], whose passwords may change ([`rotation`]). A filter makes the [`frames`] of producers readable for lapin. In each generation, [`consumers`] starts a
 //! [`consumer`] per queue, whose prefetch follows its [`ramp`] and whose unacknowledged bytes are bounded by
 //! a [`budget`]. The [`publisher`] publishes and counts [`confirms`]; the publications without one are
 //! [`outstanding`], those that the broker refused are [`refused`]. The [`acker`] acknowledges what a
@@ -60,6 +60,7 @@ mod quarantine_client;
 mod ramp;
 mod refused;
 mod reply;
+mod rotation;
 mod route;
 mod runtime;
 mod session;
@@ -80,7 +81,7 @@ pub use needs_operator::NeedsOperator;
 pub use permissions::Permissions;
 pub use policy::Policy;
 pub use quarantine_client::{QuarantineClient, Quarantined};
-pub use session::run;
+pub use session::{Control, run};
 pub use tls::check_client_key;
 
 pub use crate::redelivery::Receipt;

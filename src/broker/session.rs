@@ -3,22 +3,21 @@
 //! After an error the next host is tried, and the pause follows when all have been.
 
 use std::collections::HashMap;
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future;
 use tokio::select;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::broker::addresses::Addresses;
-use crate::broker::amqp_url;
 use crate::broker::error::SessionError;
 use crate::broker::generation::Generation;
+use crate::broker::rotation;
 use crate::broker::shared::Shared;
 use crate::broker::topology::Topology;
 use crate::broker::{Delivery, NeedsOperator, Redeliveries, Settings, SettledDelivery};
@@ -36,9 +35,18 @@ const GOOD_LIFE: Duration = LONGEST_PAUSE;
 /// A problem that stays is told again after so long.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
+/// What can be asked of the tasks while they run.
+#[derive(Clone, Debug, Default)]
+pub struct Control {
+    /// Ends the consumers.
+    pub stop_consuming: CancellationToken,
+    /// Has the file with the URLs read at once, for a password that was changed.
+    pub read_urls: Arc<Notify>,
+}
+
 /// Runs until `settled` is closed and drained, and reconnects as needed.
 ///
-/// Cancelling `stop_consuming` ends the consumers; publishing, confirming and acknowledging go on.
+/// Cancelling [`Control::stop_consuming`] ends the consumers; publishing, confirming and acknowledging go on.
 /// `deliveries` is closed then, behind the last one: the pipeline drains it, and closes `settled` when
 /// it has settled what it settles. What was acknowledged is noted in `redeliveries`.
 ///
@@ -51,9 +59,13 @@ pub async fn run(
     state: watch::Sender<BrokerState>,
     metrics: Arc<Metrics>,
     redeliveries: Arc<Redeliveries>,
-    stop_consuming: CancellationToken,
+    control: Control,
 ) -> Result<(), NeedsOperator> {
     let addresses = Addresses::new(&settings)?;
+    let Control {
+        stop_consuming,
+        read_urls,
+    } = control;
     let shared = Arc::new(Shared {
         topology: Arc::new(Topology::new(&settings)),
         settings,
@@ -62,6 +74,7 @@ pub async fn run(
         metrics,
         redeliveries,
         stop: stop_consuming.clone(),
+        read_urls,
         proven: AtomicBool::new(false),
         published: AtomicBool::new(false),
     });
@@ -151,7 +164,7 @@ impl Session {
     async fn generation(&mut self) -> Result<(), SessionError> {
         self.generation += 1;
         if self.generation > 1 {
-            self.read_url_again();
+            rotation::before_connect(&mut self.addresses, &self.shared);
         }
         let shared = Arc::clone(&self.shared);
         let opening = Generation::open(&shared, self.addresses.current(), self.generation);
@@ -163,29 +176,12 @@ impl Session {
         tracing::info!(address = %self.addresses, generation = self.generation, "broker connected");
         self.told.clear();
         show_connected(&shared, true);
-        let ended = generation.serve(&shared, &mut self.settled).await;
+        let ended = select! {
+            ended = generation.serve(&shared, &mut self.settled) => ended,
+            never = rotation::follow(&generation, &mut self.addresses, &shared) => match never {},
+        };
         show_connected(&shared, false);
         ended
-    }
-
-    /// Reads the file that has the URLs again, because passwords rotate.
-    fn read_url_again(&mut self) {
-        let settings = &self.shared.settings;
-        let Some(path) = &settings.url_file else {
-            return;
-        };
-        let read = fs::read_to_string(path).map_err(|error| error.to_string());
-        let replaced = read.and_then(|text| {
-            let replaced = self.addresses.replace(&amqp_url::lines(&text), settings);
-            replaced.map_err(|error| error.to_string())
-        });
-        if let Err(problem) = replaced {
-            tracing::warn!(
-                path = %path.display(),
-                problem,
-                "the URL of the broker cannot be read again; the former one is used"
-            );
-        }
     }
 
     fn report(&mut self, error: &SessionError, pause: Duration, now: Instant) {

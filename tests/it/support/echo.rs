@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use lapin::types::FieldTable;
 use pushrider::broker::{
-    Declare, Delivery, Inbound, Lane, NeedsOperator, Publication, Rounding, Route, Settings,
-    SettledDelivery, run,
+    Control, Declare, Delivery, Inbound, Lane, NeedsOperator, Publication, Rounding, Route,
+    Settings, SettledDelivery, run,
 };
 use pushrider::health::BrokerState;
 use pushrider::message::Name;
@@ -62,7 +62,10 @@ impl Echo {
             state,
             counted,
             redeliveries,
-            stop.clone(),
+            Control {
+                stop_consuming: stop.clone(),
+                ..Control::default()
+            },
         );
         tokio::spawn(async move {
             while let Some(delivery) = taken.recv().await {
