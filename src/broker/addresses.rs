@@ -69,7 +69,7 @@ impl Addresses {
                 Err(error) if error.needs_operator().is_some() || self.count() == 1 => {
                     return Err(error.into());
                 }
-                Err(error) => errors.push(error),
+                Err(error) => errors.push(*error),
             }
             self.advance();
         }

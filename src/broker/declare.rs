@@ -291,9 +291,10 @@ pub(super) fn needs_operator(
         return addresses.locate(act);
     }
     NeedsOperator::Unreachable {
-        reason: match error {
-            SessionError::Connect(_) | SessionError::NoHost(_) => error.to_string(),
-            other => format!("the broker at {addresses}: {other}"),
+        reason: if matches!(error, SessionError::Connect(_) | SessionError::NoHost(_)) {
+            error.to_string()
+        } else {
+            format!("the broker at {addresses}: {error}")
         },
     }
 }

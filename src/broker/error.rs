@@ -25,7 +25,7 @@ pub(super) enum SessionError {
     Connect(#[from] Box<ConnectError>),
     /// No host of several takes a connection.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    NoHost(Vec<Box<ConnectError>>),
+    NoHost(Vec<ConnectError>),
     /// An exchange, queue or binding could not be declared.
     #[error("cannot declare {object}: {}", Plain(.error))]
     Declare {
