@@ -5,9 +5,10 @@
 //! other than the one that was asked for. So both are refused. A sentence never quotes the URL, save
 //! for the name of a parameter that is known or nearly so.
 
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 use url::{Host, ParseError, Url};
 
+use crate::secret::Secret;
 use crate::words::nearest;
 
 const FORM: &str = "amqp://user:password@host:5672/virtual-host";
@@ -26,7 +27,10 @@ const REFUSED: [(&str, &str); 18] = [
     ("ca_certs", CA_FILE),
     ("certfile", CLIENT_CERTIFICATE),
     ("keyfile", CLIENT_CERTIFICATE),
-    ("password", CLIENT_CERTIFICATE),
+    (
+        "password",
+        "leave it out; broker.client_key_file has a key without a passphrase",
+    ),
     ("verify", VERIFY),
     ("depth", VERIFY),
     ("fail_if_no_peer_cert", VERIFY),
@@ -52,21 +56,74 @@ const REFUSED: [(&str, &str); 18] = [
 ];
 const CA_FILE: &str = "set broker.ca_file in its place";
 const CLIENT_CERTIFICATE: &str =
-    "leave it out; client certificates are not offered, the user and the password log in";
+    "set broker.client_certificate_file and broker.client_key_file in its place";
 const VERIFY: &str = "leave it out; with amqps:// the certificate is always verified, and \
                       broker.ca_file names a CA that the system does not know";
 const TIMEOUT: &str = "set broker.connect_timeout in its place";
 const ATTEMPTS: &str = "leave it out; a broker that is away is tried again until it is there";
 
-/// Judges an AMQP URL.
-///
-/// # Errors
-/// With the rest of a sentence that begins with the name of the URL and says what to write.
-pub fn check_url(text: &str) -> Result<(), String> {
-    read(text).map(|_| ())
+/// Returns the AMQP URLs of a file: one in each line.
+#[must_use]
+pub fn lines(text: &str) -> Vec<Secret<String>> {
+    let lines = text.lines().map(str::trim);
+    let urls = lines.filter(|line| !line.is_empty());
+    urls.map(|url| Secret::new(url.to_owned())).collect()
 }
 
-/// Reads an AMQP URL; the errors are those of [`check_url`].
+/// Judges the AMQP URLs of the hosts of one broker; those that log in by a client certificate need one.
+///
+/// # Errors
+/// With the index of a URL, and the rest of a sentence that begins with the name of the URL and says
+/// what to write.
+pub fn check_urls(
+    urls: &[Secret<String>],
+    has_client_certificate: bool,
+) -> Result<(), (usize, String)> {
+    read_all(urls, has_client_certificate).map(drop)
+}
+
+/// Reads AMQP URLs; the errors are those of [`check_urls`].
+pub(super) fn read_all(
+    urls: &[Secret<String>],
+    has_client_certificate: bool,
+) -> Result<Vec<AMQPUri>, (usize, String)> {
+    let mut uris: Vec<AMQPUri> = Vec::with_capacity(urls.len());
+    for (index, url) in urls.iter().enumerate() {
+        let uri = read(url.expose()).map_err(|what| (index, what))?;
+        if uris.first().is_some_and(|first| first.vhost != uri.vhost) {
+            let what = "names another virtual host than the first URL: all hosts are nodes of one cluster, \
+                        so write the same virtual host in each";
+            return Err((index, what.to_owned()));
+        }
+        if uri.query.auth_mechanism == Some(SASLMechanism::External) {
+            check_external(&uri, has_client_certificate)
+                .map_err(|what| (index, what.to_owned()))?;
+        }
+        uris.push(uri);
+    }
+    if uris.is_empty() {
+        return Err((0, "is missing; write at least one".to_owned()));
+    }
+    Ok(uris)
+}
+
+/// Judges whether a client certificate can be offered, by which the broker knows the user.
+fn check_external(uri: &AMQPUri, has_client_certificate: bool) -> Result<(), &'static str> {
+    if uri.scheme != AMQPScheme::AMQPS {
+        return Err(
+            "has auth_mechanism=external, which wants a client certificate and so TLS: write amqps://",
+        );
+    }
+    if !has_client_certificate {
+        return Err(
+            "has auth_mechanism=external, which wants a client certificate: set \
+             broker.client_certificate_file and broker.client_key_file",
+        );
+    }
+    Ok(())
+}
+
+/// Reads an AMQP URL; the errors are the rest of a sentence.
 pub(super) fn read(text: &str) -> Result<AMQPUri, String> {
     if text.chars().any(char::is_control) {
         return Err("has a line break or another control character in it".to_owned());
@@ -200,7 +257,7 @@ fn check_value(name: &str, value: &str) -> Result<(), String> {
             "a whole number of bytes from 4096 to 131072, or leave it out"
         }
         "auth_mechanism" if !is_mechanism(value) => {
-            "plain, amqplain or anonymous; external wants a client certificate, which is not offered"
+            "plain, amqplain, anonymous, or external with a client certificate"
         }
         _ => return Ok(()),
     };
@@ -211,7 +268,10 @@ fn check_value(name: &str, value: &str) -> Result<(), String> {
 
 fn is_mechanism(value: &str) -> bool {
     let lower = value.to_ascii_lowercase();
-    matches!(lower.as_str(), "plain" | "amqplain" | "anonymous")
+    matches!(
+        lower.as_str(),
+        "plain" | "amqplain" | "anonymous" | "external"
+    )
 }
 
 /// Returns why a parameter that is not obeyed is refused.

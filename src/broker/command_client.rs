@@ -14,8 +14,9 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Consumer};
 use tokio::time::timeout;
 
+use crate::broker::addresses::Addresses;
 use crate::broker::answer::answered;
-use crate::broker::connect::{Address, Link, open_channel};
+use crate::broker::connect::{Link, open_channel};
 use crate::broker::declare::needs_operator;
 use crate::broker::error::SessionError;
 use crate::broker::route::{Routes, short};
@@ -24,7 +25,7 @@ use crate::metrics::Role;
 
 /// A connection to the broker for one command.
 pub struct CommandClient {
-    address: Address,
+    addresses: Addresses,
     link: Link,
     channel: Channel,
     routes: Routes,
@@ -54,18 +55,18 @@ impl CommandClient {
     /// # Errors
     /// If there is no connection to the broker.
     pub async fn connect(settings: &Settings) -> Result<Self, NeedsOperator> {
-        let address = Address::new(settings)?;
+        let mut addresses = Addresses::new(settings)?;
         let opened = async {
-            let link = address.connect(Role::Consume).await?;
+            let link = addresses.connect(Role::Consume).await?;
             let channel = open_channel(&link.connection).await?;
             let selecting = channel.confirm_select(ConfirmSelectOptions::default());
             answered("confirm.select", selecting).await?;
             Ok((link, channel))
         };
         let opened: Result<_, SessionError> = opened.await;
-        let (link, channel) = opened.map_err(|error| operator(&error, &address))?;
+        let (link, channel) = opened.map_err(|error| operator(&error, &addresses))?;
         Ok(Self {
-            address,
+            addresses,
             link,
             channel,
             routes: Routes::new(settings),
@@ -174,7 +175,7 @@ impl CommandClient {
 
     /// Returns what an operator is told of an error.
     pub(super) fn operator(&self, error: &SessionError) -> NeedsOperator {
-        operator(error, &self.address)
+        operator(error, &self.addresses)
     }
 
     /// Closes the connection, and with it every queue of this client.
@@ -191,6 +192,6 @@ impl Followed {
     }
 }
 
-fn operator(error: &SessionError, address: &Address) -> NeedsOperator {
-    needs_operator(error, address, Declare::Passive)
+fn operator(error: &SessionError, addresses: &Addresses) -> NeedsOperator {
+    needs_operator(error, addresses, Declare::Passive)
 }

@@ -13,12 +13,9 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use lapin::tcp::RustlsConnectorConfig;
 use lapin::types::ShortString;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
@@ -29,6 +26,7 @@ use crate::broker::connect_error::{Cause, ConnectError, Target};
 use crate::broker::error::SessionError;
 use crate::broker::frames::Found;
 use crate::broker::runtime::{self, Filtered, Filtering, Unfiltered};
+use crate::broker::tls::Tls;
 use crate::broker::{NeedsOperator, Settings};
 use crate::metrics::Role;
 use crate::secret::Secret;
@@ -47,27 +45,29 @@ pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Where the broker is and how to get in; shows host and port only.
 pub(super) struct Address {
     uri: AMQPUri,
-    ca: Option<Vec<CertificateDer<'static>>>,
+    tls: Tls,
     timeout: Duration,
 }
 
 impl Address {
-    /// Reads the URL and the certificates.
-    pub(super) fn new(settings: &Settings) -> Result<Self, NeedsOperator> {
-        Self::with_url(settings.url.expose(), settings)
-    }
-
-    /// The same with another URL than the settings have.
-    pub(super) fn with_url(url: &str, settings: &Settings) -> Result<Self, NeedsOperator> {
-        let mut uri = parse(url)?;
+    /// Completes a URL and reads the certificates.
+    pub(super) fn new(mut uri: AMQPUri, settings: &Settings) -> Result<Self, NeedsOperator> {
         let heartbeat = u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX);
         uri.query.heartbeat.get_or_insert(heartbeat.max(1));
-        let ca = settings.ca.as_deref().map(certificates).transpose()?;
         Ok(Self {
             uri,
-            ca,
+            tls: Tls::new(settings)?,
             timeout: settings.connect_timeout,
         })
+    }
+
+    /// Returns the password, if it alone is another than that of `former`.
+    pub(super) fn changed_password(&self, former: &Self) -> Option<Secret<String>> {
+        let mut uri = former.uri.clone();
+        let password = &self.uri.authority.userinfo.password;
+        uri.authority.userinfo.password.clone_from(password);
+        let is_other = former.uri.authority.userinfo.password != *password;
+        (is_other && uri == self.uri).then(|| Secret::new(password.clone()))
     }
 
     /// Connects, in bounded time.
@@ -101,7 +101,7 @@ impl Address {
                 None => self.silent(&socket),
             },
         };
-        let target = Target::new(&self.uri);
+        let target = Target::new(&self.uri, self.tls.has_client_certificate());
         Err(Box::new(ConnectError { target, cause }))
     }
 
@@ -128,14 +128,14 @@ impl Address {
         (found, budget): (Arc<Found>, Arc<Budget>),
     ) -> lapin::Result<Connection> {
         let options = properties(role);
-        let (limit, ca) = (self.timeout, self.ca.clone());
+        let (limit, tls) = (self.timeout, self.tls.clone());
         let (kit, runtime) = runtime::current();
         let connect = async move |uri: AMQPUri, _runtime| {
             let opening = async {
                 let stream = reach(&kit, &uri, &socket).await?;
                 let stream = match uri.scheme {
                     AMQPScheme::AMQP => stream,
-                    AMQPScheme::AMQPS => encrypt(stream, &uri, ca.as_deref()).await?,
+                    AMQPScheme::AMQPS => tls.encrypt(stream, &uri.authority.host).await?,
                 };
                 let frame_max = uri.query.frame_max.unwrap_or_default();
                 let (found, budget) = (Arc::clone(&found), Arc::clone(&budget));
@@ -157,7 +157,7 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Target::new(&self.uri).fmt(f)
+        Target::new(&self.uri, false).fmt(f)
     }
 }
 
@@ -189,31 +189,17 @@ async fn reach(kit: &Filtering, uri: &AMQPUri, socket: &Weak<Socket>) -> Result<
     Ok(stream)
 }
 
-/// Makes the TLS handshake.
-async fn encrypt(
-    stream: Unfiltered,
-    uri: &AMQPUri,
-    ca: Option<&[CertificateDer<'static>]>,
-) -> Result<Unfiltered, Cause> {
-    let no_certificates = |error: io::Error| Cause::NoCertificates(error.to_string());
-    let trusted = trusting(ca).map_err(no_certificates)?;
-    let tls = trusted.connector_with_no_client_auth();
-    let tls = tls.map_err(|error| Cause::of_tls(&error))?;
-    let encrypted = stream.into_rustls(&tls, &uri.authority.host).await;
-    encrypted.map_err(|error| Cause::of_tls(&error))
-}
-
-/// Returns the virtual host that a URL names; without one it is `/`.
+/// Returns the virtual host that the URLs name; without one it is `/`.
 pub(super) fn vhost(settings: &Settings) -> Result<String, NeedsOperator> {
-    Ok(parse(settings.url.expose())?.vhost)
+    Ok(first_uri(settings)?.vhost)
 }
 
-/// Returns the user name and the password of the AMQP URL.
+/// Returns the user name and the password of the first AMQP URL.
 ///
 /// # Errors
-/// If the URL is malformed.
+/// If a URL is malformed.
 pub fn login(settings: &Settings) -> Result<(String, Secret<String>), NeedsOperator> {
-    let user = parse(settings.url.expose())?.authority.userinfo;
+    let user = first_uri(settings)?.authority.userinfo;
     Ok((user.username, Secret::new(user.password)))
 }
 
@@ -266,28 +252,22 @@ impl Drop for Socket {
     }
 }
 
-fn parse(text: &str) -> Result<AMQPUri, NeedsOperator> {
-    amqp_url::read(text).map_err(NeedsOperator::MalformedUrl)
+fn first_uri(settings: &Settings) -> Result<AMQPUri, NeedsOperator> {
+    Ok(read_uris(&settings.urls, settings.client.is_some())?.swap_remove(0))
 }
 
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, NeedsOperator> {
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|_| NeedsOperator::UnreadableCa)?;
-    if certificates.is_empty() {
-        return Err(NeedsOperator::UnreadableCa);
-    }
-    Ok(certificates)
-}
-
-/// Trusts the system's certificates and the operator's; without a system store, the latter alone.
-fn trusting(ca: Option<&[CertificateDer<'static>]>) -> io::Result<RustlsConnectorConfig> {
-    match (RustlsConnectorConfig::new_with_native_certs(), ca) {
-        (system, None) => system,
-        (system, Some(ca)) => Ok(system
-            .unwrap_or_default()
-            .with_parsable_certificates(ca.to_vec())),
-    }
+/// Reads the URLs of all hosts; there is at least one.
+pub(super) fn read_uris(
+    urls: &[Secret<String>],
+    has_client_certificate: bool,
+) -> Result<Vec<AMQPUri>, NeedsOperator> {
+    let malformed = |(index, what): (usize, String)| {
+        NeedsOperator::MalformedUrl(match urls.len() {
+            0 | 1 => what,
+            _ => format!("number {} {what}", index + 1),
+        })
+    };
+    amqp_url::read_all(urls, has_client_certificate).map_err(malformed)
 }
 
 #[cfg(test)]
@@ -297,10 +277,8 @@ mod tests {
     use crate::secret::Secret;
 
     fn address(url: &str) -> Result<Address, NeedsOperator> {
-        Address::new(&Settings {
-            url: Secret::new(url.to_owned()),
-            ..settings()
-        })
+        let uri = read_uris(&[Secret::new(url.to_owned())], false)?.remove(0);
+        Address::new(uri, &settings())
     }
 
     #[test]
@@ -334,21 +312,6 @@ mod tests {
             let error = address(url).err().unwrap();
             assert!(matches!(error, NeedsOperator::MalformedUrl(_)), "{url}");
             assert!(!error.to_string().contains("hunter2"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_ca_without_a_certificate_is_refused() {
-        for pem in [
-            "",
-            "hello",
-            "-----BEGIN CERTIFICATE-----\n??\n-----END CERTIFICATE-----\n",
-        ] {
-            let refused = Address::new(&Settings {
-                ca: Some(pem.to_owned()),
-                ..settings()
-            });
-            assert_eq!(refused.err(), Some(NeedsOperator::UnreadableCa), "{pem}");
         }
     }
 }

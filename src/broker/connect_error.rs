@@ -9,7 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use lapin::ErrorKind;
-use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 use rustls::{AlertDescription, CertificateError};
 
 use crate::broker::frames::Protocol;
@@ -38,6 +38,9 @@ pub(super) struct Target {
     user: String,
     vhost: String,
     has_tls: bool,
+    has_client_certificate: bool,
+    /// Whether it logs in by its certificate.
+    is_external: bool,
 }
 
 /// What failed.
@@ -49,6 +52,8 @@ pub(super) enum Cause {
     NotConnected(io::ErrorKind, String),
     /// This machine has no certificates to trust.
     NoCertificates(String),
+    /// The client's own certificate cannot be used.
+    ClientCertificate(String),
     /// The TLS handshake failed.
     Tls(rustls::Error),
     /// The peer closed the connection before the handshakes were over.
@@ -71,6 +76,7 @@ impl ConnectError {
             return None;
         };
         match reply_code(error)? {
+            ACCESS_REFUSED if self.target.is_external => Some(NeedsOperator::CertificateRefused),
             ACCESS_REFUSED if self.target.user == GUEST => Some(NeedsOperator::GuestRefused),
             ACCESS_REFUSED => Some(NeedsOperator::LoginRefused),
             NOT_ALLOWED => Some(NeedsOperator::VhostRefused {
@@ -82,7 +88,7 @@ impl ConnectError {
 }
 
 impl Target {
-    pub(super) fn new(uri: &AMQPUri) -> Self {
+    pub(super) fn new(uri: &AMQPUri, has_client_certificate: bool) -> Self {
         let authority = &uri.authority;
         Self {
             host: authority.host.clone(),
@@ -90,6 +96,8 @@ impl Target {
             user: authority.userinfo.username.clone(),
             vhost: uri.vhost.clone(),
             has_tls: uri.scheme == AMQPScheme::AMQPS,
+            has_client_certificate,
+            is_external: uri.query.auth_mechanism == Some(SASLMechanism::External),
         }
     }
 }
@@ -190,12 +198,11 @@ impl fmt::Display for ConnectError {
                 "this machine trusts no CA: install its CA certificates (Debian: ca-certificates), or \
                  name the broker's CA in broker.ca_file ({why})"
             ),
+            Cause::ClientCertificate(what) => {
+                write!(f, "no client certificate for {target}: {what}")
+            }
             Cause::Tls(error) => self.write_tls(f, error),
-            Cause::Closed if target.has_tls => write!(
-                f,
-                "{target} closes the connection in the handshake: amqps:// wants the TLS listener, \
-                 usually port 5671, which must not ask for a client certificate, or write amqp://"
-            ),
+            Cause::Closed if target.has_tls => self.write_closed(f),
             Cause::Closed => write!(
                 f,
                 "{target} closes the connection before the AMQP handshake: where it speaks TLS write \
@@ -220,6 +227,30 @@ impl fmt::Display for ConnectError {
 }
 
 impl ConnectError {
+    /// Without the alert, which is lost where the broker has not read all when it closes.
+    fn write_closed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let target = &self.target;
+        write!(
+            f,
+            "{target} closes the connection in the handshake: amqps:// wants the TLS listener, usually \
+             port 5671, or write amqp://"
+        )?;
+        f.write_str(match (target.is_external, target.has_client_certificate) {
+            (true, _) => {
+                "; for auth_mechanism=external its plug-in rabbitmq_auth_mechanism_ssl must be enabled, \
+                 auth_mechanisms list EXTERNAL, and the client certificate be from a CA of its \
+                 ssl_options.cacertfile"
+            }
+            (false, true) => {
+                "; the client certificate must be valid and from a CA of its ssl_options.cacertfile"
+            }
+            (false, false) => {
+                "; where the broker wants a client certificate, set broker.client_certificate_file \
+                 and broker.client_key_file"
+            }
+        })
+    }
+
     fn write_foreign(&self, f: &mut fmt::Formatter<'_>, protocol: Protocol) -> fmt::Result {
         let target = &self.target;
         match protocol {
@@ -261,13 +292,19 @@ impl ConnectError {
             rustls::Error::InvalidCertificate(error) => self.write_certificate(f, error),
             rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => write!(
                 f,
-                "{target} wants a client certificate, which pushrider does not offer: set \
-                 ssl_options.fail_if_no_peer_cert = false at the broker"
+                "{target} wants a client certificate: set broker.client_certificate_file and \
+                 broker.client_key_file"
+            ),
+            rustls::Error::AlertReceived(alert) if target.has_client_certificate => write!(
+                f,
+                "{target} ends the TLS handshake ({alert:?}): if it refuses the client certificate, \
+                 this must be valid and from a CA of the broker's ssl_options.cacertfile"
             ),
             other => write!(
                 f,
-                "the TLS handshake with {target} fails: the broker must offer TLS 1.2 or 1.3, without \
-                 a client certificate ({other})"
+                "the TLS handshake with {target} fails: the broker must offer TLS 1.2 or 1.3; where \
+                 it wants a client certificate, set broker.client_certificate_file and \
+                 broker.client_key_file ({other})"
             ),
         }
     }

@@ -9,8 +9,9 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection};
 
+use crate::broker::addresses::Addresses;
 use crate::broker::answer::answered;
-use crate::broker::connect::{Address, open_channel};
+use crate::broker::connect::open_channel;
 use crate::broker::error::SessionError;
 use crate::broker::object::{ExchangeKind, Object, alternate_exchange};
 use crate::broker::product::Product;
@@ -66,6 +67,8 @@ pub struct Inspected {
     pub different: Vec<String>,
     /// What keeps the daemon from running.
     pub problems: Vec<String>,
+    /// Why there is no connection to further hosts, where there are several.
+    pub away: Vec<String>,
 }
 
 /// Looks at the objects without changing anything.
@@ -241,17 +244,22 @@ async fn bind(
 /// # Errors
 /// If there is no connection to the broker.
 pub async fn check(settings: &Settings) -> Result<Inspected, NeedsOperator> {
-    let address = Address::new(settings)?;
+    let mut addresses = Addresses::new(settings)?;
     let topology = Topology::new(settings);
     let inspected = async {
-        let link = address.connect(Role::Consume).await?;
+        let link = addresses.connect(Role::Consume).await?;
         let mut inspected = inspect(&link.connection, topology.objects(), settings.declare).await?;
         inspected.product = link.found.product().cloned();
         link.close().await;
         Ok(inspected)
     };
     let inspected: Result<_, SessionError> = inspected.await;
-    inspected.map_err(|error| needs_operator(&error, &address, settings.declare))
+    let inspected =
+        inspected.map_err(|error| needs_operator(&error, &addresses, settings.declare))?;
+    Ok(Inspected {
+        away: addresses.connect_to_others(Role::Consume).await,
+        ..inspected
+    })
 }
 
 /// Declares every exchange, queue and binding, whatever the daemon itself may declare.
@@ -264,31 +272,33 @@ pub async fn declare_topology(
     settings: &Settings,
     declared: &mut Declared,
 ) -> Result<(), NeedsOperator> {
-    let address = Address::new(settings)?;
+    let mut addresses = Addresses::new(settings)?;
     let topology = Topology::new(settings);
     let completed = async {
-        let link = address.connect(Role::Consume).await?;
+        let link = addresses.connect(Role::Consume).await?;
         complete(&link.connection, topology.objects(), declared).await?;
         link.close().await;
         Ok(())
     };
     let completed: Result<_, SessionError> = completed.await;
-    completed.map_err(|error| needs_operator(&error, &address, Declare::Create))
+    completed.map_err(|error| needs_operator(&error, &addresses, Declare::Create))
 }
 
 /// Returns what an operator is told of an error that ended a command.
 pub(super) fn needs_operator(
     error: &SessionError,
-    address: &Address,
+    addresses: &Addresses,
     declare: Declare,
 ) -> NeedsOperator {
-    let unreachable = || NeedsOperator::Unreachable {
-        reason: if matches!(error, SessionError::Connect(_)) {
+    let act = error.needs_operator(declare);
+    if let Some(act) = act.or_else(|| error.refusal()) {
+        return addresses.locate(act);
+    }
+    NeedsOperator::Unreachable {
+        reason: if matches!(error, SessionError::Connect(_) | SessionError::NoHost(_)) {
             error.to_string()
         } else {
-            format!("the broker at {address}: {error}")
+            format!("the broker at {addresses}: {error}")
         },
-    };
-    let act = error.needs_operator(declare);
-    act.or_else(|| error.refusal()).unwrap_or_else(unreachable)
+    }
 }

@@ -184,7 +184,9 @@ mod tests {
 
     fn definitions() -> Definitions {
         Definitions::new(&Settings {
-            url: Secret::new("amqp://admin:hunter2@rabbit/shop%2fpush".to_owned()),
+            urls: vec![Secret::new(
+                "amqp://admin:hunter2@rabbit/shop%2fpush".to_owned(),
+            )],
             ..settings()
         })
         .unwrap()

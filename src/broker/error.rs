@@ -23,6 +23,9 @@ pub(super) enum SessionError {
     /// The connection could not be made.
     #[error(transparent)]
     Connect(#[from] Box<ConnectError>),
+    /// No host of several takes a connection.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    NoHost(Vec<ConnectError>),
     /// An exchange, queue or binding could not be declared.
     #[error("cannot declare {object}: {}", Plain(.error))]
     Declare {
@@ -88,9 +91,11 @@ impl SessionError {
                 ACCESS_REFUSED => Some(NeedsOperator::MayNotPublish),
                 _ => None,
             },
-            Self::Cancelled { .. } | Self::Lost(_) | Self::Unconfirmed(_) | Self::ConfirmsOff => {
-                None
-            }
+            Self::NoHost(_)
+            | Self::Cancelled { .. }
+            | Self::Lost(_)
+            | Self::Unconfirmed(_)
+            | Self::ConfirmsOff => None,
         }
     }
 

@@ -90,7 +90,7 @@ impl Generation {
 
     /// Consumes, publishes and acknowledges until no delivery is left to settle.
     pub(super) async fn serve(
-        self,
+        &self,
         shared: &Arc<Shared>,
         deliveries: &mut mpsc::Receiver<SettledDelivery>,
     ) -> Result<(), SessionError> {
@@ -110,8 +110,7 @@ impl Generation {
         let mut acker = Tasks::new();
         acker.spawn(self.acker(shared, &in_flight).run(settling));
         let mut tasks = Tasks::new();
-        let links = self.queues.iter().map(|queue| &queue.link);
-        for link in links.chain([&self.publish]) {
+        for link in self.links() {
             let events = link.connection.events_listener();
             tasks.spawn(watch_events(events, Arc::clone(shared), blocking.clone()));
         }
@@ -156,13 +155,18 @@ impl Generation {
         }
     }
 
-    async fn close(self, mut acker: Tasks) {
+    async fn close(&self, mut acker: Tasks) {
         if timeout(CLOSE_TIMEOUT, acker.join_next()).await.is_err() {
             tracing::warn!("the last acknowledgements did not go out in time; expect redeliveries");
         }
         sleep(SETTLING).await;
+        future::join_all(self.links().map(Link::close)).await;
+    }
+
+    /// Lists its connections.
+    pub(super) fn links(&self) -> impl Iterator<Item = &Link> {
         let links = self.queues.iter().map(|queue| &queue.link);
-        future::join_all(links.chain([&self.publish]).map(Link::close)).await;
+        links.chain([&self.publish])
     }
 }
 

@@ -4,15 +4,15 @@
 //! be confirmed before the delivery may be acknowledged. Nothing outside these tasks publishes or
 //! acknowledges.
 //!
-//! [`run`] runs one [`generation`] of connections after the other ([`session`], [`connect`]). A filter
-//! makes the [`frames`] of producers readable for lapin. In each generation, [`consumers`] starts a
+//! [`run`] runs one [`generation`] of connections after the other ([`session`], [`connect`]), each to one of
+//! the [`addresses`], whose passwords may change ([`rotation`]). A filter makes the [`frames`] of producers readable for lapin. In each generation, [`consumers`] starts a
 //! [`consumer`] per queue, whose prefetch follows its [`ramp`] and whose unacknowledged bytes are bounded by
 //! a [`budget`]. The [`publisher`] publishes and counts [`confirms`]; the publications without one are
 //! [`outstanding`], those that the broker refused are [`refused`]. The [`acker`] acknowledges what a
 //! [`window`] of delivery tags allows. The [`prober`] sends [`probes`] through the delay bands. [`topology`] lists the [`object`]s that must exist, [`declare`]
 //! declares them, [`route`] addresses publications, and [`error`] separates what passes
 //! from what an operator must mend ([`needs_operator`]), by the codes of the broker's [`reply`]. Why there
-//! is no connection at all is said by [`amqp_url`] and [`connect_error`], which broker it is by [`product`].
+//! is no connection at all is said by [`amqp_url`], [`mod@tls`] and [`connect_error`], which broker it is by [`product`].
 //!
 //! For operators, [`definitions`] shows the topology ([`kubernetes`] as resources), [`permissions`] what the daemon's user needs, and
 //! [`policy`] what keeps policies of others off the queues; [`mod@audit`] finds the policies that harm. Their
@@ -33,6 +33,7 @@ use crate::secret::Secret;
 use crate::wire::Kind;
 
 mod acker;
+mod addresses;
 mod amqp_url;
 mod answer;
 mod audit;
@@ -63,14 +64,16 @@ mod quarantine_client;
 mod ramp;
 mod refused;
 mod reply;
+mod rotation;
 mod route;
 mod runtime;
 mod session;
 mod shared;
+mod tls;
 mod topology;
 mod window;
 
-pub use amqp_url::check_url;
+pub use amqp_url::{check_urls, lines};
 pub use audit::{AuditError, Audited, Export, Finding, Mend, Origin, Setting, audit};
 pub use budget::InHand;
 pub use command_client::{CommandClient, Followed, PublishError};
@@ -83,7 +86,8 @@ pub use permissions::Permissions;
 pub use policy::Policy;
 pub use product::Product;
 pub use quarantine_client::{QuarantineClient, Quarantined};
-pub use session::run;
+pub use session::{Control, run};
+pub use tls::check_client_key;
 
 pub use crate::redelivery::Receipt;
 use crate::words::words;
@@ -212,12 +216,15 @@ pub enum Rounding {
 /// What an operator decides about the broker.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The AMQP URL, which carries the password.
-    pub url: Secret<String>,
-    /// The file that has the URL, if one has: it is read again before each connect after the first.
+    /// The AMQP URL of each host of the broker, at least one, in the order in which they are tried. They
+    /// carry the password.
+    pub urls: Vec<Secret<String>>,
+    /// The file that has the URLs, if one has: it is read again before each connect after the first.
     pub url_file: Option<PathBuf>,
     /// Certificates (PEM) trusted besides the system's, for `amqps`.
     pub ca: Option<String>,
+    /// The client's own certificate, for `amqps`.
+    pub client: Option<ClientCertificate>,
     /// The first word of every name on the broker.
     pub prefix: Name,
     /// Who makes queues and exchanges.
@@ -242,6 +249,15 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long the broker may take to confirm a publication.
     pub confirm_timeout: Duration,
+}
+
+/// The files (PEM) of the client's certificate and its key; they are read for each connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, followed by those that lead to its CA.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// Who makes queues and exchanges.
@@ -283,9 +299,10 @@ mod tests {
             max_bytes: Some(1 << 30),
         };
         Settings {
-            url: Secret::new("amqp://guest:secret@localhost".to_owned()),
+            urls: vec![Secret::new("amqp://guest:secret@localhost".to_owned())],
             url_file: None,
             ca: None,
+            client: None,
             prefix: Name::parse("webpush").unwrap(),
             declare: Declare::Create,
             lanes: vec![lane("default"), lane("high")],

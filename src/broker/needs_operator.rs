@@ -6,6 +6,14 @@ pub enum NeedsOperator {
     /// The URL cannot be read.
     #[error("the AMQP URL {0}")]
     MalformedUrl(String),
+    /// Any of the others, at one of several hosts.
+    #[error("{host}: {act}")]
+    AtHost {
+        /// The host and its port.
+        host: String,
+        /// What to do there.
+        act: Box<NeedsOperator>,
+    },
     /// The extra certificates cannot be read.
     #[error("the CA file of the broker holds no readable PEM certificate")]
     UnreadableCa,
@@ -28,6 +36,13 @@ pub enum NeedsOperator {
          with `rabbitmqctl authenticate_user`"
     )]
     LoginRefused,
+    /// 403 at a login by certificate (SASL EXTERNAL).
+    #[error(
+        "the broker refuses the user that the client certificate names (403): make a user of that name \
+         (`rabbitmqctl add_user`, `rabbitmqctl set_permissions`; its log has the name), which is the \
+         common name where the broker has ssl_cert_login_from = common_name, else the whole subject"
+    )]
+    CertificateRefused,
     /// 530 at login.
     #[error(
         "the broker does not let the user into the virtual host {vhost:?} (530): it must exist \

@@ -1,6 +1,8 @@
 //! Runs one generation of connections after the other, with pauses between them.
+//!
+//! After an error the next host is tried, and the pause follows when all have been.
 
-use std::fs;
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,16 +11,17 @@ use std::time::Duration;
 use futures_util::future;
 use parking_lot::Mutex;
 use tokio::select;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::broker::connect::Address;
+use crate::broker::addresses::Addresses;
 use crate::broker::error::SessionError;
 use crate::broker::generation::Generation;
 use crate::broker::probes::Probes;
 use crate::broker::product::Product;
+use crate::broker::rotation;
 use crate::broker::route::band_name;
 use crate::broker::shared::Shared;
 use crate::broker::topology::Topology;
@@ -37,9 +40,18 @@ const GOOD_LIFE: Duration = LONGEST_PAUSE;
 /// A problem that stays is told again after so long.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
+/// What can be asked of the tasks while they run.
+#[derive(Clone, Debug, Default)]
+pub struct Control {
+    /// Ends the consumers.
+    pub stop_consuming: CancellationToken,
+    /// Has the file with the URLs read at once, for a password that was changed.
+    pub read_urls: Arc<Notify>,
+}
+
 /// Runs until `settled` is closed and drained, and reconnects as needed.
 ///
-/// Cancelling `stop_consuming` ends the consumers; publishing, confirming and acknowledging go on.
+/// Cancelling [`Control::stop_consuming`] ends the consumers; publishing, confirming and acknowledging go on.
 /// `deliveries` is closed then, behind the last one: the pipeline drains it, and closes `settled` when
 /// it has settled what it settles. What was acknowledged is noted in `redeliveries`.
 ///
@@ -52,9 +64,13 @@ pub async fn run(
     state: watch::Sender<BrokerState>,
     metrics: Arc<Metrics>,
     redeliveries: Arc<Redeliveries>,
-    stop_consuming: CancellationToken,
+    control: Control,
 ) -> Result<(), NeedsOperator> {
-    let address = Address::new(&settings)?;
+    let addresses = Addresses::new(&settings)?;
+    let Control {
+        stop_consuming,
+        read_urls,
+    } = control;
     let shared = Arc::new(Shared {
         topology: Arc::new(Topology::new(&settings)),
         probes: Mutex::new(probes(&settings, &metrics)),
@@ -64,16 +80,18 @@ pub async fn run(
         metrics,
         redeliveries,
         stop: stop_consuming.clone(),
+        read_urls,
         proven: AtomicBool::new(false),
         published: AtomicBool::new(false),
     });
     let session = Session {
         shared,
-        address,
+        addresses,
         settled,
         generation: 0,
+        tried: 0,
         streak: 0,
-        told: None,
+        told: HashMap::new(),
         product: None,
     };
     let open_until_stopped = async move {
@@ -102,13 +120,15 @@ fn probes(settings: &Settings, metrics: &Metrics) -> Probes {
 
 struct Session {
     shared: Arc<Shared>,
-    address: Address,
+    addresses: Addresses,
     settled: mpsc::Receiver<SettledDelivery>,
     generation: u64,
-    /// Failures since the last good generation.
+    /// How many hosts failed since the last pause.
+    tried: usize,
+    /// Rounds over all hosts that failed since the last good generation.
     streak: u32,
-    /// What was told last of a broker that is away, and when.
-    told: Option<(String, Instant)>,
+    /// What was told last of each host that is away, and when.
+    told: HashMap<String, (String, Instant)>,
     /// Which broker it was at last.
     product: Option<Product>,
 }
@@ -122,19 +142,31 @@ impl Session {
                 Err(error) => error,
             };
             if let Some(act) = self.needs_operator(&error) {
-                return Err(act);
+                return Err(self.addresses.locate(act));
             }
             let now = SystemClock.now().mono;
             if now.duration_since(opened) > GOOD_LIFE {
-                self.streak = 0;
+                (self.streak, self.tried) = (0, 0);
             }
-            let pause = pause(self.streak, RandomJitter.draw());
-            self.streak = self.streak.saturating_add(1);
+            let pause = self.next_pause();
             self.report(&error, pause, now);
+            self.addresses.advance();
             if !self.pause(pause).await {
                 return Ok(());
             }
         }
+    }
+
+    /// Returns how long to wait before the next host is tried: only a whole round of errors costs time.
+    fn next_pause(&mut self) -> Duration {
+        self.tried += 1;
+        if self.tried < self.addresses.count() {
+            return Duration::ZERO;
+        }
+        self.tried = 0;
+        let pause = pause(self.streak, RandomJitter.draw());
+        self.streak = self.streak.saturating_add(1);
+        pause
     }
 
     /// Returns whether an operator must act. That is never so after a first success.
@@ -154,20 +186,23 @@ impl Session {
     async fn generation(&mut self) -> Result<(), SessionError> {
         self.generation += 1;
         if self.generation > 1 {
-            self.read_url_again();
+            rotation::before_connect(&mut self.addresses, &self.shared);
         }
         let shared = Arc::clone(&self.shared);
-        let opening = Generation::open(&shared, &self.address, self.generation);
+        let opening = Generation::open(&shared, self.addresses.current(), self.generation);
         let generation = select! {
             biased;
             () = drain(&mut self.settled) => return Ok(()),
             opened = opening => opened?,
         };
-        tracing::info!(address = %self.address, generation = self.generation, "broker connected");
-        self.told = None;
+        tracing::info!(address = %self.addresses, generation = self.generation, "broker connected");
+        self.told.clear();
         self.tell_product(generation.product());
         show_connected(&shared, true);
-        let ended = generation.serve(&shared, &mut self.settled).await;
+        let ended = select! {
+            ended = generation.serve(&shared, &mut self.settled) => ended,
+            never = rotation::follow(&generation, &mut self.addresses, &shared) => match never {},
+        };
         show_connected(&shared, false);
         ended
     }
@@ -184,41 +219,20 @@ impl Session {
         self.product = Some(product.clone());
     }
 
-    /// Reads the file that has the URL again, because passwords rotate.
-    fn read_url_again(&mut self) {
-        let settings = &self.shared.settings;
-        let Some(path) = &settings.url_file else {
-            return;
-        };
-        let read = fs::read_to_string(path).map_err(|error| error.to_string());
-        let address = read.and_then(|text| {
-            let address = Address::with_url(text.trim(), settings);
-            address.map_err(|error| error.to_string())
-        });
-        match address {
-            Ok(address) => self.address = address,
-            Err(problem) => tracing::warn!(
-                path = %path.display(),
-                problem,
-                "the URL of the broker cannot be read again; the former one is used"
-            ),
-        }
-    }
-
     fn report(&mut self, error: &SessionError, pause: Duration, now: Instant) {
         self.shared.metrics.broker_reconnects();
         let problem = error.to_string();
-        let address = &self.address;
+        let address = self.addresses.to_string();
         let pause_s = seconds(pause);
         let is_told = self
             .told
-            .as_ref()
+            .get(&address)
             .is_some_and(|(told, at)| *told == problem && now.duration_since(*at) < TELL_AGAIN);
         if is_told {
-            tracing::debug!(%address, problem, pause_s, "no broker; trying again");
+            tracing::debug!(address, problem, pause_s, "no broker; trying again");
         } else {
-            tracing::warn!(%address, problem, pause_s, "no broker; trying again");
-            self.told = Some((problem.clone(), now));
+            tracing::warn!(address, problem, pause_s, "no broker; trying again");
+            self.told.insert(address, (problem.clone(), now));
         }
         self.shared
             .state

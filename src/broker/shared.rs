@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use futures_util::future;
 use lapin::Channel;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub(super) redeliveries: Arc<Redeliveries>,
     pub(super) probes: Mutex<Probes>,
     pub(super) stop: CancellationToken,
+    /// Asks for a look at the file that has the URLs.
+    pub(super) read_urls: Arc<Notify>,
     /// Whether any generation came up completely.
     pub(super) proven: AtomicBool,
     /// Whether the broker ever took a publication.

@@ -57,8 +57,8 @@ fn connect(settings: &Settings) -> Result<Inspected, Failure> {
     if let Some(warning) = inspected.product.as_ref().and_then(Product::warning) {
         tell(&format!("warning: {warning}"));
     }
-    for different in &inspected.different {
-        tell(&format!("warning: {different}"));
+    for warning in inspected.away.iter().chain(&inspected.different) {
+        tell(&format!("warning: {warning}"));
     }
     if let Some(warning) = unacknowledged(settings) {
         tell(&format!("warning: {warning}"));
@@ -66,7 +66,7 @@ fn connect(settings: &Settings) -> Result<Inspected, Failure> {
     if inspected.problems.is_empty() {
         return Ok(inspected);
     }
-    let place = config::place(&settings.url);
+    let place = config::places(&settings.urls);
     let problems = inspected.problems.join("\n  ");
     Err(Failure::operator(format!(
         "the broker at {place} is not ready\n  {problems}"
@@ -107,7 +107,7 @@ fn found(inspected: &Inspected, out: &mut impl Write) -> io::Result<()> {
 
 fn summarise(config: &Config, out: &mut impl Write) -> io::Result<()> {
     let broker = &config.daemon.broker;
-    let place = config::place(&broker.url);
+    let place = config::places(&broker.urls);
     let lanes: Vec<&str> = broker.lanes.iter().map(|lane| lane.name.as_str()).collect();
     writeln!(out, "ok")?;
     writeln!(out, "  broker  {place}, names begin with {}", broker.prefix)?;

@@ -3,7 +3,7 @@
 //!
 //! What can go wrong here: a parser that quotes the line it stumbled over shows the password on it,
 //! and a parser of values that makes a number of a password of digits loses its leading zero. So
-//! a syntax error shows its place alone, and what is secret is never parsed.
+//! a syntax error shows its place alone, and what is secret is never parsed, a list of quoted secrets apart.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 
 use crate::config::problem::{Problems, Source};
 use crate::config::request::{AMQP_URL, DEFAULT_FILE, Environment, FILE_VARIABLE, PREFIX, Request};
-use crate::config::text::{is_secret, reason};
+use crate::config::text::{file_key, is_secret, reason};
 
 /// Where each key that somebody set came from.
 #[derive(Clone, Debug, Default)]
@@ -198,7 +198,8 @@ fn flag_layers(set: &[(String, String)], problems: &mut Problems) -> Vec<Layer> 
         if is_secret(&path) {
             let what = format!(
                 "the command line is seen by every user of the machine; give a secret as \
-                 {key}_file or in the environment"
+                 {} or in the environment",
+                file_key(key)
             );
             problems.push(key, what, Source::Flag);
         } else {
@@ -209,7 +210,8 @@ fn flag_layers(set: &[(String, String)], problems: &mut Problems) -> Vec<Layer> 
 }
 
 fn layer(source: Source, path: &[&str], text: &str) -> Layer {
-    let value = if is_secret(path) {
+    let is_list = *path == ["broker", "urls"];
+    let value = if is_secret(path) && !is_list {
         Value::from(text)
     } else {
         parse_value(text)

@@ -26,7 +26,7 @@ pub use self::print::Effective;
 pub use self::problem::{Finding, Problems, Source};
 pub use self::reload::Reloads;
 pub use self::request::{DEFAULT_FILE, Environment, FILE_VARIABLE, Request};
-pub use self::resolve::{Config, place};
+pub use self::resolve::{Config, places};
 
 /// Reads the configuration, and every file it names.
 ///

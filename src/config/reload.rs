@@ -49,9 +49,10 @@ impl Rereading for Reloads {
         let changed = self.applied.differences(&config.effective);
         let needs_restart = self.started.differences(&config.effective);
         self.latest = Some(config.effective);
-        // A file that has the URL is read again at each connect.
+        // What these files hold is read again at each connect.
+        let has_url_file = config.daemon.broker.url_file.is_some();
         let is_read_again =
-            |key: &String| key == "broker.url" && config.daemon.broker.url_file.is_some();
+            |key: &String| key == "broker.client_key" || key == "broker.url" && has_url_file;
         let is_read_once = |key: &String| is_read_once(key) && !is_read_again(key);
         let warnings = config.warnings.iter().map(ToString::to_string);
         Ok(Reread {

@@ -132,12 +132,20 @@ fn any_scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::E
     })
 }
 
-/// Returns whether the value at `path` is a secret, which is never parsed nor shown.
+/// Returns whether the value at `path` is a secret, which is never shown.
 pub(super) fn is_secret(path: &[&str]) -> bool {
     matches!(
         path,
-        ["broker", "url"] | ["push", "proxy"] | ["keys", _, "private_key"]
+        ["broker", "url" | "urls"] | ["push", "proxy"] | ["keys", _, "private_key"]
     )
+}
+
+/// Returns the key that takes a file in place of the secret that `key` is.
+pub(super) fn file_key(key: &str) -> String {
+    match key {
+        "broker.urls" => "broker.url_file".to_owned(),
+        _ => format!("{key}_file"),
+    }
 }
 
 /// Returns whether a text looks like a URL with a password or like a private key.

@@ -7,10 +7,9 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::broker::NeedsOperator;
+use crate::broker::{Control, NeedsOperator};
 use crate::clock::SystemClock;
 use crate::health::Health;
 use crate::systemd::Notifier;
@@ -29,7 +28,7 @@ pub(super) struct Running {
     pub(super) reloader: Reloader,
     pub(super) notifier: Arc<Notifier>,
     pub(super) health: Arc<Health>,
-    pub(super) stop_consuming: CancellationToken,
+    pub(super) control: Control,
     pub(super) grace: Duration,
 }
 
@@ -51,7 +50,7 @@ impl Running {
             }
         }
         self.health.drain();
-        self.stop_consuming.cancel();
+        self.control.stop_consuming.cancel();
         tokio::select! {
             () = self.drain() => {}
             signal = signals.stop() => {
@@ -75,6 +74,7 @@ impl Running {
         self.notifier.reloading(SystemClock.uptime());
         if let Some(grace) = self.reloader.reload() {
             self.grace = grace;
+            self.control.read_urls.notify_one();
         }
         self.notifier.ready(&self.health.status_line());
     }

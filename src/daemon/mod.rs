@@ -118,7 +118,7 @@ fn start(
     let (settled, to_settle) = mpsc::channel(SETTLED_LIMIT);
     let (state, changes) = watch::channel(BrokerState::default());
     let redeliveries = Arc::<broker::Redeliveries>::default();
-    let stop_consuming = CancellationToken::new();
+    let control = broker::Control::default();
     let broker = tokio::spawn(broker::run(
         settings.broker,
         deliveries,
@@ -126,7 +126,7 @@ fn start(
         state,
         metrics,
         Arc::clone(&redeliveries),
-        stop_consuming.clone(),
+        control.clone(),
     ));
     tokio::spawn(follow_broker(changes, Arc::clone(&health)));
     let pipeline = reloader.pipeline.subscribe();
@@ -136,7 +136,7 @@ fn start(
         reloader,
         notifier,
         health,
-        stop_consuming,
+        control,
         grace: settings.grace,
     }
 }

@@ -298,7 +298,7 @@ async fn amqps_is_encrypted_and_the_certificate_is_verified() {
         "{distrusting}"
     );
     let plain_port = Settings {
-        url: Secret::new(vhost.url().replace("amqp://", "amqps://")),
+        urls: vec![Secret::new(vhost.url().replace("amqp://", "amqps://"))],
         ..trusting
     };
     assert!(check(&plain_port).await.is_err());

@@ -114,7 +114,12 @@ async fn a_broker_that_wants_client_certificates_was_a_lost_connection() {
     let (server, ca) = Listener::mutual_tls(certificate("localhost")).await;
     let url = format!("amqps://localhost:{}", server.port);
     let beginning = format!("localhost:{} wants a client certificate", server.port);
-    both_say(trusting(url, ca), &beginning, "fail_if_no_peer_cert").await;
+    both_say(
+        trusting(url, ca),
+        &beginning,
+        "set broker.client_certificate_file",
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -27,7 +27,11 @@ mod cli_send;
 #[cfg(test)]
 mod cli_topology;
 #[cfg(test)]
+mod client_certificates;
+#[cfg(test)]
 mod clients;
+#[cfg(test)]
+mod cluster;
 #[cfg(test)]
 mod connecting;
 #[cfg(test)]
@@ -48,7 +52,10 @@ mod large_events;
 mod main_job;
 #[cfg(test)]
 mod memory;
+mod oauth2;
+#[cfg(test)]
 mod probes;
+#[cfg(test)]
 mod producers;
 #[cfg(test)]
 mod prometheus;

@@ -1,6 +1,7 @@
 //! SIGHUP: another configuration for a daemon that runs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use pushrider::message::Name;
 use pushrider::vapid::VapidKey;
@@ -8,6 +9,7 @@ use serde_json::json;
 
 use crate::support::broker::Broker;
 use crate::support::env::{TestEnv, event};
+use crate::support::eventually;
 use crate::support::proxy::TcpProxy;
 
 fn key_pem() -> String {
@@ -150,7 +152,7 @@ async fn no_event_is_lost_while_reloads_follow_each_other() {
 }
 
 #[tokio::test]
-async fn a_password_that_rotates_is_read_at_the_next_connect() {
+async fn a_password_that_rotates_is_read_at_the_next_connect_and_told_to_the_living() {
     let mut env = TestEnv::open("").await;
     let fine = env.subscribe(json!({}));
     let (broker, vhost) = (Broker::shared(), env.vhost.name().to_owned());
@@ -172,11 +174,41 @@ async fn a_password_that_rotates_is_read_at_the_next_connect() {
     let result = result_of(&mut env, event("e2", &fine, json!({}))).await;
     assert_eq!(result["outcome"], "accepted");
 
+    // RabbitMQ's internal users have passwords at login only: it takes any new one, also before it is set.
+    env.daemon.write("url", &url("third"));
+    let reconnects = env
+        .daemon
+        .metric("pushrider_broker_reconnects_total", "")
+        .await;
+    env.daemon.reload("applied").await;
+    eventually(Duration::from_secs(20), async || {
+        let told = "the broker was told the new password on each living connection";
+        if env.daemon.log().contains(told) {
+            Ok(())
+        } else {
+            Err("not told")
+        }
+    })
+    .await;
+    let result = result_of(&mut env, event("e3", &fine, json!({}))).await;
+    assert_eq!(result["outcome"], "accepted");
+    let after = env
+        .daemon
+        .metric("pushrider_broker_reconnects_total", "")
+        .await;
+    assert_eq!(after, reconnects, "the connection lives on");
+    broker.control(&["change_password", &user, "third"]);
+    proxy.cut();
+    let result = result_of(&mut env, event("e4", &fine, json!({}))).await;
+    assert_eq!(result["outcome"], "accepted");
+
     env.daemon.write("url", "second");
     proxy.cut();
-    let result = result_of(&mut env, event("e3", &fine, json!({}))).await;
+    let result = result_of(&mut env, event("e5", &fine, json!({}))).await;
     assert_eq!(result["outcome"], "accepted");
     let log = env.daemon.log();
     assert!(log.contains("the former one is used"), "{log}");
-    assert!(!log.contains("second"), "no password is logged");
+    for password in ["second", "third"] {
+        assert!(!log.contains(password), "no password is logged");
+    }
 }

@@ -91,7 +91,8 @@ fn no_parameter_of_a_url_is_swallowed() {
             "the certificate is always verified",
         ),
         ("verify=verify_none", "the certificate is always verified"),
-        ("certfile=/c.pem", "client certificates are not offered"),
+        ("certfile=/c.pem", "set broker.client_certificate_file"),
+        ("password=hunter2", "a key without a passphrase"),
         ("connection_timeout=30000", "set broker.connect_timeout"),
         ("channel_max=5", "has the parameter channel_max"),
         ("heartbeet=5", "did you mean heartbeat?"),
@@ -116,10 +117,9 @@ fn no_parameter_of_a_url_is_swallowed() {
             "expected a whole number of bytes from 4096 to 131072",
         ),
         ("frame_max=4000000000", "expected a whole number of bytes"),
-        ("auth_mechanism=external", "wants a client certificate"),
         (
             "auth_mechanism=hunter2",
-            "expected plain, amqplain or anonymous",
+            "expected plain, amqplain, anonymous, or external",
         ),
     ] {
         refuses(&format!("amqps://u:hunter2@rabbit/v?{query}"), sentence);
@@ -131,6 +131,22 @@ fn refuses(url: &str, sentence: &str) {
     assert!(said.contains(sentence), "{url}: {said}");
     assert!(!said.contains(PASSWORD), "{url}: {said}");
     assert_eq!(said.lines().count(), 1, "{url}: {said}");
+}
+
+#[test]
+fn who_logs_in_by_a_certificate_needs_tls_and_one() {
+    let judged = |scheme: &str, has_client_certificate| {
+        let url = format!("{scheme}://rabbit?auth_mechanism=external");
+        check_urls(&[Secret::new(url)], has_client_certificate)
+    };
+    assert_eq!(judged("amqps", true), Ok(()));
+    let (_, said) = judged("amqps", false).unwrap_err();
+    assert!(
+        said.contains("set broker.client_certificate_file"),
+        "{said}"
+    );
+    let (_, said) = judged("amqp", true).unwrap_err();
+    assert!(said.contains("write amqps://"), "{said}");
 }
 
 #[test]
@@ -168,8 +184,5 @@ fn the_parameters_that_are_obeyed_reach_the_connection() {
     let url = "amqp://h?heartbeat=4&frame_max=8192&auth_mechanism=AMQPLAIN";
     let query = read(url).unwrap().query;
     assert_eq!((query.heartbeat, query.frame_max), (Some(4), Some(8192)));
-    assert_eq!(
-        query.auth_mechanism,
-        Some(lapin::uri::SASLMechanism::AMQPlain)
-    );
+    assert_eq!(query.auth_mechanism, Some(SASLMechanism::AMQPlain));
 }

@@ -14,7 +14,7 @@ fn closed_with(code: u16) -> lapin::Error {
 }
 
 fn error(url: &str, cause: Cause) -> ConnectError {
-    let target = Target::new(&amqp_url::read(url).unwrap());
+    let target = Target::new(&amqp_url::read(url).unwrap(), url.contains("external"));
     ConnectError { target, cause }
 }
 
@@ -86,6 +86,12 @@ fn every_fault_of_a_connection_is_one_line_that_names_the_mend() {
             "usually port 5671",
         ),
         (
+            "amqps://h?auth_mechanism=external",
+            io_error(io::ErrorKind::ConnectionReset),
+            "h:5671 closes the connection in the handshake",
+            "rabbitmq_auth_mechanism_ssl",
+        ),
+        (
             "amqps://h",
             certificate(CertificateError::UnknownIssuer),
             "the certificate of h:5671 is from a CA",
@@ -125,7 +131,25 @@ fn every_fault_of_a_connection_is_one_line_that_names_the_mend() {
             "amqps://h",
             tls(rustls::Error::AlertReceived(alert)),
             "h:5671 wants a client certificate",
-            "fail_if_no_peer_cert",
+            "set broker.client_certificate_file",
+        ),
+        (
+            "amqps://h?auth_mechanism=external",
+            tls(rustls::Error::AlertReceived(AlertDescription::UnknownCA)),
+            "h:5671 ends the TLS handshake (UnknownCA)",
+            "ssl_options.cacertfile",
+        ),
+        (
+            "amqps://h?auth_mechanism=external",
+            Cause::ClientCertificate("cannot read".to_owned()),
+            "no client certificate for h:5671",
+            "cannot read",
+        ),
+        (
+            "amqps://h?auth_mechanism=external",
+            Cause::Amqp(closed_with(403)),
+            "the broker refuses the user that the client certificate names",
+            "add_user",
         ),
         (
             "amqps://h",

@@ -17,8 +17,11 @@ const BROKER_TTL: u64 = 49 * DAY;
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Broker {
     pub(in crate::config) url: SecretText,
+    pub(in crate::config) urls: Vec<SecretText>,
     pub(in crate::config) url_file: Option<PathBuf>,
     pub(in crate::config) ca_file: Option<PathBuf>,
+    pub(in crate::config) client_certificate_file: Option<PathBuf>,
+    pub(in crate::config) client_key_file: Option<PathBuf>,
     pub(in crate::config) prefix: Text,
     pub(in crate::config) declare: Declare,
     pub(in crate::config) delivery_limit: Count<1_000_000>,
@@ -34,8 +37,11 @@ impl Default for Broker {
     fn default() -> Self {
         Self {
             url: SecretText(Secret::new("amqp://127.0.0.1:5672".to_owned())),
+            urls: Vec::new(),
             url_file: None,
             ca_file: None,
+            client_certificate_file: None,
+            client_key_file: None,
             prefix: Text("webpush".to_owned()),
             declare: Declare::Create,
             delivery_limit: Count::of(20),

@@ -5,26 +5,31 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::broker::{Lane, Settings, check_url};
+use crate::broker::{self, ClientCertificate, Lane, Settings};
 use crate::config::file::{self, File};
 use crate::config::resolve::scope::{Reported, Scope};
 use crate::config::resolve::secret;
 use crate::config::secrets::{locate, read_certificates};
 use crate::secret::Secret;
 
+/// The key that has several URLs.
+const LIST: &str = "broker.urls";
+
 /// Resolves `[broker]`, `[lanes]` and `[delay]`.
 pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Settings, Reported> {
     let broker = &file.broker;
-    let url = url(broker, scope);
+    let client = client(broker, scope);
+    let urls = urls(broker, scope);
     let ca = certificates(scope, "broker.ca_file", broker.ca_file.as_ref());
     let prefix = scope.name("broker.prefix", &broker.prefix.0);
     let lanes = lanes(file, scope);
     let bands = bands(file, scope);
-    let (url, url_file) = url?;
+    let (urls, url_file) = urls?;
     Ok(Settings {
-        url,
+        urls,
         url_file,
         ca: ca?,
+        client: client?,
         prefix: prefix?,
         declare: broker.declare,
         lanes: lanes?,
@@ -55,24 +60,103 @@ pub(super) fn certificates(
     Ok(Some(text))
 }
 
-/// Returns the URL and the file that has it.
-fn url(
+/// Finds the client's certificate and its key.
+fn client(
     broker: &file::Broker,
     scope: &mut Scope<'_>,
-) -> Result<(Secret<String>, Option<PathBuf>), Reported> {
-    let (inline, file) = (Some(&broker.url), broker.url_file.as_ref());
-    let Some(found) = secret::find(scope, "broker.url", inline, file)? else {
-        return Ok((broker.url.0.clone(), None));
+) -> Result<Option<ClientCertificate>, Reported> {
+    const KEY: &str = "broker.client_key";
+    const FILE: &str = "broker.client_certificate_file";
+    let key = secret::find(scope, KEY, None, broker.client_key_file.as_ref())?;
+    let (written, key) = match (&broker.client_certificate_file, key) {
+        (None, None) => return Ok(None),
+        (Some(written), Some(key)) => (written, key),
+        (None, Some(key)) => {
+            let what = format!("is the key of a certificate: set {FILE} as well");
+            return Err(scope.problem(&key.key, what));
+        }
+        (Some(_), None) => {
+            let what = format!("is of no use without its key: set {KEY}_file as well");
+            return Err(scope.problem(FILE, what));
+        }
     };
-    let text = std::str::from_utf8(found.bytes.expose()).map(str::trim);
-    let text = text.map_err(|_| scope.problem(&found.key, "is not text"))?;
-    check_url(text).map_err(|what| scope.problem(&found.key, what))?;
-    Ok((Secret::new(text.to_owned()), found.path))
+    let certificate = locate(written, &scope.sources.of(FILE));
+    let read = certificate.and_then(|path| Ok((read_certificates(&path)?, path)));
+    let (text, certificate) = read.map_err(|what| scope.problem(FILE, what))?;
+    broker::check_client_key(&text, key.bytes.expose())
+        .map_err(|what| scope.problem(&key.key, what))?;
+    // It cannot be inline, so there is a file.
+    let key = key.path.unwrap_or_default();
+    Ok(Some(ClientCertificate { certificate, key }))
 }
 
-/// Writes where a broker is, without user, password and parameters.
+/// The URLs, and the file that has them.
+type Urls = (Vec<Secret<String>>, Option<PathBuf>);
+
+/// Finds the URLs: a list, one URL, or a file with one URL in each line.
+fn urls(broker: &file::Broker, scope: &mut Scope<'_>) -> Result<Urls, Reported> {
+    let has_client_certificate = broker.client_certificate_file.is_some();
+    if has_list(scope)? {
+        return Ok((list(broker, scope)?, None));
+    }
+    let (inline, file) = (Some(&broker.url), broker.url_file.as_ref());
+    let Some(found) = secret::find(scope, "broker.url", inline, file)? else {
+        return Ok((vec![broker.url.0.clone()], None));
+    };
+    let text = std::str::from_utf8(found.bytes.expose());
+    let text = text.map_err(|_| scope.problem(&found.key, "is not text"))?;
+    let urls = match found.path {
+        Some(_) => broker::lines(text),
+        None => vec![Secret::new(text.trim().to_owned())],
+    };
+    broker::check_urls(&urls, has_client_certificate).map_err(|(index, what)| {
+        let what = match urls.len() {
+            0 | 1 => what,
+            _ => format!("URL number {} {what}", index + 1),
+        };
+        scope.problem(&found.key, what)
+    })?;
+    Ok((urls, found.path))
+}
+
+/// Returns whether `broker.urls` has the last word.
+fn has_list(scope: &mut Scope<'_>) -> Result<bool, Reported> {
+    let rank = scope.sources.of(LIST).rank();
+    let mut is_highest = true;
+    for key in ["broker.url", "broker.url_file"] {
+        let other = scope.sources.of(key).rank();
+        if rank > 0 && rank == other {
+            let what = format!("is set, and so is {key}; keep one of them");
+            return Err(scope.problem(LIST, what));
+        }
+        is_highest &= rank > other;
+    }
+    Ok(is_highest)
+}
+
+fn list(broker: &file::Broker, scope: &mut Scope<'_>) -> Result<Vec<Secret<String>>, Reported> {
+    if !scope.sound(&[LIST]) {
+        return Err(Reported);
+    }
+    let urls: Vec<_> = broker.urls.iter().map(|url| url.0.clone()).collect();
+    let lines: Vec<&str> = urls.iter().map(|url| url.expose().as_str()).collect();
+    scope.note_contents(LIST, lines.join("\n").as_bytes());
+    broker::check_urls(&urls, broker.client_certificate_file.is_some()).map_err(
+        |(index, what)| match urls.len() {
+            0 => scope.problem(LIST, "must have at least one URL, got none"),
+            _ => scope.problem(&format!("{LIST}[{index}]"), what),
+        },
+    )?;
+    Ok(urls)
+}
+
+/// Writes where the hosts of a broker are, without user, password and parameters.
 #[must_use]
-pub fn place(url: &Secret<String>) -> String {
+pub fn places(urls: &[Secret<String>]) -> String {
+    urls.iter().map(place).collect::<Vec<_>>().join(", ")
+}
+
+fn place(url: &Secret<String>) -> String {
     let Ok(url) = Url::parse(url.expose()) else {
         return "(hidden)".to_owned();
     };

@@ -26,11 +26,12 @@ use crate::config::problem::{Finding, Problems, Source};
 use crate::config::request::Environment;
 use crate::config::secrets::exposure;
 use crate::config::shape::show_text;
+use crate::config::text::file_key;
 use crate::daemon;
 use crate::logging;
 use crate::logging::Sink;
 
-pub use self::broker::place;
+pub use self::broker::places;
 
 use self::scope::{Reported, Scope};
 
@@ -139,13 +140,14 @@ fn logging(file: &File, scope: &mut Scope<'_>) -> Result<logging::Settings, Repo
 /// Warns of a configuration file that holds secrets and that others can read.
 fn warn_of_exposed_file(file: &File, scope: &mut Scope<'_>) {
     let keys = file.keys.keys().map(|id| format!("keys.{id}.private_key"));
-    let urls = ["broker.url", "push.proxy"].map(str::to_owned);
+    let urls = ["broker.url", "broker.urls", "push.proxy"].map(str::to_owned);
     for key in keys.chain(urls) {
         let Source::File(path) = scope.sources.of(&key) else {
             continue;
         };
         if let Some(to) = fs::metadata(&path).ok().as_ref().and_then(exposure) {
-            let what = format!("{to} can read this secret; chmod 600 the file, or use {key}_file");
+            let file_key = file_key(&key);
+            let what = format!("{to} can read this secret; chmod 600 the file, or use {file_key}");
             scope.warn(&key, what);
         }
     }

@@ -1,6 +1,9 @@
 //! What wins over what, and where values may come from.
 
+use rcgen::{CertificateParams, KeyPair};
+
 use super::*;
+use crate::broker::ClientCertificate;
 
 #[test]
 fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
@@ -147,7 +150,7 @@ fn amqp_url_wins_over_the_file_and_loses_to_our_own_variable() {
         ),
     ] {
         let config = directory.load(text, &variables, &[]).unwrap();
-        assert_eq!(config.daemon.broker.url.expose(), expected);
+        assert_eq!(config.daemon.broker.urls[0].expose(), expected);
     }
 }
 
@@ -164,14 +167,82 @@ fn credentials_of_the_service_manager_are_found_by_the_name_of_their_key() {
     let variables = [("CREDENTIALS_DIRECTORY", folder.to_str().unwrap())];
     let app = "[apps.shop]\nsubject = \"mailto:push@shop.org\"\n";
     let config = directory.load(app, &variables, &[]).unwrap();
-    assert_eq!(config.daemon.broker.url.expose(), "amqp://credential");
+    assert_eq!(config.daemon.broker.urls[0].expose(), "amqp://credential");
     assert_eq!(config.warnings, []);
     let file = format!("{app}[broker]\nurl = \"amqp://file\"");
     let config = directory.load(&file, &variables, &[]).unwrap();
-    assert_eq!(config.daemon.broker.url.expose(), "amqp://file");
+    assert_eq!(config.daemon.broker.urls[0].expose(), "amqp://file");
     directory.write("credentials/broker.url", "rabbitmq://credential");
     let expected = "broker.url: must begin with amqp:// or amqps:// (DIR/credentials/broker.url)";
     assert_eq!(directory.problems(app, &variables, &[]), [expected]);
+}
+
+#[test]
+fn several_hosts_are_a_list_or_the_lines_of_a_file() {
+    let directory = ConfigDir::new();
+    let urls = |text: &str, variables: &[(&str, &str)]| {
+        let config = directory.load(text, variables, &[]).unwrap();
+        let urls = config.daemon.broker.urls.iter();
+        urls.map(|url| url.expose().clone()).collect::<Vec<_>>()
+    };
+    let list = good("[broker]\nurls = [\"amqp://a\", \"amqp://b\"]");
+    assert_eq!(urls(&list, &[]), ["amqp://a", "amqp://b"]);
+    let one = [("AMQP_URL", "amqp://c")];
+    assert_eq!(urls(&list, &one), ["amqp://c"]);
+    let variable = [("PUSHRIDER_BROKER__URLS", "[\"amqp://d\", \"amqp://e\"]")];
+    assert_eq!(urls(&list, &variable), ["amqp://d", "amqp://e"]);
+
+    directory.write("hosts", "amqp://f\n\n amqp://g\n");
+    let file = good("[broker]\nurl_file = \"hosts\"");
+    assert_eq!(urls(&file, &[]), ["amqp://f", "amqp://g"]);
+    assert_eq!(urls(&file, &variable), ["amqp://d", "amqp://e"]);
+    directory.write("hosts", "amqp://f\nrabbit\n");
+    let expected = "broker.url_file: URL number 2 must begin with amqp:// or amqps:// (FILE)";
+    assert_eq!(directory.problems(&file, &[], &[]), [expected]);
+    directory.write("hosts", "\n");
+    let expected = "broker.url_file: is missing; write at least one (FILE)";
+    assert_eq!(directory.problems(&file, &[], &[]), [expected]);
+
+    let flag = [("broker.urls", "[\"amqp://h\"]")];
+    let problems = directory.problems(GOOD, &[], &flag);
+    assert!(
+        problems[0].contains("give a secret as broker.url_file"),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn the_key_of_a_client_certificate_is_a_file_or_a_credential() {
+    let directory = ConfigDir::new();
+    fs::create_dir(directory.path("credentials")).unwrap();
+    let pair = || {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::default().self_signed(&key).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    };
+    let ((certificate, key), (_, other)) = (pair(), pair());
+    directory.write("client.pem", &certificate);
+    directory.write("client-key.pem", &key);
+    let text = good("[broker]\nclient_certificate_file = \"client.pem\"");
+    let with_file = format!("{text}\nclient_key_file = \"client-key.pem\"");
+    let config = directory.load(&with_file, &[], &[]).unwrap();
+    let files = ClientCertificate {
+        certificate: directory.path("client.pem"),
+        key: directory.path("client-key.pem"),
+    };
+    assert_eq!(config.daemon.broker.client, Some(files));
+
+    let folder = directory.path("credentials");
+    let variables = [("CREDENTIALS_DIRECTORY", folder.to_str().unwrap())];
+    directory.write("credentials/broker.client_key", &key);
+    let config = directory.load(&text, &variables, &[]).unwrap();
+    let found = config.daemon.broker.client.unwrap().key;
+    assert_eq!(found, folder.join("broker.client_key"));
+
+    directory.write("client-key.pem", &other);
+    let expected = "broker.client_key_file: is not the key of the first certificate in \
+                    broker.client_certificate_file: the two must be made together (FILE)";
+    assert_eq!(directory.problems(&with_file, &[], &[]), [expected]);
 }
 
 #[test]

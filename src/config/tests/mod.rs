@@ -100,7 +100,7 @@ fn one_application_and_one_key_are_enough() {
     let config = ConfigDir::new().load(GOOD, &[], &[]).unwrap();
     assert_eq!(config.warnings, []);
     let settings = config.daemon;
-    assert_eq!(settings.broker.url.expose(), "amqp://127.0.0.1:5672");
+    assert_eq!(settings.broker.urls[0].expose(), "amqp://127.0.0.1:5672");
     assert_eq!(settings.broker.bands.len(), 18);
     assert_eq!(settings.broker.lanes.len(), 1);
     assert_eq!(settings.push_timeout, Duration::from_secs(20));

@@ -63,6 +63,46 @@ fn every_problem_is_told_with_its_key_its_source_and_what_was_expected() {
             "broker.ca_file: DIR/main.pem has no certificate in PEM (FILE)",
         ),
         (
+            "[broker]\nurls = []",
+            "broker.urls: must have at least one URL, got none (FILE)",
+        ),
+        (
+            "[broker]\nurls = [\"amqp://a\", \"amqp://b/\"]",
+            "broker.urls[1]: ends with /, which names the virtual host \"\"; leave it out for the virtual host \"/\" (FILE)",
+        ),
+        (
+            "[broker]\nurls = [\"amqp://a\", \"amqp://b/v\"]",
+            "broker.urls[1]: names another virtual host than the first URL: all hosts are nodes of one cluster, so write the same virtual host in each (FILE)",
+        ),
+        (
+            "[broker]\nurls = \"amqp://a\"",
+            "broker.urls: expected a list, got (hidden) (FILE)",
+        ),
+        (
+            "[broker]\nurl = \"amqp://a\"\nurls = [\"amqp://b\"]",
+            "broker.urls: is set, and so is broker.url; keep one of them (FILE)",
+        ),
+        (
+            "[broker]\nurl_file = \"x\"\nurls = [\"amqp://b\"]",
+            "broker.urls: is set, and so is broker.url_file; keep one of them (FILE)",
+        ),
+        (
+            "[broker]\nclient_key_file = \"main.pem\"",
+            "broker.client_key_file: is the key of a certificate: set broker.client_certificate_file as well (FILE)",
+        ),
+        (
+            "[broker]\nclient_certificate_file = \"main.pem\"",
+            "broker.client_certificate_file: is of no use without its key: set broker.client_key_file as well (FILE)",
+        ),
+        (
+            "[broker]\nclient_certificate_file = \"main.pem\"\nclient_key_file = \"main.pem\"",
+            "broker.client_certificate_file: DIR/main.pem has no certificate in PEM (FILE)",
+        ),
+        (
+            "[broker]\nurl = \"amqps://h?auth_mechanism=external\"",
+            "broker.url: has auth_mechanism=external, which wants a client certificate: set broker.client_certificate_file and broker.client_key_file (FILE)",
+        ),
+        (
             "[broker]\nurl_file = \"none\"",
             "broker.url_file: cannot read DIR/none: no such file (FILE)",
         ),

@@ -62,6 +62,9 @@ fn no_message_shows_a_secret() {
                 "broker",
                 "broker.url",
                 "broker.url_file",
+                "broker.urls",
+                "broker.client_certificate_file",
+                "broker.client_key_file",
                 "broker.uri",
                 "broker.ca_file",
                 "broker.prefix",
@@ -97,6 +100,7 @@ fn no_message_shows_a_secret() {
     for key in [
         "broker",
         "broker.url",
+        "broker.urls",
         "keys",
         "keys.main",
         "keys.main.private_key",
@@ -118,7 +122,9 @@ fn no_message_shows_a_secret() {
         "amqp://u:MARK@h?heartbeat=x",
         "MARK",
     ] {
-        files.push(format!("broker.url = \"{}\"", url.replace("MARK", MARK)));
+        let url = url.replace("MARK", MARK);
+        files.push(format!("broker.urls = [\"{url}\"]"));
+        files.push(format!("broker.url = \"{url}\""));
     }
     for url in [
         "https://u:MARK@h",
@@ -165,7 +171,10 @@ fn a_good_configuration_shows_no_secret_either() {
         "{shown}"
     );
     let config = directory.load(&good(&url), &[], &[]).unwrap();
-    assert_eq!(crate::config::place(&config.daemon.broker.url), "amqp://h");
+    assert_eq!(
+        crate::config::places(&config.daemon.broker.urls),
+        "amqp://h"
+    );
 }
 
 proptest! {

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +16,9 @@ use std::time::Duration;
 
 use pushrider::broker::Permissions;
 use pushrider::message::Name;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+};
 use serde_json::json;
 
 use super::node::{free_ports, signal, spawn};
@@ -46,10 +49,12 @@ pub(crate) struct Broker {
     ports: Ports,
     vhosts: usize,
     next_vhost: AtomicUsize,
-    epmd: Child,
+    /// `None` for a node that uses the epmd of another.
+    epmd: Option<Child>,
     node: Mutex<Child>,
     /// The CA that signed the certificate of the TLS listener.
     pub(crate) ca: String,
+    issuer: Issuer<'static, KeyPair>,
 }
 
 #[derive(Clone, Copy)]
@@ -64,12 +69,39 @@ impl Broker {
     /// Returns the node that all tests of this process share.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Broker> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start(VHOSTS))
+        SHARED.get_or_init(|| Self::start(VHOSTS, None, "", ""))
     }
 
     /// Starts a node for one test; it ends with the value.
     pub(crate) fn own() -> Self {
-        Self::start(2)
+        Self::start(2, None, "", "")
+    }
+
+    /// The same with plug-ins, named as in `rabbitmq_a, rabbitmq_b`; they may need more lines of configuration.
+    pub(crate) fn with_plugins(plugins: &str, configuration: &str) -> Self {
+        Self::start(2, None, plugins, configuration)
+    }
+
+    /// Starts a node that can join the cluster of this one.
+    pub(super) fn another(&self) -> Self {
+        Self::start(0, Some(self.ports.epmd), "", "")
+    }
+
+    /// Makes it a node of another one's cluster; it forgets what it had.
+    pub(super) fn join(&self, other: &Self) {
+        self.control(&["stop_app"]);
+        self.control(&["join_cluster", &format!("n{}@localhost", other.ports.amqp)]);
+        self.control(&["start_app"]);
+    }
+
+    /// Makes a certificate of this common name and its key, in PEM, from the CA of the TLS listener.
+    pub(crate) fn issue(&self, name: &str) -> (String, String) {
+        issue(&self.issuer, name)
+    }
+
+    /// Returns the port for AMQP without TLS.
+    pub(crate) fn port(&self) -> u16 {
+        self.ports.amqp
     }
 
     /// Takes a virtual host nobody else uses.
@@ -169,7 +201,7 @@ impl Broker {
         text(&output.stdout)
     }
 
-    fn start(vhosts: usize) -> Self {
+    fn start(vhosts: usize, epmd: Option<u16>, plugins: &str, configuration: &str) -> Self {
         assert!(
             Path::new(PROGRAMS).is_dir(),
             "these tests need RabbitMQ: apt-get install --no-install-recommends rabbitmq-server"
@@ -182,22 +214,24 @@ impl Broker {
         for part in ["home", "mnesia", "log"] {
             fs::create_dir_all(dir.join(part)).unwrap();
         }
-        let [amqp, amqps, dist, epmd] = free_ports();
+        let [amqp, amqps, dist, free] = free_ports();
         let ports = Ports {
             amqp,
             amqps,
             dist,
-            epmd,
+            epmd: epmd.unwrap_or(free),
         };
-        let ca = write_configuration(&dir, ports, vhosts);
+        let (ca, issuer) = write_configuration(&dir, ports, vhosts, configuration);
+        fs::write(dir.join("enabled_plugins"), format!("[{plugins}].")).unwrap();
         let broker = Self {
-            epmd: start_epmd(ports),
+            epmd: epmd.is_none().then(|| start_epmd(ports)),
             node: Mutex::new(start_node(&dir, ports)),
             dir,
             ports,
             vhosts,
             next_vhost: AtomicUsize::new(0),
             ca,
+            issuer,
         };
         broker.wait_until_ready();
         broker
@@ -231,7 +265,8 @@ impl Drop for Broker {
                 .filter(is_fault)
                 .for_each(|line| println!("{line}"));
         }
-        for child in [self.node.get_mut().unwrap(), &mut self.epmd] {
+        let node = self.node.get_mut().unwrap();
+        for child in [node].into_iter().chain(self.epmd.as_mut()) {
             let _gone = child.kill();
             let _gone = child.wait();
         }
@@ -307,13 +342,22 @@ fn environment(command: &mut Command, dir: &Path, ports: Ports) {
         .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", arguments);
 }
 
-fn write_configuration(dir: &Path, ports: Ports, vhosts: usize) -> String {
+fn write_configuration(
+    dir: &Path,
+    ports: Ports,
+    vhosts: usize,
+    more: &str,
+) -> (String, Issuer<'static, KeyPair>) {
     let write = |name: &str, text: &str| fs::write(dir.join(name), text).unwrap();
-    let (ca, certificate, key) = certificates();
+    let (ca, issuer) = authority();
+    let (certificate, key) = issue(&issuer, "localhost");
     write("ca.pem", &ca);
     write("certificate.pem", &certificate);
     write("key.pem", &key);
-    write("enabled_plugins", "[].");
+    // The nodes of a cluster have the same.
+    write("home/.erlang.cookie", "tests");
+    let only_mine = fs::Permissions::from_mode(0o400);
+    fs::set_permissions(dir.join("home/.erlang.cookie"), only_mine).unwrap();
     write("advanced.config", ADVANCED);
     write("definitions.json", &definitions(vhosts));
     let (amqp, amqps, dir) = (ports.amqp, ports.amqps, dir.display());
@@ -327,10 +371,11 @@ fn write_configuration(dir: &Path, ports: Ports, vhosts: usize) -> String {
          vm_memory_high_watermark.absolute = 2GiB\n\
          disk_free_limit.absolute = 50MB\n\
          loopback_users = none\n\
-         load_definitions = {dir}/definitions.json\n"
+         load_definitions = {dir}/definitions.json\n\
+         {more}"
     );
     fs::write(format!("{dir}/rabbitmq.conf"), configuration).unwrap();
-    ca
+    (ca, issuer)
 }
 
 fn definitions(vhosts: usize) -> String {
@@ -369,18 +414,26 @@ fn runner_permissions() -> [String; 3] {
     [permissions.configure, permissions.write, permissions.read]
 }
 
-/// Makes a CA, and a certificate for `localhost` with its key, in PEM.
-fn certificates() -> (String, String, String) {
-    let ca_key = KeyPair::generate().unwrap();
+/// Makes a CA: its certificate in PEM, and what signs others.
+fn authority() -> (String, Issuer<'static, KeyPair>) {
+    let key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
-    let issuer = Issuer::new(ca, ca_key);
+    let pem = ca.self_signed(&key).unwrap().pem();
+    (pem, Issuer::new(ca, key))
+}
+
+/// Makes a certificate with this common name, for `localhost`, and its key, in PEM.
+fn issue(issuer: &Issuer<'static, KeyPair>, name: &str) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let certificate = CertificateParams::new(names).unwrap();
-    let certificate = certificate.signed_by(&key, &issuer).unwrap();
-    (ca_pem, certificate.pem(), key.serialize_pem())
+    let mut certificate = CertificateParams::new(names).unwrap();
+    certificate.distinguished_name = DistinguishedName::new();
+    certificate
+        .distinguished_name
+        .push(DnType::CommonName, name);
+    let certificate = certificate.signed_by(&key, issuer).unwrap();
+    (certificate.pem(), key.serialize_pem())
 }
 
 /// Removes what nodes of processes that were killed left behind.

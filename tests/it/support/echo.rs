@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use lapin::types::FieldTable;
 use pushrider::broker::{
-    Declare, Delivery, Inbound, Lane, NeedsOperator, Publication, Rounding, Route, Settings,
-    SettledDelivery, run,
+    Control, Declare, Delivery, Inbound, Lane, NeedsOperator, Publication, Rounding, Route,
+    Settings, SettledDelivery, run,
 };
 use pushrider::health::BrokerState;
 use pushrider::message::Name;
@@ -62,7 +62,10 @@ impl Echo {
             state,
             counted,
             redeliveries,
-            stop.clone(),
+            Control {
+                stop_consuming: stop.clone(),
+                ..Control::default()
+            },
         );
         tokio::spawn(async move {
             while let Some(delivery) = taken.recv().await {
@@ -213,9 +216,10 @@ pub(crate) async fn all_results(vhost: &Vhost, count: usize) -> usize {
 /// Settings with short times, one lane and three short delay bands.
 pub(crate) fn settings(url: String) -> Settings {
     Settings {
-        url: Secret::new(url),
+        urls: vec![Secret::new(url)],
         url_file: None,
         ca: None,
+        client: None,
         prefix: name("webpush"),
         declare: Declare::Create,
         lanes: vec![Lane {

@@ -1,6 +1,7 @@
 //! What the integration tests stand on.
 
 pub(crate) mod broker;
+pub(crate) mod cluster;
 pub(crate) mod connect_proxy;
 pub(crate) mod daemon;
 pub(crate) mod echo;

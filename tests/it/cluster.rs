@@ -1,0 +1,248 @@
+//! Several hosts: a cluster whose nodes die one after the other, and hosts that are not there.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use pushrider::broker::{
+    CommandClient, Declared, NeedsOperator, Settings, check, declare_topology,
+};
+use pushrider::sandbox;
+use pushrider::sandbox::{Running, Script, SubscribeRequest, SubscriptionJson};
+use pushrider::secret::Secret;
+use serde_json::{Value, json};
+use tokio::task::block_in_place;
+use tokio::time::{interval, timeout};
+
+use crate::support::broker::Broker;
+use crate::support::cluster::Cluster;
+use crate::support::daemon::Daemon;
+use crate::support::echo::{Echo, result, settings};
+use crate::support::env::{event, is_delivery};
+use crate::support::node::free_ports;
+use crate::support::vhost::{Vhost, arguments};
+use crate::support::{eventually, wanted};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const RESULTS: &str = "test.results";
+
+/// What a producer must do so that nothing is lost: use every host, wait for the confirm of each event,
+/// and publish an event without one again, with the same id.
+struct Producer {
+    urls: Vec<String>,
+    used: usize,
+    open: Option<(Connection, Channel)>,
+}
+
+impl Producer {
+    async fn publish(&mut self, event: &Value) {
+        let body = event.to_string();
+        while !matches!(
+            timeout(Duration::from_secs(5), self.try_publish(&body)).await,
+            Ok(Ok(Confirmation::Ack(None)))
+        ) {
+            self.open = None;
+            self.used = (self.used + 1) % self.urls.len();
+        }
+    }
+
+    async fn try_publish(&mut self, body: &str) -> lapin::Result<Confirmation> {
+        if self.open.is_none() {
+            let properties = ConnectionProperties::default();
+            let connection = Connection::connect(&self.urls[self.used], properties).await?;
+            let channel = connection.create_channel().await?;
+            let confirming = channel.confirm_select(ConfirmSelectOptions::default());
+            confirming.await?;
+            self.open = Some((connection, channel));
+        }
+        let (_, channel) = self.open.as_ref().unwrap();
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..Default::default()
+        };
+        let properties = BasicProperties::default().with_delivery_mode(2);
+        let (exchange, key) = ("webpush.events".into(), "shop.default".into());
+        let publishing = channel.basic_publish(exchange, key, options, body.as_bytes(), properties);
+        publishing.await?.await
+    }
+}
+
+fn subscribe(sandbox: &Running, answers: Value) -> SubscriptionJson {
+    let answer = Script::try_from(answers).unwrap();
+    let request = SubscribeRequest {
+        answer,
+        ..SubscribeRequest::default()
+    };
+    sandbox.subscribe(request).unwrap()
+}
+
+/// Waits until the daemon consumes from the node of a port.
+async fn consumes_at(daemon: &Daemon, port: u16) {
+    let address = format!("127.0.0.1:{port}");
+    eventually(PATIENCE, async || {
+        let log = daemon.log();
+        let connected = log.lines().rfind(|line| line.contains("broker connected"));
+        let is_there = connected.is_some_and(|line| line.contains(&address));
+        let (status, body) = daemon.get("/readyz").await?;
+        wanted((is_there, status, body), |(is_there, status, _)| {
+            *is_there && *status == 200
+        })
+        .map_err(|seen| format!("{seen:?}"))
+    })
+    .await;
+}
+
+/// Publishes events until `done`; returns how many. Every tenth has to wait in a delay queue once.
+async fn publish_until(
+    done: &AtomicBool,
+    urls: Vec<String>,
+    sandbox: &Running,
+    published: &AtomicUsize,
+) -> usize {
+    let mut producer = Producer {
+        urls,
+        used: 0,
+        open: None,
+    };
+    let fine = subscribe(sandbox, json!({ "status": 201 }));
+    let mut pace = interval(Duration::from_millis(10));
+    let mut count = 0;
+    while !done.load(Ordering::Relaxed) {
+        pace.tick().await;
+        let event = match count % 10 {
+            0 => {
+                let answers = json!([{ "status": 503 }, { "status": 201 }]);
+                event(
+                    &format!("e{count}"),
+                    &subscribe(sandbox, answers),
+                    json!({}),
+                )
+            }
+            _ => event(&format!("e{count}"), &fine, json!({})),
+        };
+        producer.publish(&event).await;
+        count += 1;
+        published.store(count, Ordering::Relaxed);
+    }
+    count
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_event_is_lost_while_each_node_of_a_cluster_is_killed() {
+    let cluster = block_in_place(Cluster::start);
+    let vhost = cluster.nodes[0].vhost();
+    let urls = cluster.urls(&vhost);
+    let settings = sandbox::Settings {
+        decrypt: false,
+        ..Default::default()
+    };
+    let sandbox = sandbox::start(settings).await.unwrap();
+    let mut daemon = Daemon::new(&urls[0], &sandbox, "");
+    let list = format!("{urls:?}");
+    let variables = [("PUSHRIDER_BROKER__URLS", list.as_str())];
+    daemon.launch_with(&[], &variables).await;
+    consumes_at(&daemon, cluster.nodes[0].port()).await;
+    vhost
+        .queue(RESULTS, arguments(&[("x-queue-type", "quorum")]))
+        .await;
+    vhost.bind(RESULTS, "webpush.results", "#").await;
+    for node in &cluster.nodes {
+        node.remembers(vhost.name(), RESULTS).await;
+    }
+
+    let (done, published) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let killing = async {
+        for index in 0..3 {
+            let more = published.load(Ordering::Relaxed) + 50;
+            has_published(&published, more).await;
+            let (node, next) = (&cluster.nodes[index], &cluster.nodes[(index + 1) % 3]);
+            block_in_place(|| node.kill());
+            consumes_at(&daemon, next.port()).await;
+            let more = published.load(Ordering::Relaxed) + 50;
+            has_published(&published, more).await;
+            block_in_place(|| node.restart());
+        }
+        done.store(true, Ordering::Relaxed);
+    };
+    let publishing = publish_until(&done, urls, &sandbox, &published);
+    let (count, ()) = tokio::join!(publishing, killing);
+    let with_result = gather(&vhost.again(), count).await;
+    println!("{count} events, {with_result} with a result");
+    daemon.stop().await;
+}
+
+async fn has_published(published: &AtomicUsize, count: usize) {
+    eventually(PATIENCE, async || {
+        wanted(published.load(Ordering::Relaxed), |seen| *seen >= count)
+    })
+    .await;
+}
+
+/// Waits until so many events have been accepted; returns how many have.
+async fn gather(vhost: &Vhost, count: usize) -> usize {
+    let mut events = BTreeSet::new();
+    eventually(PATIENCE, async || {
+        for body in vhost.take_all(RESULTS).await {
+            let result: Value = serde_json::from_slice(&body).unwrap();
+            if is_delivery(&result) && result["outcome"] == "accepted" {
+                events.insert(result["event_id"].to_string());
+            }
+        }
+        wanted(events.len(), |seen| *seen >= count)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_there_is_left_for_the_next_one() {
+    let vhost = Broker::shared().vhost();
+    let [dead] = free_ports();
+    let hosts = Settings {
+        urls: [dead, vhost.port()]
+            .map(|port| Secret::new(vhost.url_of("guest", port)))
+            .to_vec(),
+        ..settings(vhost.url())
+    };
+    let nothing = format!("nothing listens at 127.0.0.1:{dead}");
+    let inspected = check(&hosts).await.unwrap();
+    assert!(inspected.away[0].starts_with(&nothing), "{inspected:?}");
+    let echo = Echo::start(hosts.clone(), result);
+    echo.consumes().await;
+    assert!(echo.problems()[0].starts_with(&nothing));
+    let (published, body) = (CommandClient::connect(&hosts).await.unwrap(), b"x");
+    published
+        .publish_event("shop.default", "m1", body)
+        .await
+        .unwrap();
+    published.close().await;
+    let mut declared = Declared::default();
+    declare_topology(&hosts, &mut declared).await.unwrap();
+    assert!(!declared.there.is_empty(), "{declared:?}");
+    echo.stop().await;
+}
+
+#[tokio::test]
+async fn where_no_host_is_there_each_is_named() {
+    let ports: [u16; 2] = free_ports();
+    let vhost = Broker::shared().vhost();
+    let urls = ports.map(|port| Secret::new(vhost.url_of("guest", port)));
+    let mut hosts = Settings {
+        urls: urls.to_vec(),
+        ..settings(vhost.url())
+    };
+    let said = check(&hosts).await.unwrap_err().to_string();
+    for port in ports {
+        let nothing = format!("nothing listens at 127.0.0.1:{port}");
+        assert!(said.contains(&nothing), "{said}");
+    }
+    let refused = vhost.url().replace("guest:guest", "nobody:x");
+    hosts.urls.push(Secret::new(refused));
+    let refused = check(&hosts).await.unwrap_err();
+    assert!(
+        matches!(&refused, NeedsOperator::AtHost { act, .. } if **act == NeedsOperator::LoginRefused),
+        "{refused}"
+    );
+    assert_eq!(Echo::start(hosts, result).ended().await, Err(refused));
+}
