@@ -52,6 +52,7 @@ mod large_events;
 mod main_job;
 #[cfg(test)]
 mod memory;
+#[cfg(test)]
 mod oauth2;
 #[cfg(test)]
 mod probes;
