@@ -29,6 +29,7 @@ use crate::gate;
 use crate::guard;
 use crate::message::CopyIds;
 use crate::metrics::Metrics;
+use crate::outcome::Warning;
 use crate::plan;
 use crate::plan::{Plan, Refusal, Step};
 use crate::push_service::Transport;
@@ -43,7 +44,7 @@ use crate::wire::headers::RetryHistory;
 use crate::wire::recipient::RecipientRef;
 
 use self::fault::internal_error;
-use self::reading::{Reading, Refused, history_of};
+use self::reading::{Reading, Refused, find_app, history_of};
 use self::recipients::Recipients;
 use self::settlement::{Opening, Settlement};
 
@@ -182,7 +183,7 @@ impl<T: Transport> Pipeline<T> {
                 recipient,
                 fault,
             } => {
-                let app = settings.apps.find(about.app.as_ref()).ok();
+                let app = find_app(&settings.apps, about.app.as_ref(), history).ok();
                 let opening = Opening::of_part(*about, app);
                 let mut settlement = self.open(inbound, history, opening);
                 self.end_original(&mut settlement, &recipient, &fault);
@@ -199,7 +200,12 @@ impl<T: Transport> Pipeline<T> {
         opening: Opening<'a>,
     ) -> Settlement<'a> {
         let now = self.sender.now().wall;
-        Settlement::new(inbound, &self.ids, history, opening, now)
+        let key = history.routing_key.as_deref();
+        let other = self.settings.apps.mismatch(opening.asked(), key);
+        let warning = other.cloned().map(Warning::RoutingKeyMismatch);
+        let mut settlement = Settlement::new(inbound, &self.ids, history, opening, now);
+        settlement.warn(warning);
+        settlement
     }
 
     async fn follow_plan<'a>(
@@ -261,14 +267,14 @@ impl<T: Transport> Pipeline<T> {
         self.recipients.end_all(settlement, event, refusal, now);
     }
 
-    /// Settles a message whose body was not read. It is for the application of events that name none.
+    /// Settles a message whose body was not read. It is for the application of an event that names none.
     fn unread<'a>(
         &'a self,
         inbound: &'a Inbound,
         history: &'a RetryHistory,
         fault: &Fault,
     ) -> Settlement<'a> {
-        let app = self.settings.apps.find(None).ok();
+        let app = find_app(&self.settings.apps, None, history).ok();
         let opening = Opening::of_part(EventRef::default(), app);
         let mut settlement = self.open(inbound, history, opening);
         self.end_original(&mut settlement, &RecipientRef::default(), fault);

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod applications;
+#[cfg(test)]
 mod broker_faults;
 #[cfg(test)]
 mod broker_flow;
