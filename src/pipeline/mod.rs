@@ -22,6 +22,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
+use tracing::{Instrument as _, Span, error_span};
 
 use crate::app::{App, Apps};
 use crate::broker::{Inbound, Publication, Settled};
@@ -42,6 +43,7 @@ use crate::wire::event::{Event, EventRef};
 use crate::wire::fault::Fault;
 use crate::wire::headers::RetryHistory;
 use crate::wire::recipient::RecipientRef;
+use crate::wire::trace::Trace;
 
 use self::fault::internal_error;
 use self::reading::{Reading, Refused, find_app, history_of};
@@ -140,6 +142,13 @@ impl<T: Transport> Pipeline<T> {
     /// Processes one delivery and returns what must be confirmed before it may be acknowledged.
     pub async fn process(&self, inbound: &Inbound) -> Settled {
         let history = &history_of(inbound);
+        let span = log_span(&history.trace);
+        self.process_message(inbound, history)
+            .instrument(span)
+            .await
+    }
+
+    async fn process_message(&self, inbound: &Inbound, history: &RetryHistory) -> Settled {
         let found = &body::open(&inbound.properties, &inbound.body);
         let settling = AssertUnwindSafe(self.settle(inbound, found, history));
         let settlement = settling.catch_unwind().await.unwrap_or_else(|_panic| {
@@ -291,5 +300,14 @@ impl<T: Transport> Pipeline<T> {
         settlement.quarantine(fault);
         let record = Refusal::from(fault.clone()).into_record(self.sender.now().wall);
         self.recipients.end(settlement, about, record);
+    }
+}
+
+/// Returns the span that puts the trace id into every log line about a message; none for a message
+/// without a trace. Its level is that of the quietest filter, since a line never lacks a span of its level.
+fn log_span(trace: &Trace) -> Span {
+    match trace.id() {
+        Some(trace_id) => error_span!("event", trace_id),
+        None => Span::none(),
     }
 }

@@ -12,6 +12,7 @@ pub use super::death::{Death, DeathCause};
 use super::event::RECIPIENT_LIMIT;
 pub use super::positions::Positions;
 use super::table;
+use super::trace::Trace;
 use crate::message::{CopyId, EventId, Name};
 use crate::outcome::{Reason, Refusal, Waiting};
 
@@ -75,15 +76,6 @@ pub struct Unsplit {
     pub of: u32,
 }
 
-/// The producer's trace, as text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trace {
-    /// The header `traceparent`.
-    pub traceparent: Option<Box<str>>,
-    /// The header `tracestate`.
-    pub tracestate: Option<Box<str>>,
-}
-
 const PASS: &str = "x-pushrider-pass";
 const DEFERRALS: &str = "x-pushrider-deferrals";
 const ATTEMPT: &str = "x-pushrider-attempt";
@@ -104,8 +96,6 @@ const DERIVED_ID: &str = "x-pushrider-derived-id";
 const APP: &str = "x-pushrider-app";
 const ROUTING_KEY: &str = "x-pushrider-routing-key";
 const COPY_ID: &str = "x-pushrider-copy-id";
-const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
 /// RabbitMQ's own, on messages of a quorum queue that it delivers again.
 const DELIVERY_COUNT: &str = "x-delivery-count";
 
@@ -307,29 +297,6 @@ impl Chunk {
     }
 }
 
-impl Trace {
-    /// Reads the producer's trace; what no tracer writes counts as absent.
-    #[must_use]
-    pub fn read(headers: &FieldTable) -> Self {
-        let printable = |text: &&str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-        let read = |name| table::text(headers, name).filter(printable).map(Box::from);
-        Self {
-            traceparent: read(TRACEPARENT),
-            tracestate: read(TRACESTATE),
-        }
-    }
-
-    /// Writes it into the headers of an output.
-    pub fn write(&self, headers: &mut FieldTable) {
-        if let Some(text) = &self.traceparent {
-            table::put_text(headers, TRACEPARENT, text);
-        }
-        if let Some(text) = &self.tracestate {
-            table::put_text(headers, TRACESTATE, text);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -414,8 +381,8 @@ mod tests {
         assert_eq!(
             written,
             [
-                TRACEPARENT,
-                TRACESTATE,
+                "traceparent",
+                "tracestate",
                 APP,
                 ATTEMPT,
                 CHUNK,

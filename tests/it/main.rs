@@ -76,6 +76,8 @@ mod support;
 #[cfg(test)]
 mod systemd;
 #[cfg(test)]
+mod traces;
+#[cfg(test)]
 mod unreadable;
 #[cfg(test)]
 mod waiting;

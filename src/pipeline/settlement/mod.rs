@@ -270,13 +270,15 @@ impl<'a> Settlement<'a> {
 
     fn publish(&mut self, to: Route, kind: Kind, message_id: String, body: Bytes) {
         let since_epoch = self.now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut headers = FieldTable::default();
+        self.history.trace.write(&mut headers);
         self.publications.push(Publication {
             to,
             kind,
             message_id,
             correlation_id: Some(self.event_id.clone()),
             timestamp: since_epoch.as_secs(),
-            headers: FieldTable::default(),
+            headers,
             body,
         });
     }

@@ -43,6 +43,7 @@ mod refusals;
 mod second_requests;
 mod slots;
 mod topics;
+mod traces;
 mod unconfirmed;
 
 /// 2026-11-21 12:00:00 UTC.
