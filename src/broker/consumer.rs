@@ -35,6 +35,7 @@ use crate::broker::shared::Queue;
 use crate::broker::topology::Consumed;
 use crate::broker::{Delivery, Inbound, Receipt};
 use crate::clock::{Clock, SystemClock};
+use crate::spans::Span;
 use crate::wire::headers::delivery_count;
 
 /// Consumes one queue.
@@ -152,6 +153,7 @@ impl Consumer {
             self.ramp.note_redelivery(deliveries_before(&message), now);
         }
         Delivery {
+            consuming: Span::consume(&self.consumed.queue, &message.properties),
             inbound: Inbound {
                 lane: self.consumed.lane.clone(),
                 source: self.consumed.source,

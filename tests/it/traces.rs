@@ -1,5 +1,8 @@
 //! The trace of a producer, from its message to the results and the log.
 
+#[cfg(feature = "otlp")]
+mod spans;
+
 use std::time::Duration;
 
 use lapin::BasicProperties;
@@ -10,10 +13,11 @@ use crate::support::env::{TestEnv, event};
 use crate::support::eventually;
 
 const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
+const PARENT_ID: &str = "b7ad6b7169203331";
 
 fn traced() -> BasicProperties {
     let mut headers = FieldTable::default();
-    let traceparent = format!("00-{TRACE_ID}-b7ad6b7169203331-01");
+    let traceparent = format!("00-{TRACE_ID}-{PARENT_ID}-01");
     for (name, text) in [("traceparent", &*traceparent), ("tracestate", "a=b")] {
         headers.insert(name.into(), AMQPValue::LongString(text.into()));
     }
