@@ -91,22 +91,43 @@ impl Apps {
         self.0.iter()
     }
 
-    /// Finds the application an event is for: the one it names, else the only one there is, else
-    /// the one named `default`.
+    /// Finds the application an event is for: the one it names, else the one that its routing key
+    /// names, else the only one there is, else the one named `default`.
     ///
     /// # Errors
     /// If there is none, with a sentence that names those there are (`unknown_app`).
-    pub fn find(&self, asked: Option<&Name>) -> Result<&Arc<App>, Refusal> {
-        let named = |name: &str| self.iter().find(|app| app.name.as_str() == name);
+    pub fn find(
+        &self,
+        asked: Option<&Name>,
+        routing_key: Option<&str>,
+    ) -> Result<&Arc<App>, Refusal> {
         let found = match (asked, self.0.as_slice()) {
-            (Some(asked), _) => named(asked.as_str()),
+            (Some(asked), _) => self.named(asked.as_str()),
             (None, [only]) => Some(only),
-            (None, _) => named(DEFAULT),
+            (None, _) => self.named_by(routing_key).or_else(|| self.named(DEFAULT)),
         };
         found.ok_or_else(|| Refusal {
             reason: Reason::UnknownApp,
             detail: self.unknown(asked).into(),
         })
+    }
+
+    /// Returns the application that the routing key of an event names, if it is another than the event
+    /// itself names.
+    #[must_use]
+    pub fn mismatch(&self, asked: Option<&Name>, routing_key: Option<&str>) -> Option<&Name> {
+        let other = &self.named_by(routing_key)?.name;
+        asked.is_some_and(|asked| asked != other).then_some(other)
+    }
+
+    /// Finds the application that a routing key `<app>.<lane>` names.
+    fn named_by(&self, routing_key: Option<&str>) -> Option<&Arc<App>> {
+        let (app, _lane) = routing_key?.split_once('.')?;
+        self.named(app)
+    }
+
+    fn named(&self, name: &str) -> Option<&Arc<App>> {
+        self.iter().find(|app| app.name.as_str() == name)
     }
 
     fn unknown(&self, asked: Option<&Name>) -> String {
@@ -205,25 +226,37 @@ mod tests {
         assert_eq!(app.payload_ceiling(Service::Apple), 3000);
     }
 
+    fn of(names: &[&str]) -> Apps {
+        Apps::new(
+            names
+                .iter()
+                .map(|it| Arc::new(App::for_tests(it)))
+                .collect(),
+        )
+    }
+
     #[test]
     fn an_event_finds_its_application_or_hears_which_there_are() {
-        let of = |names: &[&str]| {
-            Apps::new(
-                names
-                    .iter()
-                    .map(|it| Arc::new(App::for_tests(it)))
-                    .collect(),
-            )
-        };
-        for (names, asked, found) in [
-            (&["shop"][..], None, "shop"),
-            (&["shop"], Some("shop"), "shop"),
-            (&["blog", "default"], None, "default"),
-            (&["blog", "default"], Some("blog"), "blog"),
+        for (names, asked, key, found) in [
+            (&["shop"][..], None, None, "shop"),
+            (&["shop"], Some("shop"), None, "shop"),
+            (&["shop"], None, Some("blog.default"), "shop"),
+            (&["blog", "default"], None, None, "default"),
+            (&["blog", "default"], None, Some("blog.high"), "blog"),
+            (&["blog", "default"], None, Some("blog.a.b"), "blog"),
+            (&["blog", "default"], None, Some("blog"), "default"),
+            (&["blog", "default"], None, Some("news.high"), "default"),
+            (&["blog", "default"], Some("blog"), None, "blog"),
+            (
+                &["blog", "default"],
+                Some("blog"),
+                Some("default.high"),
+                "blog",
+            ),
         ] {
             let apps = of(names);
-            let app = apps.find(asked.map(name).as_ref()).unwrap();
-            assert_eq!(app.name.as_str(), found);
+            let app = apps.find(asked.map(name).as_ref(), key).unwrap();
+            assert_eq!(app.name.as_str(), found, "{names:?} {asked:?} {key:?}");
         }
         for (names, asked, detail) in [
             (
@@ -237,9 +270,27 @@ mod tests {
                 "app: is missing; expected one of those configured: blog, shop",
             ),
         ] {
-            let refusal = of(names).find(asked.map(name).as_ref()).unwrap_err();
+            let refusal = of(names)
+                .find(asked.map(name).as_ref(), Some("news.high"))
+                .unwrap_err();
             assert_eq!(refusal.reason, Reason::UnknownApp);
             assert_eq!(&*refusal.detail, detail);
+        }
+    }
+
+    #[test]
+    fn a_routing_key_that_names_another_application_is_told() {
+        let apps = of(&["blog", "shop"]);
+        for (asked, key, other) in [
+            (Some("blog"), "shop.high", Some("shop")),
+            (Some("news"), "shop.high", Some("shop")),
+            (Some("shop"), "shop.high", None),
+            (Some("shop"), "orders.created", None),
+            (None, "shop.high", None),
+        ] {
+            let asked = asked.map(name);
+            let found = apps.mismatch(asked.as_ref(), Some(key));
+            assert_eq!(found.map(Name::as_str), other, "{asked:?} {key}");
         }
     }
 }

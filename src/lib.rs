@@ -41,7 +41,7 @@
 //! ```text
 //! backoff · clock · secret · origin · subscription · message · outcome                   vocabulary
 //! classify · retry · guard · ece · vapid · app · wire · plan                                 rules
-//! keyed_semaphore · gate · redelivery · metrics · health                                  state
+//! keyed_semaphore · gate · redelivery · metrics · health · spans                          state
 //! push_service · broker                                                                  adapters
 //! sender · pipeline · logging · admin · systemd · sandbox · daemon · config · cli        assembly
 //! ```
@@ -107,6 +107,7 @@ pub mod health;
 mod keyed_semaphore;
 pub mod metrics;
 mod redelivery;
+pub mod spans;
 // adapters
 pub mod broker;
 pub mod push_service;

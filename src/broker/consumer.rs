@@ -36,6 +36,7 @@ use crate::broker::shared::Queue;
 use crate::broker::topology::Consumed;
 use crate::broker::{Delivery, Inbound, Receipt, Source};
 use crate::clock::{Clock, SystemClock};
+use crate::spans::Span;
 use crate::wire::headers::delivery_count;
 use crate::wire::probe::Probe;
 
@@ -161,6 +162,7 @@ impl Consumer {
             self.ramp.note_redelivery(deliveries_before(&message), now);
         }
         Delivery {
+            consuming: Span::consume(&self.consumed.queue, &message.properties),
             inbound: Inbound {
                 lane: self.consumed.lane.clone(),
                 source: self.consumed.source,

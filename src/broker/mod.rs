@@ -30,6 +30,7 @@ use strum::{IntoStaticStr, VariantArray};
 use crate::message::{EventId, Name};
 use crate::redelivery;
 use crate::secret::Secret;
+use crate::spans::Span;
 use crate::wire::Kind;
 
 mod acker;
@@ -140,6 +141,8 @@ pub struct Delivery {
     pub receipt: Receipt,
     /// Counts its bytes as in hand; belongs into [`SettledDelivery`].
     pub in_hand: InHand,
+    /// Lasts until it is processed.
+    pub consuming: Span,
 }
 
 /// A delivery that was processed: the publications to confirm, then the delivery to acknowledge.
@@ -151,6 +154,8 @@ pub struct SettledDelivery {
     pub publications: Arc<[Publication]>,
     /// Counts the bytes of the delivery as in hand until everything is confirmed.
     pub in_hand: InHand,
+    /// Lasts until everything is confirmed.
+    pub settling: Span,
 }
 
 /// One message for the broker: persistent, and confirmed before anything is acknowledged for it.

@@ -114,6 +114,7 @@ impl<T: Transport> DispatchLoop<T> {
             inbound,
             receipt,
             in_hand,
+            consuming,
         } = delivery;
         let identity = pipeline::identity(&inbound);
         // Here and not in the task, because tasks do not start in the order of their deliveries.
@@ -123,13 +124,15 @@ impl<T: Transport> DispatchLoop<T> {
         let (pipeline, give_up) = (Arc::clone(&self.pipeline.borrow()), self.give_up.clone());
         self.under_way.spawn(async move {
             let settled = async {
-                let publications = pipeline.process_once(&inbound, taken).await;
+                let processing = pipeline.process_once(&inbound, taken);
+                let publications = consuming.around(processing).await;
                 // The publisher outlives every sender; if it is gone, so is the broker.
                 let _ = settled
                     .send(SettledDelivery {
                         receipt,
                         publications,
                         in_hand,
+                        settling: consuming.settle(),
                     })
                     .await;
             };

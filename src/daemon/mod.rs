@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::push_service::{Client, Transport};
 use crate::sender::Sender;
+use crate::spans;
 use crate::systemd;
 
 use self::dispatch::Dispatch;
@@ -56,6 +57,7 @@ pub(crate) async fn run(
     log_filter: ActiveFilter,
 ) -> Result<(), Failure> {
     let signals = Signals::new()?;
+    let exporter = spans::start();
     let metrics = Arc::new(Metrics::new()?);
     for app in settings.apps.iter() {
         metrics.start_app(&app.name);
@@ -103,6 +105,7 @@ pub(crate) async fn run(
     if let Some(writer) = writer {
         let _ = writer.await;
     }
+    exporter.finish().await;
     ended
 }
 

@@ -1,5 +1,7 @@
 //! Sends one event without a broker, on the same path as the daemon's: planned, sent once, and classified.
 
+use std::hash::{BuildHasher as _, RandomState};
+use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,10 +89,16 @@ fn inbound(lane: Name, body: Bytes) -> Inbound {
         source: Source::Lane,
         routing_key: ShortString::default(),
         body,
-        properties: BasicProperties::default(),
+        properties: BasicProperties::default().with_message_id(random_id()),
         unreadable: None,
         redelivered: false,
     }
+}
+
+/// Returns an id that no other event has: the keys of a `RandomState` are random.
+fn random_id() -> ShortString {
+    let drawn = RandomState::new().hash_one(process::id());
+    format!("{drawn:016x}").into()
 }
 
 fn sent(publications: &[Publication]) -> Sent {

@@ -87,6 +87,18 @@ pub enum Warning {
          as an event all the same"
     )]
     ForeignType,
+    /// No id at all.
+    #[error(
+        "derived_id: the event has no id; one was derived from its body and timestamp, so equal events \
+         share it"
+    )]
+    DerivedId,
+    /// A routing key that names another application than the event does; shows that other one.
+    #[error(
+        "routing_key_mismatch: the routing key names the application {0}; the event is for the one \
+         that it names in `app`"
+    )]
+    RoutingKeyMismatch(Name),
     /// `content_encoding: aesgcm`, which the app does not allow or the push service does not take.
     #[error(
         "aes128gcm_used: content_encoding aesgcm is obsolete; aes128gcm was sent instead, which \

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use tracing::{Instrument as _, Span, error_span};
 
 use crate::app::{App, Apps};
 use crate::broker::{Inbound, Publication, Settled};
@@ -31,6 +32,7 @@ use crate::gate;
 use crate::guard;
 use crate::message::CopyIds;
 use crate::metrics::Metrics;
+use crate::outcome::Warning;
 use crate::plan;
 use crate::plan::{Plan, Refusal, Step};
 use crate::push_service::Transport;
@@ -43,9 +45,10 @@ use crate::wire::event::{Event, EventRef};
 use crate::wire::fault::Fault;
 use crate::wire::headers::RetryHistory;
 use crate::wire::recipient::RecipientRef;
+use crate::wire::trace::Trace;
 
 use self::fault::internal_error;
-use self::reading::{Reading, Refused, history_of};
+use self::reading::{Reading, Refused, find_app, history_of};
 use self::recipients::Recipients;
 use self::settlement::{Opening, Settlement};
 
@@ -141,6 +144,13 @@ impl<T: Transport> Pipeline<T> {
     /// Processes one delivery and returns what must be confirmed before it may be acknowledged.
     pub async fn process(&self, inbound: &Inbound) -> Settled {
         let history = &history_of(inbound);
+        let span = log_span(&history.trace);
+        self.process_message(inbound, history)
+            .instrument(span)
+            .await
+    }
+
+    async fn process_message(&self, inbound: &Inbound, history: &RetryHistory) -> Settled {
         let found = &body::open(&inbound.properties, &inbound.body);
         let settling = AssertUnwindSafe(self.settle(inbound, found, history));
         let settlement = settling.catch_unwind().await.unwrap_or_else(|_panic| {
@@ -184,7 +194,7 @@ impl<T: Transport> Pipeline<T> {
                 recipient,
                 fault,
             } => {
-                let app = settings.apps.find(about.app.as_ref()).ok();
+                let app = find_app(&settings.apps, about.app.as_ref(), history).ok();
                 let opening = Opening::of_part(*about, app);
                 let mut settlement = self.open(inbound, history, opening);
                 self.end_original(&mut settlement, &recipient, &fault);
@@ -201,7 +211,12 @@ impl<T: Transport> Pipeline<T> {
         opening: Opening<'a>,
     ) -> Settlement<'a> {
         let now = self.sender.now().wall;
-        Settlement::new(inbound, &self.ids, history, opening, now)
+        let key = history.routing_key.as_deref();
+        let other = self.settings.apps.mismatch(opening.asked(), key);
+        let warning = other.cloned().map(Warning::RoutingKeyMismatch);
+        let mut settlement = Settlement::new(inbound, &self.ids, history, opening, now);
+        settlement.warn(warning);
+        settlement
     }
 
     async fn follow_plan<'a>(
@@ -267,14 +282,14 @@ impl<T: Transport> Pipeline<T> {
         self.recipients.end_all(settlement, event, refusal, now);
     }
 
-    /// Settles a message whose body was not read. It is for the application of events that name none.
+    /// Settles a message whose body was not read. It is for the application of an event that names none.
     fn unread<'a>(
         &'a self,
         inbound: &'a Inbound,
         history: &'a RetryHistory,
         fault: &Fault,
     ) -> Settlement<'a> {
-        let app = self.settings.apps.find(None).ok();
+        let app = find_app(&self.settings.apps, None, history).ok();
         let opening = Opening::of_part(EventRef::default(), app);
         let mut settlement = self.open(inbound, history, opening);
         self.end_original(&mut settlement, &RecipientRef::default(), fault);
@@ -291,5 +306,14 @@ impl<T: Transport> Pipeline<T> {
         settlement.quarantine(fault);
         let record = Refusal::from(fault.clone()).into_record(self.sender.now().wall);
         self.recipients.end(settlement, about, record);
+    }
+}
+
+/// Returns the span that puts the trace id into every log line about a message; none for a message
+/// without a trace. Its level is that of the quietest filter, since a line never lacks a span of its level.
+fn log_span(trace: &Trace) -> Span {
+    match trace.id() {
+        Some(trace_id) => error_span!("event", trace_id),
+        None => Span::none(),
     }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use lapin::BasicProperties;
+use lapin::types::FieldTable;
 
 use crate::app::{App, Apps};
 use crate::broker::{Inbound, Source};
-use crate::message::EventId;
+use crate::message::{EventId, Name};
 use crate::outcome::Warning;
 use crate::plan;
 use crate::plan::{Plan, Refusal};
@@ -16,7 +17,7 @@ use crate::wire::event;
 use crate::wire::event::{Event, EventError, EventRef};
 use crate::wire::fault::Fault;
 use crate::wire::foreign;
-use crate::wire::headers::RetryHistory;
+use crate::wire::headers::{Death, DeathCause, RetryHistory, copy_id};
 use crate::wire::recipient::RecipientRef;
 
 use super::fault::{MessageType, other_type, refused};
@@ -78,7 +79,7 @@ pub(super) fn read<'a>(
             };
         }
     };
-    let app = match apps.find(event.about.app.as_ref()) {
+    let app = match find_app(apps, event.about.app.as_ref(), history) {
         Ok(app) => app,
         Err(refusal) => return refusing(event, None, refusal, None),
     };
@@ -137,16 +138,38 @@ fn refusing<'a>(
     })
 }
 
-/// Reads what happened to a message before. Only the due queues carry this daemon's own headers.
+/// Finds the application of a message whose event names `asked`.
+pub(super) fn find_app<'a>(
+    apps: &'a Apps,
+    asked: Option<&Name>,
+    history: &RetryHistory,
+) -> Result<&'a Arc<App>, Refusal> {
+    let asked = asked.or(history.app.as_ref());
+    apps.find(asked, history.routing_key.as_deref())
+}
+
+/// Reads what happened to a message before. Only the due queues, and copies that the broker gave up on,
+/// carry this daemon's own headers.
 pub(super) fn history_of(inbound: &Inbound) -> RetryHistory {
-    let read = match inbound.source {
-        Source::Due => RetryHistory::read,
-        Source::Lane | Source::Undeliverable => RetryHistory::fresh,
-    };
-    inbound
-        .properties
-        .headers()
-        .as_ref()
-        .map(read)
-        .unwrap_or_default()
+    let headers = inbound.properties.headers().as_ref();
+    match inbound.source {
+        Source::Due => headers.map(RetryHistory::read).unwrap_or_default(),
+        Source::Lane => RetryHistory {
+            routing_key: Some(inbound.routing_key.as_str().into()),
+            ..headers.map(RetryHistory::fresh).unwrap_or_default()
+        },
+        Source::Undeliverable => headers.map(history_of_given_up).unwrap_or_default(),
+    }
+}
+
+/// Reads what happened to a message before the broker gave up on it and gave it another routing key.
+fn history_of_given_up(headers: &FieldTable) -> RetryHistory {
+    let death = Death::read(headers);
+    if death.cause == DeathCause::DeliveryLimit && copy_id(headers).is_some() {
+        return RetryHistory::given_up(headers);
+    }
+    RetryHistory {
+        routing_key: death.routing_key,
+        ..RetryHistory::fresh(headers)
+    }
 }

@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::origin::Origin;
 use crate::outcome::{Again, Answer, Attempt, Meaning, Reason, Verdict};
 use crate::push_service::Transport;
+use crate::spans::Span;
 use crate::subscription::Endpoint;
 use crate::vapid::{Token, VapidError, VapidKey};
 use crate::wire::headers::RetryHistory;
@@ -115,7 +116,9 @@ impl<T: Transport> RoundTrips<T> {
         }
         let body_len = request.body.len();
         let in_flight = self.metrics.request_in_flight(endpoint.service());
+        let span = Span::push(endpoint.origin());
         let attempt = self.transport.post(request, self.push_timeout).await;
+        span.answered(&attempt);
         drop(in_flight);
         let now = self.time.machine();
         let service_time = service_time(&attempt);

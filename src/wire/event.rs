@@ -17,7 +17,7 @@ use super::options::{self, PushOptions};
 use super::recipient::{RawRecipient, Recipient, RecipientError, RecipientRef, RecipientText};
 use crate::app::Results;
 use crate::message::{EventId, Name, PLAINTEXT_LIMIT, Urgency};
-use crate::outcome::Reason;
+use crate::outcome::{Reason, Warning};
 
 /// The most bytes an event may have, unless an operator says otherwise.
 pub const EVENT_LIMIT: usize = 4 << 20;
@@ -70,6 +70,8 @@ pub struct EventRef<'a> {
     pub group: Option<Cow<'a, str>>,
     /// The producer's own, returned byte for byte but for escapes that are no character.
     pub metadata: Option<Cow<'a, RawValue>>,
+    /// What its results say of the message that it came in.
+    pub warnings: Vec<Warning>,
 }
 
 /// Why a body is not an event, and what could be read of it all the same.
@@ -201,6 +203,7 @@ impl<'a> Event<'a> {
                 label: faults.read("label", label, member::name),
                 group: faults.read("group", group, member::group),
                 metadata: faults.read("metadata", metadata, member::metadata),
+                warnings: Vec::new(),
             },
             urgency: faults
                 .read("urgency", urgency, member::urgency)

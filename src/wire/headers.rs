@@ -12,6 +12,7 @@ pub use super::death::{Death, DeathCause};
 use super::event::RECIPIENT_LIMIT;
 pub use super::positions::Positions;
 use super::table;
+use super::trace::Trace;
 use crate::message::{CopyId, EventId, Name};
 use crate::outcome::{Reason, Refusal, Waiting};
 
@@ -47,6 +48,12 @@ pub struct RetryHistory {
     pub refusal: Option<Refusal>,
     /// The event's name, where the body has none.
     pub event_id: Option<EventId>,
+    /// Whether that name was derived, for want of one by the producer.
+    pub derived_id: bool,
+    /// The application that it is for, where the body names none.
+    pub app: Option<Name>,
+    /// The routing key with which its producer published it, if that is known.
+    pub routing_key: Option<Box<str>>,
     /// W3C trace context, passed on.
     pub trace: Trace,
 }
@@ -69,15 +76,6 @@ pub struct Unsplit {
     pub of: u32,
 }
 
-/// The producer's trace, as text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trace {
-    /// The header `traceparent`.
-    pub traceparent: Option<Box<str>>,
-    /// The header `tracestate`.
-    pub tracestate: Option<Box<str>>,
-}
-
 const PASS: &str = "x-pushrider-pass";
 const DEFERRALS: &str = "x-pushrider-deferrals";
 const ATTEMPT: &str = "x-pushrider-attempt";
@@ -94,9 +92,10 @@ const NEXT_CHUNK: &str = "x-pushrider-next-chunk";
 const REFUSAL: &str = "x-pushrider-refusal";
 const DETAIL: &str = "x-pushrider-detail";
 const EVENT_ID: &str = "x-pushrider-event-id";
+const DERIVED_ID: &str = "x-pushrider-derived-id";
+const APP: &str = "x-pushrider-app";
+const ROUTING_KEY: &str = "x-pushrider-routing-key";
 const COPY_ID: &str = "x-pushrider-copy-id";
-const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
 /// RabbitMQ's own, on messages of a quorum queue that it delivers again.
 const DELIVERY_COUNT: &str = "x-delivery-count";
 
@@ -129,6 +128,9 @@ impl RetryHistory {
             positions: table::text(headers, POSITIONS).and_then(|text| text.parse().ok()),
             refusal: read_refusal(headers),
             event_id: table::text(headers, EVENT_ID).and_then(EventId::parse),
+            derived_id: table::number(headers, DERIVED_ID).is_some(),
+            app: table::text(headers, APP).and_then(Name::parse),
+            routing_key: table::text(headers, ROUTING_KEY).map(Box::from),
             trace: Trace::read(headers),
         }
     }
@@ -139,6 +141,18 @@ impl RetryHistory {
     pub fn fresh(headers: &FieldTable) -> Self {
         Self {
             trace: Trace::read(headers),
+            ..Self::default()
+        }
+    }
+
+    /// Reads the headers of a copy that the broker gave up on: what its result needs.
+    #[must_use]
+    pub fn given_up(headers: &FieldTable) -> Self {
+        let read = Self::read(headers);
+        Self {
+            app: read.app,
+            routing_key: read.routing_key,
+            trace: read.trace,
             ..Self::default()
         }
     }
@@ -205,6 +219,15 @@ impl RetryHistory {
         }
         if let Some(id) = &self.event_id {
             table::put_text(&mut headers, EVENT_ID, id.as_str());
+        }
+        if self.derived_id {
+            table::put_number(&mut headers, DERIVED_ID, 1_u32);
+        }
+        if let Some(app) = &self.app {
+            table::put_text(&mut headers, APP, app.as_str());
+        }
+        if let Some(key) = &self.routing_key {
+            table::put_text(&mut headers, ROUTING_KEY, key);
         }
         self.trace.write(&mut headers);
         headers
@@ -274,29 +297,6 @@ impl Chunk {
     }
 }
 
-impl Trace {
-    /// Reads the producer's trace; what no tracer writes counts as absent.
-    #[must_use]
-    pub fn read(headers: &FieldTable) -> Self {
-        let printable = |text: &&str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-        let read = |name| table::text(headers, name).filter(printable).map(Box::from);
-        Self {
-            traceparent: read(TRACEPARENT),
-            tracestate: read(TRACESTATE),
-        }
-    }
-
-    /// Writes it into the headers of an output.
-    pub fn write(&self, headers: &mut FieldTable) {
-        if let Some(text) = &self.traceparent {
-            table::put_text(headers, TRACEPARENT, text);
-        }
-        if let Some(text) = &self.tracestate {
-            table::put_text(headers, TRACESTATE, text);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -327,6 +327,9 @@ mod tests {
                 detail: "app: is missing".into(),
             }),
             event_id: EventId::parse("order-1"),
+            derived_id: true,
+            app: Name::parse("shop"),
+            routing_key: Some("shop.high".into()),
             trace: Trace {
                 traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
                 tracestate: Some("a=b".into()),
@@ -378,13 +381,15 @@ mod tests {
         assert_eq!(
             written,
             [
-                TRACEPARENT,
-                TRACESTATE,
+                "traceparent",
+                "tracestate",
+                APP,
                 ATTEMPT,
                 CHUNK,
                 CHUNKS,
                 CREATED_AT,
                 DEFERRALS,
+                DERIVED_ID,
                 DETAIL,
                 EVENT_ID,
                 LAST_STATUS,
@@ -393,6 +398,7 @@ mod tests {
                 POSITIONS,
                 REFUSAL,
                 REQUESTS,
+                ROUTING_KEY,
                 VAPID_KEY,
                 WAITING
             ]

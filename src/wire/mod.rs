@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | notification event | [`body`], [`event`], [`recipient`] | [`event::Event::subset`] |
 //! | what happened to it on earlier passes | [`headers`] | [`headers`] |
+//! | the trace it belongs to | [`trace`] | producers, [`trace`] |
 //! | a message that is no event | [`foreign`] | other libraries |
 //! | a probe of a delay band | [`probe`] | [`probe`] |
 //! | an original nobody could use | people | [`quarantine`] |
@@ -43,6 +44,7 @@ pub mod result;
 pub mod subscription;
 pub mod summary;
 mod table;
+pub mod trace;
 
 /// The kinds of messages that leave the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, VariantArray, IntoStaticStr)]

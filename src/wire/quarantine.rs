@@ -4,8 +4,8 @@ use lapin::BasicProperties;
 use lapin::types::{FieldTable, ShortString};
 
 use super::fault::Fault;
-use super::headers::Trace;
 use super::table;
+use super::trace::Trace;
 
 /// The most headers of the producer that are kept.
 const KEPT_LIMIT: usize = 32;
@@ -149,10 +149,12 @@ mod tests {
 
     use super::*;
 
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
     #[test]
     fn an_original_says_why_it_is_there_and_whose_it_is() {
         let mut producer = FieldTable::default();
-        table::put_text(&mut producer, "traceparent", "00-1-2-01");
+        table::put_text(&mut producer, "traceparent", TRACE);
         table::put_text(&mut producer, "CC", "elsewhere");
         let original = BasicProperties::default()
             .with_message_id("m1".into())
@@ -169,7 +171,7 @@ mod tests {
             ("x-pushrider-routing-key", "shop.default"),
             ("x-pushrider-message-id", "m1"),
             ("x-pushrider-type", "webpush.notification.v1"),
-            ("traceparent", "00-1-2-01"),
+            ("traceparent", TRACE),
         ] {
             assert_eq!(table::text(&headers, name), Some(text), "{name}");
         }
@@ -223,7 +225,7 @@ mod tests {
     #[test]
     fn an_original_comes_back_as_its_producer_published_it() {
         let mut producer = FieldTable::default();
-        table::put_text(&mut producer, "traceparent", "00-1-2-01");
+        table::put_text(&mut producer, "traceparent", TRACE);
         table::put_text(&mut producer, "task", "send");
         let published = BasicProperties::default()
             .with_message_id("m1".into())

@@ -26,6 +26,7 @@ pub fn body(
     record: &Record,
     form: EndpointForm,
 ) -> Bytes {
+    let warnings = event.warnings.iter().chain(&record.warnings);
     output::write(&Body {
         version: 1,
         event_id: event.id.as_ref(),
@@ -45,7 +46,7 @@ pub fn body(
         sent_at: record.sent_at.map(Time),
         settled_at: Time(record.settled_at),
         push_ms: record.elapsed.map(millis),
-        warnings: record.warnings.iter().map(Warning::to_string).collect(),
+        warnings: warnings.map(Warning::to_string).collect(),
         detail: record.detail.as_deref(),
         metadata: event.metadata.as_deref(),
     })

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod applications;
+#[cfg(test)]
 mod broker_faults;
 #[cfg(test)]
 mod broker_flow;
@@ -84,6 +86,8 @@ mod starvation;
 mod support;
 #[cfg(test)]
 mod systemd;
+#[cfg(test)]
+mod traces;
 #[cfg(test)]
 mod unreadable;
 #[cfg(test)]

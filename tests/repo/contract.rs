@@ -274,6 +274,8 @@ fn full_record(reason: Reason, at: SystemTime) -> Record {
             Warning::EndpointNormalized("https://push.example.net".into()),
             Warning::CreatedInFuture,
             Warning::ForeignType,
+            Warning::DerivedId,
+            Warning::RoutingKeyMismatch(Name::parse("shop").unwrap()),
             Warning::LegacyCoding,
             Warning::NotDeclarative("it is".into()),
             Warning::DeclarativeMember("it is".into()),

@@ -148,6 +148,8 @@ impl<'a> Settlement<'a> {
             not_before: Some(until),
             waiting: Some(waiting),
             event_id: Some(self.event_id.clone()),
+            derived_id: self.derived_id,
+            app: self.app_name().or(self.history.app.as_ref()).cloned(),
             ..self.history.clone()
         }
     }

@@ -9,15 +9,15 @@ use bytes::Bytes;
 use lapin::types::FieldTable;
 
 use crate::app::{App, EndpointForm, Results};
-use crate::broker::{Inbound, Publication, Route, Settled, Source};
+use crate::broker::{Inbound, Publication, Route, Settled};
 use crate::message::{CopyIds, EventId, Name};
-use crate::outcome::Record;
+use crate::outcome::{Record, Warning};
 use crate::plan;
 use crate::plan::Terms;
 use crate::wire::Kind;
 use crate::wire::event::{Event, EventRef};
 use crate::wire::fault::Fault;
-use crate::wire::headers::{Death, RetryHistory};
+use crate::wire::headers::RetryHistory;
 use crate::wire::quarantine;
 use crate::wire::recipient::RecipientRef;
 use crate::wire::result;
@@ -39,6 +39,11 @@ pub(super) struct Opening<'a> {
 }
 
 impl<'a> Opening<'a> {
+    /// Returns the application that the event itself names.
+    pub(super) fn asked(&self) -> Option<&Name> {
+        self.about.app.as_ref()
+    }
+
     /// Opens with the part that could be read of a body that is no event.
     pub(super) fn of_part(about: EventRef<'a>, app: Option<&'a Arc<App>>) -> Self {
         Self {
@@ -81,6 +86,8 @@ pub(super) struct Settlement<'a> {
     event_id: EventId,
     /// Whether the producer gave the event an id.
     is_named: bool,
+    /// Whether the id was derived, on this pass or an earlier one.
+    derived_id: bool,
     about: EventRef<'a>,
     app: Option<&'a Arc<App>>,
     results: Results,
@@ -110,7 +117,13 @@ impl<'a> Settlement<'a> {
         let timestamp = *properties.timestamp();
         let event_id = plan::event_id(named.as_ref(), history, None, timestamp, &inbound.body);
         let is_named = named.is_some();
+        let derived_id = match history.event_id {
+            Some(_) => history.derived_id,
+            None => !is_named,
+        };
+        let warning = (derived_id && opening.is_event).then_some(Warning::DerivedId);
         let about = EventRef {
+            warnings: Vec::from_iter(warning),
             id: named.or_else(|| opening.is_event.then(|| event_id.clone())),
             app: app.map(|app| app.name.clone()).or(about.app),
             ..about
@@ -122,6 +135,7 @@ impl<'a> Settlement<'a> {
             now,
             event_id,
             is_named,
+            derived_id,
             about,
             app,
             results: opening.results,
@@ -133,6 +147,11 @@ impl<'a> Settlement<'a> {
             quarantined: false,
             publications: Vec::with_capacity(1),
         }
+    }
+
+    /// Adds a warning to every result.
+    pub(super) fn warn(&mut self, warning: Option<Warning>) {
+        self.about.warnings.extend(warning);
     }
 
     pub(super) fn event_id(&self) -> &EventId {
@@ -217,15 +236,9 @@ impl<'a> Settlement<'a> {
         }
         let source = format!("{}.{}", self.inbound.source.name(), self.inbound.lane);
         let original = &self.inbound.properties;
-        let death = match self.inbound.source {
-            // The broker gave it a routing key of its own when it moved it.
-            Source::Undeliverable => original.headers().as_ref().map(Death::read),
-            Source::Lane | Source::Due => None,
-        };
-        let before = death.and_then(|death| death.routing_key);
-        let key = before
-            .as_deref()
-            .unwrap_or(self.inbound.routing_key.as_str());
+        // The broker gives what comes back, and what it gives up on, routing keys of its own.
+        let published = self.history.routing_key.as_deref();
+        let key = published.unwrap_or(self.inbound.routing_key.as_str());
         let headers = quarantine::headers(fault, &source, key, original);
         let message_id = self.event_id.to_string();
         let body = self.inbound.body.clone();
@@ -257,13 +270,15 @@ impl<'a> Settlement<'a> {
 
     fn publish(&mut self, to: Route, kind: Kind, message_id: String, body: Bytes) {
         let since_epoch = self.now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut headers = FieldTable::default();
+        self.history.trace.write(&mut headers);
         self.publications.push(Publication {
             to,
             kind,
             message_id,
             correlation_id: Some(self.event_id.clone()),
             timestamp: since_epoch.as_secs(),
-            headers: FieldTable::default(),
+            headers,
             body,
         });
     }

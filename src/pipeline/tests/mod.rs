@@ -30,6 +30,7 @@ use crate::wire::Kind;
 use crate::wire::headers::RetryHistory;
 
 mod answers;
+mod applications;
 mod cardinality;
 mod deadlines;
 mod gates;
@@ -42,6 +43,7 @@ mod refusals;
 mod second_requests;
 mod slots;
 mod topics;
+mod traces;
 mod unconfirmed;
 
 /// 2026-11-21 12:00:00 UTC.
@@ -137,11 +139,15 @@ pub(super) fn app(mode: Mode) -> App {
 }
 
 fn env_of(app: App, script: impl IntoIterator<Item = Says>, in_flight: usize) -> TestEnv {
-    env_with(app, script, in_flight, false)
+    env_with(only(app), script, in_flight, false)
+}
+
+fn only(app: App) -> Apps {
+    Apps::new(vec![Arc::new(app)])
 }
 
 fn env_with(
-    app: App,
+    apps: Apps,
     script: impl IntoIterator<Item = Says>,
     in_flight: usize,
     replace_duplicates: bool,
@@ -152,7 +158,7 @@ fn env_with(
     });
     let clock = Arc::new(FixedClock::at(SystemTime::UNIX_EPOCH + NOON));
     let settings = Settings {
-        apps: Apps::new(vec![Arc::new(app)]),
+        apps,
         event_limit: 4 << 20,
         plan: plan::Settings {
             chunk: 50,
@@ -285,6 +291,7 @@ async fn comes_to(env: &TestEnv, body: String) -> Vec<String> {
 fn returned(publication: &Publication) -> Inbound {
     Inbound {
         source: Source::Due,
+        routing_key: "webpush.due.default".into(),
         properties: BasicProperties::default()
             .with_message_id(publication.message_id.as_str().into())
             .with_headers(publication.headers.clone()),

@@ -4,7 +4,7 @@ use super::*;
 
 /// Pushes events to a daemon that has just been started, and returns the topics they were sent with.
 async fn topics(replace_duplicates: bool, events: &[String]) -> Vec<Option<String>> {
-    let env = env_with(app(Mode::Send), [], 100, replace_duplicates);
+    let env = env_with(only(app(Mode::Send)), [], 100, replace_duplicates);
     for event in events {
         comes_to(&env, event.clone()).await;
     }
@@ -36,7 +36,7 @@ async fn a_copy_pushed_by_another_daemon_replaces_the_first_and_nothing_else() {
 
 #[tokio::test]
 async fn every_pass_of_a_message_has_the_same_topic() {
-    let env = env_with(app(Mode::Send), [Says::Status(503)], 100, true);
+    let env = env_with(only(app(Mode::Send)), [Says::Status(503)], 100, true);
     let nameless = json!({ "subscription": fcm("a"), "payload": "hello" }).to_string();
     let first = env.pipeline.process(&inbound(nameless)).await;
     env.clock.advance(Duration::from_secs(5));

@@ -77,6 +77,7 @@ impl Echo {
                     receipt,
                     publications,
                     in_hand: delivery.in_hand,
+                    settling: delivery.consuming.settle(),
                 };
                 if owe.send(publications).await.is_err() {
                     break;
