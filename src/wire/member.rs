@@ -189,7 +189,7 @@ pub(super) fn string<'a>(path: &'static str, raw: &'a RawValue) -> Result<Cow<'a
     json::string(raw).ok_or_else(|| Fault::kind(path, "a string", raw))
 }
 
-fn bounded<'a>(
+pub(super) fn bounded<'a>(
     path: &'static str,
     text: Cow<'a, str>,
     limit: usize,
