@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use strum::{IntoStaticStr, VariantArray};
 
 use super::fault::{Fault, Faults};
-use super::json::{self, Object};
+use super::json::Object;
 use super::member;
 use crate::message::{EventId, Name};
 use crate::subscription::{Endpoint, Fingerprint};
@@ -204,20 +204,13 @@ fn forgotten(raw: &RawValue) -> Result<Target, Fault> {
     let printed = faults.read("fingerprint", printed, fingerprint);
     let recipient = faults.read("recipient_id", recipient, member::recipient_id);
     let subscription = endpoint.or(printed).map(Target::Subscription);
-    let recipient = recipient.and_then(text_of);
+    let recipient = recipient.and_then(member::text_of);
     let recipient = recipient.map(|text| Target::Recipient(text.into()));
     complete(faults, subscription.or(recipient))
 }
 
 fn reason_of<'a>(path: &'static str, raw: &'a RawValue) -> Result<Cow<'a, str>, Fault> {
     member::bounded(path, member::string(path, raw)?, REASON_LIMIT)
-}
-
-/// Returns the characters of a name that may be a string or an integer.
-pub(super) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
-    json::integer(raw)
-        .map(Cow::Borrowed)
-        .or_else(|| json::string(raw))
 }
 
 /// Returns the fingerprint of an endpoint as it is sent, by which every spelling is found.

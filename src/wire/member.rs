@@ -65,6 +65,13 @@ pub(super) fn group<'a>(path: &'static str, raw: &'a RawValue) -> Result<Cow<'a,
     bounded(path, string(path, raw)?, GROUP_LIMIT)
 }
 
+/// Returns the characters of a name that may be a string or an integer.
+pub(super) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
+    json::integer(raw)
+        .map(Cow::Borrowed)
+        .or_else(|| json::string(raw))
+}
+
 /// Reads the producer's name for a recipient, which goes back as it came.
 pub(super) fn recipient_id<'a>(
     path: &'static str,

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::sources::{root, rust_files, without_tests};
 
 /// Every module of the library, in the order of `lib.rs`: one may name itself and what is before it.
-const ORDER: [&str; 31] = [
+const ORDER: [&str; 32] = [
     "words",
     "backoff",
     "clock",
@@ -25,6 +25,7 @@ const ORDER: [&str; 31] = [
     "keyed_semaphore",
     "gate",
     "redelivery",
+    "control",
     "metrics",
     "health",
     "push_service",

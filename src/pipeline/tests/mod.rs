@@ -31,6 +31,7 @@ use crate::wire::headers::RetryHistory;
 
 mod answers;
 mod cardinality;
+mod control;
 mod deadlines;
 mod gates;
 mod gone_cache;
