@@ -20,13 +20,16 @@ use lapin::{Channel, Event};
 use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::broker::SettledDelivery;
 use crate::broker::acker::{Acker, InFlight};
 use crate::broker::answer::answered;
 use crate::broker::budget::BYTES_IN_HAND;
 use crate::broker::connect::{Address, Link, open_channel};
+use crate::broker::connect_error::ConnectError;
 use crate::broker::consumers::Consumers;
+use crate::broker::control_log::ControlLog;
 use crate::broker::declare::declare;
 use crate::broker::error::SessionError;
 use crate::broker::publisher::{Blocking, Publisher, PublisherChannels};
@@ -49,6 +52,8 @@ pub(super) struct Generation {
     publish: Link,
     publishing: Channel,
     queues: Arc<[Queue]>,
+    control: Option<ControlLog>,
+    control_link: Option<Arc<Link>>,
 }
 
 impl Generation {
@@ -61,9 +66,10 @@ impl Generation {
         let consumed = shared.topology.consumed_queues();
         let bytes = BYTES_IN_HAND / consumed.len().max(1) as u64;
         let connecting = consumed.iter().map(|_| address.connect_to_consume(bytes));
-        let (publish, links) = future::try_join(
+        let (publish, links, control) = future::try_join3(
             address.connect(Role::Publish),
             future::try_join_all(connecting),
+            control_link(shared, address),
         )
         .await?;
         let objects = shared.topology.essential_objects();
@@ -71,6 +77,10 @@ impl Generation {
         let publishing = open_channel(&publish.connection).await?;
         let options = ConfirmSelectOptions::default();
         answered("confirm.select", publishing.confirm_select(options)).await?;
+        let control = match control {
+            Some(link) => ControlLog::open(shared, link).await?,
+            None => None,
+        };
         let queues = consumed.iter().zip(links);
         let queues = queues.map(|(consumed, link)| Queue::open(consumed.clone(), link));
         Ok(Self {
@@ -78,12 +88,14 @@ impl Generation {
             publish,
             publishing,
             queues: future::try_join_all(queues).await?.into(),
+            control_link: control.as_ref().map(|it| Arc::clone(it.link())),
+            control,
         })
     }
 
     /// Consumes, publishes and acknowledges until no delivery is left to settle.
     pub(super) async fn serve(
-        self,
+        mut self,
         shared: &Arc<Shared>,
         deliveries: &mut mpsc::Receiver<SettledDelivery>,
     ) -> Result<(), SessionError> {
@@ -101,12 +113,22 @@ impl Generation {
         let mut acker = Tasks::new();
         acker.spawn(self.acker(shared, &in_flight).run(settling));
         let mut tasks = Tasks::new();
+        let control = self.control.take();
         let links = self.queues.iter().map(|queue| &queue.link);
-        for link in links.chain([&self.publish]) {
+        let links = links.chain([&self.publish]);
+        for link in links.chain(self.control_link.as_deref()) {
             let events = link.connection.events_listener();
             tasks.spawn(watch_events(events, Arc::clone(shared), blocking.clone()));
         }
-        tasks.spawn(self.consumers(shared, in_flight).run(bands_declared));
+        let control_read = CancellationToken::new();
+        match control {
+            Some(control) => {
+                let _task = tasks.spawn(control.run(Arc::clone(shared), control_read.clone()));
+            }
+            None => control_read.cancel(),
+        }
+        let consumers = self.consumers(shared, in_flight, control_read);
+        tasks.spawn(consumers.run(bands_declared));
         let ended = select! {
             biased;
             ended = publisher.run() => ended,
@@ -126,12 +148,18 @@ impl Generation {
         Acker::new(self.number, channels, Arc::clone(in_flight), redeliveries)
     }
 
-    fn consumers(&self, shared: &Arc<Shared>, in_flight: Arc<InFlight>) -> Consumers {
+    fn consumers(
+        &self,
+        shared: &Arc<Shared>,
+        in_flight: Arc<InFlight>,
+        control_read: CancellationToken,
+    ) -> Consumers {
         Consumers {
             shared: Arc::clone(shared),
             queues: Arc::clone(&self.queues),
             generation: self.number,
             in_flight,
+            control_read,
         }
     }
 
@@ -141,8 +169,20 @@ impl Generation {
         }
         sleep(SETTLING).await;
         let links = self.queues.iter().map(|queue| &queue.link);
-        future::join_all(links.chain([&self.publish]).map(Link::close)).await;
+        let links = links.chain([&self.publish]);
+        future::join_all(links.chain(self.control_link.as_deref()).map(Link::close)).await;
     }
+}
+
+/// Connects to read control messages, if any are to be read.
+async fn control_link(
+    shared: &Shared,
+    address: &Address,
+) -> Result<Option<Link>, Box<ConnectError>> {
+    if shared.settings.control_retention.is_none() {
+        return Ok(None);
+    }
+    address.connect(Role::Consume).await.map(Some)
 }
 
 /// Records whether the broker blocks a connection, until the connection fails.

@@ -15,10 +15,11 @@ use crate::backoff::Backoff;
 use crate::broker::connect::Address;
 use crate::broker::error::SessionError;
 use crate::broker::generation::Generation;
-use crate::broker::shared::Shared;
+use crate::broker::shared::{ControlPosition, Shared};
 use crate::broker::topology::Topology;
 use crate::broker::{Delivery, NeedsOperator, Redeliveries, Settings, SettledDelivery};
 use crate::clock::{Clock, Jitter, RandomJitter, SystemClock};
+use crate::control::Withdrawn;
 use crate::health::BrokerState;
 use crate::metrics::{Metrics, Role};
 
@@ -36,7 +37,7 @@ const TELL_AGAIN: Duration = Duration::from_secs(60);
 ///
 /// Cancelling `stop_consuming` ends the consumers; publishing, confirming and acknowledging go on.
 /// `deliveries` is closed then, behind the last one: the pipeline drains it, and closes `settled` when
-/// it has settled what it settles. What was acknowledged is noted in `redeliveries`.
+/// it has settled what it settles. What was acknowledged is noted in `redeliveries`, and what control messages say in `withdrawn`.
 ///
 /// # Errors
 /// If the first connect shows that an operator must act. After the first success nothing is fatal.
@@ -46,7 +47,7 @@ pub async fn run(
     settled: mpsc::Receiver<SettledDelivery>,
     state: watch::Sender<BrokerState>,
     metrics: Arc<Metrics>,
-    redeliveries: Arc<Redeliveries>,
+    (redeliveries, withdrawn): (Arc<Redeliveries>, Arc<Withdrawn>),
     stop_consuming: CancellationToken,
 ) -> Result<(), NeedsOperator> {
     let address = Address::new(&settings)?;
@@ -57,6 +58,8 @@ pub async fn run(
         state,
         metrics,
         redeliveries,
+        withdrawn,
+        control: ControlPosition::default(),
         stop: stop_consuming.clone(),
         proven: AtomicBool::new(false),
         published: AtomicBool::new(false),
@@ -210,6 +213,7 @@ fn show_connected(shared: &Shared, connected: bool) {
         shared.metrics.broker_connected(role, connected);
     }
     shared.metrics.broker_blocked(false);
+    shared.metrics.control_read(false);
     shared.state.send_modify(|state| {
         state.connected = connected;
         state.lanes = 0;

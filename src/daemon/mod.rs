@@ -119,13 +119,14 @@ fn start(
     let (state, changes) = watch::channel(BrokerState::default());
     let redeliveries = Arc::<broker::Redeliveries>::default();
     let stop_consuming = CancellationToken::new();
+    let withdrawn = Arc::clone(reloader.pipeline.borrow().withdrawn());
     let broker = tokio::spawn(broker::run(
         settings.broker,
         deliveries,
         to_settle,
         state,
         metrics,
-        Arc::clone(&redeliveries),
+        (Arc::clone(&redeliveries), withdrawn),
         stop_consuming.clone(),
     ));
     tokio::spawn(follow_broker(changes, Arc::clone(&health)));

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::broker::{Lane, Settings, check_url};
+use crate::broker::{Control, Lane, Settings, check_url};
 use crate::config::file::{self, File};
 use crate::config::resolve::scope::{Reported, Scope};
 use crate::config::resolve::secret;
 use crate::config::secrets::{locate, read_certificates};
+use crate::message::TTL_LIMIT;
 use crate::secret::Secret;
 
 /// Resolves `[broker]`, `[lanes]` and `[delay]`.
@@ -33,10 +34,19 @@ pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Settings, Re
         quarantine_age: broker.quarantine_age.get(),
         unrouted_messages: broker.unrouted_messages.get(),
         unrouted_age: broker.unrouted_age.get(),
+        control_retention: match broker.control {
+            Control::On => Some(longest_life(file)),
+            Control::Off => None,
+        },
         heartbeat: broker.heartbeat.get(),
         connect_timeout: broker.connect_timeout.get(),
         confirm_timeout: broker.confirm_timeout.get(),
     })
+}
+
+/// Returns how long an event may be under way: until it is due, and for the longest TTL from then on.
+fn longest_life(file: &File) -> Duration {
+    file.events.schedule_limit.get() + Duration::from_secs(TTL_LIMIT.into())
 }
 
 /// Reads the certificates a key names.
