@@ -31,6 +31,8 @@ mod clients;
 #[cfg(test)]
 mod connecting;
 #[cfg(test)]
+mod control;
+#[cfg(test)]
 mod crashes;
 #[cfg(test)]
 mod daemons;
