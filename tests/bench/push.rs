@@ -18,10 +18,11 @@ use lapin::BasicProperties;
 use pushrider::app::{App, Apps, EndpointForm, Mode, RequestRules, Results};
 use pushrider::broker::{Inbound, Source};
 use pushrider::clock::{FixedJitter, SystemClock};
+use pushrider::control::{self, EventKeys, RecipientKeys, Withdrawn};
 use pushrider::ece::{Salt, SenderKey, aes128gcm};
 use pushrider::gate::{self, Gates};
 use pushrider::guard;
-use pushrider::message::Name;
+use pushrider::message::{EventId, Name};
 use pushrider::metrics::Metrics;
 use pushrider::origin::Origin;
 use pushrider::outcome::{Answer, Attempt};
@@ -30,8 +31,9 @@ use pushrider::plan;
 use pushrider::push_service::{PushRequest, Transport};
 use pushrider::retry::Policy;
 use pushrider::sender::{self, Sender};
-use pushrider::subscription::{AuthSecret, Keys, UserAgentKey};
+use pushrider::subscription::{AuthSecret, Endpoint, Fingerprint, Keys, UserAgentKey};
 use pushrider::vapid::{KeyRing, Subject, Token, Validity, VapidKey};
+use pushrider::wire::control::{Control, Target};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -197,5 +199,52 @@ fn process(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, sign, encrypt, process);
+/// Looks up a recipient that is not taken back, where others are.
+fn look_up(c: &mut Criterion) {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_262_400);
+    let (shop, label, id) = (
+        name("shop"),
+        name("mail"),
+        EventId::parse("order-1").unwrap(),
+    );
+    let event = EventKeys {
+        app: &shop,
+        id: &id,
+        group: Some("spring"),
+        label: Some(&label),
+        created_at: now,
+    };
+    let endpoint = Endpoint::parse("https://fcm.googleapis.com/fcm/send/a").unwrap();
+    let recipient = RecipientKeys::of(&endpoint, Some("u42"));
+    let mut group = c.benchmark_group("look_up");
+    for count in [0, 10, 100_000] {
+        let withdrawn = Withdrawn::default();
+        for n in 0..count {
+            let text = format!("other-{n}");
+            let target = match n % 4 {
+                0 => Target::Event(EventId::parse(&text).unwrap()),
+                1 => Target::Recipient(text.into()),
+                2 => Target::Subscription(Fingerprint::of(&text)),
+                _ => Target::Group {
+                    group: text.into(),
+                    created_before: now,
+                },
+            };
+            let control = Control {
+                app: shop.clone(),
+                reason: None,
+                requested_at: now,
+                target,
+            };
+            withdrawn.note(control, Duration::from_hours(720), now);
+        }
+        let keys = control::Keys { event, recipient };
+        group.bench_function(count.to_string(), |b| {
+            b.iter(|| withdrawn.recipient(black_box(keys), now));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, sign, encrypt, process, look_up);
 criterion_main!(benches);
