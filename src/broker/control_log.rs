@@ -28,6 +28,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::answer::answered;
+use crate::broker::budget::InHand;
 use crate::broker::connect::{Link, open_channel};
 use crate::broker::declare::declare;
 use crate::broker::error::SessionError;
@@ -44,6 +45,9 @@ use crate::wire::control::Command;
 
 /// How many control messages the broker sends ahead of the acknowledgements: a stream demands a limit.
 const PREFETCH: u16 = 200;
+
+/// How many bytes of control messages may be in hand, whatever somebody publishes.
+pub(super) const CONTROL_BYTES: u64 = 1 << 20;
 
 /// How often what no longer holds is removed.
 const REMOVE_AGED: Duration = Duration::from_secs(600);
@@ -130,6 +134,9 @@ impl ControlLog {
                     let message = message.ok_or_else(|| SessionError::Cancelled {
                         object: format!("queue {}", shared.topology.routes().control_log()),
                     })??;
+                    let _in_hand = InHand::new(&self.link.budget, message.data.len());
+                    // What is not UTF-8 in its properties does not matter here.
+                    self.link.unreadable.take(self.channel.id(), message.delivery_tag);
                     if take(&shared, &message) == Some(&marker) {
                         read.cancel();
                     }

@@ -29,7 +29,7 @@ use crate::broker::budget::BYTES_IN_HAND;
 use crate::broker::connect::{Address, Link, open_channel};
 use crate::broker::connect_error::ConnectError;
 use crate::broker::consumers::Consumers;
-use crate::broker::control_log::ControlLog;
+use crate::broker::control_log::{CONTROL_BYTES, ControlLog};
 use crate::broker::declare::declare;
 use crate::broker::error::SessionError;
 use crate::broker::publisher::{Blocking, Publisher, PublisherChannels};
@@ -182,7 +182,7 @@ async fn control_link(
     if shared.settings.control_retention.is_none() {
         return Ok(None);
     }
-    address.connect(Role::Consume).await.map(Some)
+    address.connect_to_consume(CONTROL_BYTES).await.map(Some)
 }
 
 /// Records whether the broker blocks a connection, until the connection fails.

@@ -256,7 +256,7 @@ pub enum Declare {
 /// Whether control messages are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Control {
+pub enum ControlMode {
     /// They are read from a stream, which the daemon declares.
     #[default]
     On,

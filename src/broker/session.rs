@@ -37,7 +37,8 @@ const TELL_AGAIN: Duration = Duration::from_secs(60);
 ///
 /// Cancelling `stop_consuming` ends the consumers; publishing, confirming and acknowledging go on.
 /// `deliveries` is closed then, behind the last one: the pipeline drains it, and closes `settled` when
-/// it has settled what it settles. What was acknowledged is noted in `redeliveries`, and what control messages say in `withdrawn`.
+/// it has settled what it settles. What was acknowledged is noted in `redeliveries`, and what control
+/// messages say in `withdrawn`.
 ///
 /// # Errors
 /// If the first connect shows that an operator must act. After the first success nothing is fatal.

@@ -51,7 +51,7 @@ impl Operator {
             let set = format!("broker.declare={declare}");
             let output = self.runs(url, &["check", "--connect", "--set", &set]);
             assert!(output.status.success(), "{declare}: {output:?}");
-            let found = "  found   19 exchanges and queues as configured\n";
+            let found = "  found   21 exchanges and queues as configured\n";
             assert!(text(&output.stdout).ends_with(found), "{output:?}");
             assert_eq!(text(&output.stderr), "", "{output:?}");
         }
@@ -165,7 +165,7 @@ async fn imported_definitions_leave_nothing_to_declare() {
 
     let listed = broker.control(&["-q", "list_bindings", "-p", vhost.name(), "source_name"]);
     let ours = listed.lines().filter(|line| line.starts_with("webpush."));
-    assert_eq!(ours.count(), 9, "{listed}");
+    assert_eq!(ours.count(), 12, "{listed}");
     vhost.publish("webpush.events", "shop.high", b"hello").await;
     vhost.publish("webpush.events", "elsewhere", b"hello").await;
     for lane in ["webpush.lane.high", "webpush.lane.default"] {
@@ -260,7 +260,7 @@ async fn what_the_broker_refuses_is_the_operators_and_what_differs_is_left() {
     assert!(text(&checked.stderr).contains(which), "{checked:?}");
     assert!(text(&checked.stdout).contains("as configured, 1 with other arguments\n"));
     let last = text(&declared.stdout).lines().last();
-    assert_eq!(last, Some("14 made, 5 there already, 9 bindings in place"));
+    assert_eq!(last, Some("16 made, 5 there already, 12 bindings in place"));
 }
 
 #[test]
@@ -274,8 +274,8 @@ fn the_table_needs_no_broker_and_shows_no_secret() {
         "virtual host o'clock",
         "    x-dead-letter-routing-key = \"webpush.undeliverable\"",
         "  configure  ^$",
-        r"  write      ^(amq\.default|webpush\.(results|delay\.[0-9a-z]+))$",
-        r"  read       ^webpush\.((lane|due)\.[0-9a-z_-]+|undeliverable)$",
+        r"  write      ^(amq\.default|webpush\.(results|control|delay\.[0-9a-z]+))$",
+        r"  read       ^webpush\.((lane|due)\.[0-9a-z_-]+|undeliverable|control\.log)$",
     ] {
         assert!(table.lines().any(|it| it == line), "{line}\n{table}");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::broker::{Control, Lane, Settings, check_url};
+use crate::broker::{ControlMode, Lane, Settings, check_url};
 use crate::config::file::{self, File};
 use crate::config::resolve::scope::{Reported, Scope};
 use crate::config::resolve::secret;
@@ -35,8 +35,8 @@ pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Settings, Re
         unrouted_messages: broker.unrouted_messages.get(),
         unrouted_age: broker.unrouted_age.get(),
         control_retention: match broker.control {
-            Control::On => Some(longest_life(file)),
-            Control::Off => None,
+            ControlMode::On => Some(longest_life(file)),
+            ControlMode::Off => None,
         },
         heartbeat: broker.heartbeat.get(),
         connect_timeout: broker.connect_timeout.get(),
