@@ -237,3 +237,18 @@ fn what_is_no_export_is_refused_with_what_to_give() {
         assert!(error.to_string().contains("export_definitions"), "{error}");
     }
 }
+
+#[test]
+fn control_messages_need_a_stream() {
+    let queue = |kind: &str| {
+        json!({ "queues": [{ "name": "webpush.control.log", "vhost": "/",
+                             "arguments": { "x-queue-type": kind } }] })
+    };
+    for (kind, causes) in [("stream", &[][..]), ("quorum", &["it is not a stream"])] {
+        let export = Export::from_definitions(queue(kind).to_string().as_bytes()).unwrap();
+        let audited = audit(&settings(), &export).unwrap();
+        let found = findings(&audited, "webpush.control.log");
+        let found: Vec<_> = found.iter().map(|(cause, _)| cause.as_str()).collect();
+        assert_eq!(found, causes, "{kind}");
+    }
+}
