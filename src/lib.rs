@@ -41,7 +41,7 @@
 //! ```text
 //! backoff · clock · secret · origin · subscription · message · outcome                   vocabulary
 //! classify · retry · guard · ece · vapid · app · wire · plan                                 rules
-//! keyed_semaphore · gate · redelivery · metrics · health · spans                          state
+//! keyed_semaphore · gate · redelivery · control · metrics · health · spans                state
 //! push_service · broker                                                                  adapters
 //! sender · pipeline · logging · admin · systemd · sandbox · daemon · config · cli        assembly
 //! ```
@@ -102,6 +102,7 @@ pub mod retry;
 pub mod vapid;
 pub mod wire;
 // state
+pub mod control;
 pub mod gate;
 pub mod health;
 mod keyed_semaphore;

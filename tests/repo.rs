@@ -12,6 +12,8 @@ mod citations;
 mod config;
 #[path = "repo/contract.rs"]
 mod contract;
+#[path = "repo/control.rs"]
+mod control;
 #[path = "repo/layering.rs"]
 mod layering;
 #[path = "repo/notification.rs"]

@@ -22,6 +22,7 @@ use crate::broker::error::SessionError;
 use crate::broker::route::{Routes, short};
 use crate::broker::{Declare, NeedsOperator, Settings};
 use crate::metrics::Role;
+use crate::wire::control;
 
 /// A connection to the broker for one command.
 pub struct CommandClient {
@@ -35,17 +36,19 @@ pub struct CommandClient {
 /// Results and subscription events as they come.
 pub struct Followed(Consumer);
 
-/// Why an event was not published.
+/// Why an event or a control message was not published.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// The connection, a missing exchange, or a permission.
     #[error(transparent)]
     Broker(#[from] NeedsOperator),
     /// The broker answered `basic.nack`.
-    #[error("the broker refused the event: a queue is full or unavailable; publish it again later")]
+    #[error(
+        "the broker refused the message: a queue is full or unavailable; publish it again later"
+    )]
     Refused,
-    /// The broker returned the event.
-    #[error("no queue takes the event: run `pushrider topology declare`, or start the daemon")]
+    /// The broker returned the message.
+    #[error("no queue takes the message: run `pushrider topology declare`, or start the daemon")]
     Unroutable,
 }
 
@@ -90,9 +93,38 @@ impl CommandClient {
         self.publish(routing_key, properties, body).await
     }
 
-    /// The same with properties of any kind.
+    /// Publishes a control message in the same way.
+    ///
+    /// # Errors
+    /// If the broker does not confirm it, or no queue takes it.
+    pub async fn publish_control(
+        &self,
+        routing_key: &str,
+        body: &[u8],
+    ) -> Result<(), PublishError> {
+        let properties = BasicProperties::default()
+            .with_content_type(short("application/json"))
+            .with_type(short(control::MESSAGE_TYPE));
+        let exchange = self.routes.control();
+        self.publish_to(exchange, routing_key, properties, body)
+            .await
+    }
+
+    /// Publishes an event with properties of any kind.
     pub(super) async fn publish(
         &self,
+        routing_key: &str,
+        properties: BasicProperties,
+        body: &[u8],
+    ) -> Result<(), PublishError> {
+        let exchange = self.routes.name("events");
+        self.publish_to(exchange, routing_key, properties, body)
+            .await
+    }
+
+    async fn publish_to(
+        &self,
+        exchange: ShortString,
         routing_key: &str,
         properties: BasicProperties,
         body: &[u8],
@@ -102,7 +134,7 @@ impl CommandClient {
             ..Default::default()
         };
         let properties = properties.with_delivery_mode(2);
-        let (exchange, key) = (self.routes.name("events"), short(routing_key));
+        let key = short(routing_key);
         let confirmed = async {
             let publishing = self
                 .channel

@@ -34,6 +34,9 @@ use crate::broker::shared::{Queue, Shared, Tasks, first_error};
 /// nothing that was returned to it.
 const QUIET: Duration = Duration::from_millis(100);
 
+/// How long events wait for the control messages from before.
+const CONTROL_WAIT: Duration = Duration::from_secs(10);
+
 /// The consumers of a generation.
 pub(super) struct Consumers {
     pub(super) shared: Arc<Shared>,
@@ -41,6 +44,8 @@ pub(super) struct Consumers {
     pub(super) generation: u64,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) returns: Returns,
+    /// Cancelled when the control messages from before are read.
+    pub(super) control_read: CancellationToken,
 }
 
 impl Consumers {
@@ -79,7 +84,21 @@ impl Consumers {
         Err(error)
     }
 
+    /// Waits until every control message from before is read, or has been too long in coming.
+    async fn until_control_is_read(&self) {
+        select! {
+            biased;
+            () = self.control_read.cancelled() => {}
+            () = self.shared.stop.cancelled() => {}
+            () = sleep(CONTROL_WAIT) => tracing::warn!(
+                "the control messages are not read to their end within {CONTROL_WAIT:?}; consuming \
+                 all the same, and what was cancelled may be pushed"
+            ),
+        }
+    }
+
     async fn start(&self) -> Result<Tasks, SessionError> {
+        self.until_control_is_read().await;
         let mut consumers = Tasks::new();
         let all_started = CancellationToken::new();
         for (index, queue) in self.queues.iter().enumerate() {

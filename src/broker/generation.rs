@@ -20,19 +20,22 @@ use lapin::{Channel, Event};
 use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
+use crate::broker::SettledDelivery;
 use crate::broker::acker::{Acker, InFlight};
 use crate::broker::answer::answered;
 use crate::broker::budget::BYTES_IN_HAND;
 use crate::broker::connect::{Address, Link, open_channel};
+use crate::broker::connect_error::ConnectError;
 use crate::broker::consumers::Consumers;
+use crate::broker::control_log::{CONTROL_BYTES, ControlLog};
 use crate::broker::declare::declare;
 use crate::broker::error::SessionError;
 use crate::broker::prober::{Prober, Returns};
 use crate::broker::product::Product;
 use crate::broker::publisher::{Blocking, Publisher, PublisherChannels};
 use crate::broker::shared::{Queue, Shared, Tasks, first_error};
-use crate::broker::{Receipt, SettledDelivery};
 use crate::clock::{Clock, SystemClock};
 use crate::metrics::Role;
 
@@ -51,6 +54,9 @@ pub(super) struct Generation {
     publish: Link,
     publishing: Channel,
     queues: Arc<[Queue]>,
+    /// What reads the control messages, until it is taken.
+    control: Option<ControlLog>,
+    control_link: Option<Arc<Link>>,
 }
 
 impl Generation {
@@ -63,9 +69,10 @@ impl Generation {
         let consumed = shared.topology.consumed_queues();
         let bytes = BYTES_IN_HAND / consumed.len().max(1) as u64;
         let connecting = consumed.iter().map(|_| address.connect_to_consume(bytes));
-        let (publish, links) = future::try_join(
+        let (publish, links, control) = future::try_join3(
             address.connect(Role::Publish),
             future::try_join_all(connecting),
+            control_link(shared, address),
         )
         .await?;
         let objects = shared.topology.essential_objects();
@@ -73,6 +80,10 @@ impl Generation {
         let publishing = open_channel(&publish.connection).await?;
         let options = ConfirmSelectOptions::default();
         answered("confirm.select", publishing.confirm_select(options)).await?;
+        let control = match control {
+            Some(link) => ControlLog::open(shared, link).await?,
+            None => None,
+        };
         let queues = consumed.iter().zip(links);
         let queues = queues.map(|(consumed, link)| Queue::open(consumed.clone(), link));
         Ok(Self {
@@ -80,6 +91,8 @@ impl Generation {
             publish,
             publishing,
             queues: future::try_join_all(queues).await?.into(),
+            control_link: control.as_ref().map(|it| Arc::clone(it.link())),
+            control,
         })
     }
 
@@ -88,9 +101,16 @@ impl Generation {
         self.publish.found.product()
     }
 
-    /// Consumes, publishes and acknowledges until no delivery is left to settle.
+    /// Takes what reads the control messages, for [`Generation::serve`].
+    pub(super) fn take_control(&mut self) -> Option<ControlLog> {
+        self.control.take()
+    }
+
+    /// Consumes, publishes and acknowledges until no delivery is left to settle; `control` reads the
+    /// control messages.
     pub(super) async fn serve(
         &self,
+        control: Option<ControlLog>,
         shared: &Arc<Shared>,
         deliveries: &mut mpsc::Receiver<SettledDelivery>,
     ) -> Result<(), SessionError> {
@@ -114,7 +134,18 @@ impl Generation {
             let events = link.connection.events_listener();
             tasks.spawn(watch_events(events, Arc::clone(shared), blocking.clone()));
         }
-        let consumers = self.consumers(shared, in_flight, returns);
+        let control_read = CancellationToken::new();
+        match control {
+            Some(control) => {
+                let _task = tasks.spawn(control.run(Arc::clone(shared), control_read.clone()));
+            }
+            None => control_read.cancel(),
+        }
+        let returns = Returns {
+            shared: Arc::clone(shared),
+            settled: returns,
+        };
+        let consumers = self.consumers(shared, in_flight, returns, control_read);
         tasks.spawn(consumers.run(bands_declared));
         let ended = select! {
             biased;
@@ -140,18 +171,16 @@ impl Generation {
         &self,
         shared: &Arc<Shared>,
         in_flight: Arc<InFlight>,
-        settled: mpsc::WeakUnboundedSender<Receipt>,
+        returns: Returns,
+        control_read: CancellationToken,
     ) -> Consumers {
-        let returns = Returns {
-            shared: Arc::clone(shared),
-            settled,
-        };
         Consumers {
             shared: Arc::clone(shared),
             queues: Arc::clone(&self.queues),
             generation: self.number,
             in_flight,
             returns,
+            control_read,
         }
     }
 
@@ -166,8 +195,20 @@ impl Generation {
     /// Lists its connections.
     pub(super) fn links(&self) -> impl Iterator<Item = &Link> {
         let links = self.queues.iter().map(|queue| &queue.link);
-        links.chain([&self.publish])
+        let links = links.chain([&self.publish]);
+        links.chain(self.control_link.as_deref())
     }
+}
+
+/// Connects to read control messages, if any are to be read.
+async fn control_link(
+    shared: &Shared,
+    address: &Address,
+) -> Result<Option<Link>, Box<ConnectError>> {
+    if shared.settings.control_retention.is_none() {
+        return Ok(None);
+    }
+    address.connect_to_consume(CONTROL_BYTES).await.map(Some)
 }
 
 /// Records whether the broker blocks a connection, until the connection fails.

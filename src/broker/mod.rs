@@ -9,8 +9,9 @@
 //! [`consumer`] per queue, whose prefetch follows its [`ramp`] and whose unacknowledged bytes are bounded by
 //! a [`budget`]. The [`publisher`] publishes and counts [`confirms`]; the publications without one are
 //! [`outstanding`], those that the broker refused are [`refused`]. The [`acker`] acknowledges what a
-//! [`window`] of delivery tags allows. The [`prober`] sends [`probes`] through the delay bands. [`topology`] lists the [`object`]s that must exist, [`declare`]
-//! declares them, [`route`] addresses publications, and [`error`] separates what passes
+//! [`window`] of delivery tags allows. The [`prober`] sends [`probes`] through the delay bands, and
+//! [`control_log`] reads what is cancelled and forgotten. [`topology`] lists the [`object`]s that must exist,
+//! [`declare`] declares them, [`route`] addresses publications, and [`error`] separates what passes
 //! from what an operator must mend ([`needs_operator`]), by the codes of the broker's [`reply`]. Why there
 //! is no connection at all is said by [`amqp_url`], [`mod@tls`] and [`connect_error`], which broker it is by [`product`].
 //!
@@ -45,6 +46,7 @@ mod connect;
 mod connect_error;
 mod consumer;
 mod consumers;
+mod control_log;
 mod declare;
 mod definitions;
 mod error;
@@ -87,7 +89,7 @@ pub use permissions::Permissions;
 pub use policy::Policy;
 pub use product::Product;
 pub use quarantine_client::{QuarantineClient, Quarantined};
-pub use session::{Control, run};
+pub use session::{Triggers, run};
 pub use tls::check_client_key;
 
 pub use crate::redelivery::Receipt;
@@ -248,6 +250,8 @@ pub struct Settings {
     pub unrouted_messages: u32,
     /// How long results without a bound queue are kept.
     pub unrouted_age: Duration,
+    /// How long control messages are kept and hold; `None` to read none.
+    pub control_retention: Option<Duration>,
     /// The AMQP heartbeat: a silent broker is noticed after twice this long.
     pub heartbeat: Duration,
     /// How long one connection attempt may take.
@@ -276,6 +280,17 @@ pub enum Declare {
     Passive,
     /// The daemon trusts that they exist.
     None,
+}
+
+/// Whether control messages are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControlMode {
+    /// They are read from a stream, which the daemon declares.
+    #[default]
+    On,
+    /// Nothing of them is declared or read.
+    Off,
 }
 
 /// One lane of events.
@@ -317,6 +332,7 @@ mod tests {
             quarantine_age: Duration::from_hours(14 * 24),
             unrouted_messages: 100_000,
             unrouted_age: Duration::from_hours(24),
+            control_retention: Some(Duration::from_hours(58 * 24)),
             heartbeat: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
             confirm_timeout: Duration::from_secs(30),

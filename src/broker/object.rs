@@ -8,6 +8,12 @@ use strum::IntoStaticStr;
 
 use crate::broker::route::short;
 
+/// The most bytes that a stream keeps: more control messages than a daemon does.
+const STREAM_BYTES: u64 = 64 << 20;
+
+/// A stream drops whole segments, so they are small.
+const SEGMENT_BYTES: u64 = 4 << 20;
+
 /// Something that must exist on the broker.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Object {
@@ -109,6 +115,18 @@ pub(super) fn quorum() -> FieldTable {
     arguments
 }
 
+/// A replicated log, which every consumer reads for itself.
+pub(super) fn stream(retention: Duration) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    insert(&mut arguments, "x-queue-type", text("stream"));
+    let age = format!("{}s", retention.as_secs().max(1));
+    insert(&mut arguments, "x-max-age", text(&age));
+    insert(&mut arguments, "x-max-length-bytes", number(STREAM_BYTES));
+    let segment = number(SEGMENT_BYTES);
+    insert(&mut arguments, "x-stream-max-segment-size-bytes", segment);
+    arguments
+}
+
 /// A quorum queue that dead-letters to another queue and loses nothing on the way.
 pub(super) fn at_least_once() -> FieldTable {
     let mut arguments = quorum();
@@ -146,7 +164,9 @@ pub(super) fn ttl(age: Duration) -> AMQPValue {
 pub(super) fn reason(argument: &str) -> &'static str {
     match argument {
         "alternate-exchange" => "what no binding takes goes there instead of being lost",
-        "x-queue-type" => "quorum queues are replicated, and can dead-letter without loss",
+        "x-queue-type" => {
+            "quorum queues are replicated, and can dead-letter without loss; every daemon reads a stream"
+        }
         "x-delivery-limit" => {
             "a message returned more often is given up on, or it would come back for ever"
         }
@@ -161,7 +181,13 @@ pub(super) fn reason(argument: &str) -> &'static str {
             "at-least-once dead-lettering needs reject-publish; drop-head only where the oldest may go"
         }
         "x-max-length" => "so many messages are kept",
-        "x-max-length-bytes" => "so much may wait before producers are refused: back-pressure",
+        "x-max-length-bytes" => {
+            "so much may wait before producers are refused: back-pressure; a stream drops the oldest"
+        }
+        "x-max-age" => {
+            "so long what was cancelled or forgotten is known to daemons that start later"
+        }
+        "x-stream-max-segment-size-bytes" => "a stream drops whole segments, once they are full",
         "x-message-ttl" => "milliseconds a message stays",
         _ => "",
     }

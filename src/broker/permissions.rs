@@ -26,8 +26,8 @@ impl Permissions {
     pub fn new(prefix: &Name) -> Self {
         Self {
             configure: "^$".to_owned(),
-            write: format!(r"^(amq\.default|{prefix}\.(results|delay\.[0-9a-z]+))$"),
-            read: format!(r"^{prefix}\.((lane|due)\.[0-9a-z_-]+|undeliverable)$"),
+            write: format!(r"^(amq\.default|{prefix}\.(results|control|delay\.[0-9a-z]+))$"),
+            read: format!(r"^{prefix}\.((lane|due)\.[0-9a-z_-]+|undeliverable|control\.log)$"),
         }
     }
 }
@@ -65,6 +65,9 @@ mod tests {
             "" => "amq.default".to_owned(),
             _ => exchange,
         };
+        // To find the end of the stream.
+        let control = routes.control();
+        let exchanges = exchanges.chain([control]);
         exchanges.map(|it| name(it.to_string())).collect()
     }
 
@@ -77,11 +80,9 @@ mod tests {
             .extend([15, 90, 120, 7200].map(Duration::from_secs));
         let topology = Topology::new(&settings);
         let written = written(&settings);
-        let read: BTreeSet<_> = topology
-            .consumed_queues()
-            .iter()
-            .map(|it| it.queue.to_string())
-            .collect();
+        let control = topology.routes().control_log();
+        let queues = topology.consumed_queues().iter().map(|it| &it.queue);
+        let read: BTreeSet<_> = queues.chain([&control]).map(ToString::to_string).collect();
         let mut names: BTreeSet<_> = [
             "",
             "amq.default",

@@ -89,6 +89,16 @@ impl Routes {
         self.name(&format!("due.{lane}"))
     }
 
+    /// Returns the name of the exchange that control messages are published to.
+    pub(super) fn control(&self) -> ShortString {
+        self.name("control")
+    }
+
+    /// Returns the name of the stream that keeps control messages.
+    pub(super) fn control_log(&self) -> ShortString {
+        self.name("control.log")
+    }
+
     /// Puts the prefix in front of the rest of a name.
     pub(super) fn name(&self, rest: &str) -> ShortString {
         short(&format!("{}.{rest}", self.prefix))

@@ -23,10 +23,11 @@ use crate::broker::probes::Probes;
 use crate::broker::product::Product;
 use crate::broker::rotation;
 use crate::broker::route::band_name;
-use crate::broker::shared::Shared;
+use crate::broker::shared::{ControlPosition, Shared};
 use crate::broker::topology::Topology;
 use crate::broker::{Delivery, NeedsOperator, Redeliveries, Settings, SettledDelivery};
 use crate::clock::{Clock, Jitter, RandomJitter, SystemClock, seconds};
+use crate::control::Withdrawn;
 use crate::health::BrokerState;
 use crate::metrics::{Metrics, Role};
 
@@ -42,7 +43,7 @@ const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// What can be asked of the tasks while they run.
 #[derive(Clone, Debug, Default)]
-pub struct Control {
+pub struct Triggers {
     /// Ends the consumers.
     pub stop_consuming: CancellationToken,
     /// Has the file with the URLs read at once, for a password that was changed.
@@ -51,9 +52,10 @@ pub struct Control {
 
 /// Runs until `settled` is closed and drained, and reconnects as needed.
 ///
-/// Cancelling [`Control::stop_consuming`] ends the consumers; publishing, confirming and acknowledging go on.
+/// Cancelling [`Triggers::stop_consuming`] ends the consumers; publishing, confirming and acknowledging go on.
 /// `deliveries` is closed then, behind the last one: the pipeline drains it, and closes `settled` when
-/// it has settled what it settles. What was acknowledged is noted in `redeliveries`.
+/// it has settled what it settles. What was acknowledged is noted in `redeliveries`, and what control
+/// messages say in `withdrawn`.
 ///
 /// # Errors
 /// If the first connect shows that an operator must act. After the first success nothing is fatal.
@@ -63,14 +65,14 @@ pub async fn run(
     settled: mpsc::Receiver<SettledDelivery>,
     state: watch::Sender<BrokerState>,
     metrics: Arc<Metrics>,
-    redeliveries: Arc<Redeliveries>,
-    control: Control,
+    (redeliveries, withdrawn): (Arc<Redeliveries>, Arc<Withdrawn>),
+    triggers: Triggers,
 ) -> Result<(), NeedsOperator> {
     let addresses = Addresses::new(&settings)?;
-    let Control {
+    let Triggers {
         stop_consuming,
         read_urls,
-    } = control;
+    } = triggers;
     let shared = Arc::new(Shared {
         topology: Arc::new(Topology::new(&settings)),
         probes: Mutex::new(probes(&settings, &metrics)),
@@ -79,6 +81,8 @@ pub async fn run(
         state,
         metrics,
         redeliveries,
+        withdrawn,
+        control: ControlPosition::default(),
         stop: stop_consuming.clone(),
         read_urls,
         proven: AtomicBool::new(false),
@@ -190,7 +194,7 @@ impl Session {
         }
         let shared = Arc::clone(&self.shared);
         let opening = Generation::open(&shared, self.addresses.current(), self.generation);
-        let generation = select! {
+        let mut generation = select! {
             biased;
             () = drain(&mut self.settled) => return Ok(()),
             opened = opening => opened?,
@@ -199,8 +203,9 @@ impl Session {
         self.told.clear();
         self.tell_product(generation.product());
         show_connected(&shared, true);
+        let control = generation.take_control();
         let ended = select! {
-            ended = generation.serve(&shared, &mut self.settled) => ended,
+            ended = generation.serve(control, &shared, &mut self.settled) => ended,
             never = rotation::follow(&generation, &mut self.addresses, &shared) => match never {},
         };
         show_connected(&shared, false);
@@ -260,6 +265,7 @@ fn show_connected(shared: &Shared, connected: bool) {
         shared.metrics.broker_connected(role, connected);
     }
     shared.metrics.broker_blocked(false);
+    shared.metrics.control_read(false);
     shared.state.send_modify(|state| {
         state.connected = connected;
         state.lanes = 0;

@@ -1,7 +1,7 @@
 //! What the tasks of a generation share, and what all generations share.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use futures_util::future;
 use lapin::Channel;
@@ -16,6 +16,7 @@ use crate::broker::error::SessionError;
 use crate::broker::probes::Probes;
 use crate::broker::topology::{Consumed, Topology};
 use crate::broker::{Delivery, Redeliveries, Settings};
+use crate::control::Withdrawn;
 use crate::health::BrokerState;
 use crate::metrics::Metrics;
 
@@ -29,6 +30,10 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) redeliveries: Arc<Redeliveries>,
     pub(super) probes: Mutex<Probes>,
+    /// What the control messages say.
+    pub(super) withdrawn: Arc<Withdrawn>,
+    /// How far the stream of control messages has been read.
+    pub(super) control: ControlPosition,
     pub(super) stop: CancellationToken,
     /// Asks for a look at the file that has the URLs.
     pub(super) read_urls: Arc<Notify>,
@@ -36,6 +41,15 @@ pub(super) struct Shared {
     pub(super) proven: AtomicBool,
     /// Whether the broker ever took a publication.
     pub(super) published: AtomicBool,
+}
+
+/// Up to where control messages have been read, over all generations.
+#[derive(Debug, Default)]
+pub(super) struct ControlPosition {
+    /// The offset after the last that was read; 0 is the beginning.
+    pub(super) next: AtomicU64,
+    /// Whether it was told that there are too many.
+    pub(super) told_full: AtomicBool,
 }
 
 /// A queue that is consumed, and what it is consumed on.

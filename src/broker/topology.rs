@@ -9,7 +9,7 @@
 use lapin::types::{FieldTable, ShortString};
 
 use crate::broker::object::{
-    ExchangeKind, Object, at_least_once, insert, number, quorum, text, ttl,
+    ExchangeKind, Object, at_least_once, insert, number, quorum, stream, text, ttl,
 };
 use crate::broker::route::{Routes, short};
 use crate::broker::{Settings, Source};
@@ -21,6 +21,9 @@ const UNDELIVERABLE_PREFETCH: u16 = 16;
 /// How often a quarantined original may be read. RabbitMQ counts each time that one is taken and given
 /// back, and from 4.0 drops it after 20 where no limit is set.
 const READS_LIMIT: u64 = 1_000_000;
+
+/// The routing key of what a daemon writes into the stream of control messages to find its end.
+pub(super) const MARKER_KEY: &str = "pushrider.marker";
 
 /// A queue that is consumed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,7 @@ pub(super) struct Topology {
     routes: Routes,
     essential: Vec<Object>,
     delays: Vec<Object>,
+    control: Vec<Object>,
     consumed: Vec<Consumed>,
 }
 
@@ -46,10 +50,12 @@ impl Topology {
             routes: Routes::new(settings),
             essential: Vec::new(),
             delays: Vec::new(),
+            control: Vec::new(),
             consumed: Vec::new(),
         };
         topology.essential = topology.essential(settings);
         topology.delays = topology.delays();
+        topology.control = topology.control(settings);
         topology.consumed = topology.consumed(settings);
         topology
     }
@@ -64,9 +70,17 @@ impl Topology {
         &self.delays
     }
 
+    /// Returns what control messages need; nothing if none are read.
+    pub(super) fn control_objects(&self) -> &[Object] {
+        &self.control
+    }
+
     /// Returns everything, in the order in which it can be declared.
     pub(super) fn objects(&self) -> impl Iterator<Item = &Object> {
-        self.essential.iter().chain(&self.delays)
+        self.essential
+            .iter()
+            .chain(&self.delays)
+            .chain(&self.control)
     }
 
     /// Returns the queues that are consumed.
@@ -193,6 +207,31 @@ impl Topology {
             .collect()
     }
 
+    fn control(&self, settings: &Settings) -> Vec<Object> {
+        let Some(retention) = settings.control_retention else {
+            return Vec::new();
+        };
+        let (exchange, queue) = (self.routes.control(), self.routes.control_log());
+        let mut objects = vec![
+            Object::Exchange {
+                name: exchange.clone(),
+                kind: ExchangeKind::Topic,
+                alternate: None,
+                purpose: "where producers cancel and forget, by <app>.cancel and <app>.forget",
+            },
+            Object::queue(
+                queue.clone(),
+                stream(retention),
+                "what is cancelled and forgotten; every daemon reads it from its beginning",
+            ),
+        ];
+        for key in ["*.cancel", "*.forget", MARKER_KEY] {
+            let (exchange, queue) = (exchange.clone(), queue.clone());
+            objects.push(Object::binding(exchange, queue, short(key)));
+        }
+        objects
+    }
+
     fn consumed(&self, settings: &Settings) -> Vec<Consumed> {
         let mut consumed = Vec::new();
         for lane in &settings.lanes {
@@ -261,7 +300,11 @@ mod tests {
                 continue;
             };
             let says = |key: &str| arguments.inner().get(key).cloned();
-            assert_eq!(says("x-queue-type"), Some(text("quorum")), "{name}");
+            let kind = match name.as_str() {
+                "webpush.control.log" => "stream",
+                _ => "quorum",
+            };
+            assert_eq!(says("x-queue-type"), Some(text(kind)), "{name}");
             if says("x-dead-letter-exchange").is_some() {
                 dead_lettering += 1;
                 assert_eq!(
@@ -279,6 +322,20 @@ mod tests {
             }
         }
         assert_eq!(dead_lettering, 2 * 2 + 1 + 3);
+    }
+
+    #[test]
+    fn without_control_nothing_of_it_is_declared() {
+        let names = |control_retention| {
+            let topology = Topology::new(&Settings {
+                control_retention,
+                ..settings()
+            });
+            let objects = topology.objects().map(ToString::to_string);
+            objects.filter(|it| it.contains("control")).count()
+        };
+        assert_eq!(names(None), 0);
+        assert_eq!(names(settings().control_retention), 5);
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod audit;
 pub mod check;
 pub mod completions;
 mod configured;
+pub mod control;
 mod failure;
 mod input;
 pub mod keys;
@@ -89,6 +90,8 @@ enum Command {
     Send(send::Send),
     Publish(publish::Publish),
     Results(results::Results),
+    Cancel(control::Cancel),
+    Forget(control::Forget),
     #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
     Sandbox(sandbox::Sandbox),
@@ -110,6 +113,8 @@ impl Cli {
             Command::Send(send) => send.execute(environment, out),
             Command::Publish(publish) => publish.execute(environment, out),
             Command::Results(results) => results.execute(environment, out),
+            Command::Cancel(cancel) => cancel.execute(environment, out),
+            Command::Forget(forget) => forget.execute(environment, out),
             Command::Quarantine(quarantine) => quarantine.execute(environment, out),
             Command::Sandbox(sandbox) => sandbox.execute(),
             Command::Schema(schema) => schema.execute(out),

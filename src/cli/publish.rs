@@ -215,7 +215,8 @@ fn with_app(body: Vec<u8>, app: &str) -> Vec<u8> {
     }
 }
 
-fn name(text: &str) -> Result<Name, &'static str> {
+/// Reads the name of an application or a lane.
+pub(super) fn name(text: &str) -> Result<Name, &'static str> {
     Name::parse(text).ok_or("expected 1 to 64 characters of a-z, 0-9, _ and -")
 }
 

@@ -7,7 +7,7 @@ use strum::VariantArray;
 
 use super::failure::Failure;
 
-/// Print the JSON Schema (draft 2020-12) of an event or of an output
+/// Print the JSON Schema (draft 2020-12) of an event, of a control message or of an output
 #[derive(Debug, Args)]
 pub struct Schema {
     /// Which message
@@ -20,6 +20,8 @@ pub struct Schema {
 pub enum Message {
     /// What producers publish
     Event,
+    /// What cancels events and forgets recipients
+    Control,
     /// What became of one recipient
     Result,
     /// What one pass over many recipients settled
@@ -34,6 +36,7 @@ impl Message {
     pub fn schema(self) -> &'static str {
         match self {
             Self::Event => include_str!("../../config/schemas/event.json"),
+            Self::Control => include_str!("../../config/schemas/control.json"),
             Self::Result => include_str!("../../config/schemas/result.json"),
             Self::Summary => include_str!("../../config/schemas/summary.json"),
             Self::Subscription => include_str!("../../config/schemas/subscription.json"),

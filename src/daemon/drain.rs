@@ -9,7 +9,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::broker::{Control, NeedsOperator};
+use crate::broker::{NeedsOperator, Triggers};
 use crate::clock::SystemClock;
 use crate::health::Health;
 use crate::systemd::Notifier;
@@ -28,7 +28,7 @@ pub(super) struct Running {
     pub(super) reloader: Reloader,
     pub(super) notifier: Arc<Notifier>,
     pub(super) health: Arc<Health>,
-    pub(super) control: Control,
+    pub(super) triggers: Triggers,
     pub(super) grace: Duration,
 }
 
@@ -50,7 +50,7 @@ impl Running {
             }
         }
         self.health.drain();
-        self.control.stop_consuming.cancel();
+        self.triggers.stop_consuming.cancel();
         tokio::select! {
             () = self.drain() => {}
             signal = signals.stop() => {
@@ -74,7 +74,7 @@ impl Running {
         self.notifier.reloading(SystemClock.uptime());
         if let Some(grace) = self.reloader.reload() {
             self.grace = grace;
-            self.control.read_urls.notify_one();
+            self.triggers.read_urls.notify_one();
         }
         self.notifier.ready(&self.health.status_line());
     }

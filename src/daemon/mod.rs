@@ -121,15 +121,16 @@ fn start(
     let (settled, to_settle) = mpsc::channel(SETTLED_LIMIT);
     let (state, changes) = watch::channel(BrokerState::default());
     let redeliveries = Arc::<broker::Redeliveries>::default();
-    let control = broker::Control::default();
+    let triggers = broker::Triggers::default();
+    let withdrawn = Arc::clone(reloader.pipeline.borrow().withdrawn());
     let broker = tokio::spawn(broker::run(
         settings.broker,
         deliveries,
         to_settle,
         state,
         metrics,
-        Arc::clone(&redeliveries),
-        control.clone(),
+        (Arc::clone(&redeliveries), withdrawn),
+        triggers.clone(),
     ));
     tokio::spawn(follow_broker(changes, Arc::clone(&health)));
     let pipeline = reloader.pipeline.subscribe();
@@ -139,7 +140,7 @@ fn start(
         reloader,
         notifier,
         health,
-        control,
+        triggers,
         grace: settings.grace,
     }
 }

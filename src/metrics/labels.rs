@@ -4,7 +4,7 @@ use strum::{IntoStaticStr, VariantArray};
 
 use crate::words::words;
 
-words!(Role, Confirmed, KeyAlarm, Reload);
+words!(Role, Confirmed, KeyAlarm, Reload, ControlRead);
 
 /// The `app` of messages for an application that is not configured; no application can have this name.
 pub(super) const UNKNOWN_APP: &str = "(unknown)";
@@ -31,6 +31,18 @@ pub enum Confirmed {
     Returned,
     /// The connection was lost first.
     Lost,
+}
+
+/// What a control message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum ControlRead {
+    /// It cancels events.
+    Cancel,
+    /// It forgets recipients.
+    Forget,
+    /// It cannot be read.
+    Malformed,
 }
 
 /// Why a key signs nothing for an origin until an operator has looked.
@@ -68,6 +80,8 @@ mod tests {
         assert_eq!(confirmed, ["ack", "nack", "returned", "lost"]);
         let states: Vec<_> = BreakerState::ALL.iter().map(|it| it.name()).collect();
         assert_eq!(states, ["open", "half_open", "closed"]);
+        let controls: Vec<_> = ControlRead::ALL.iter().map(|it| it.name()).collect();
+        assert_eq!(controls, ["cancel", "forget", "malformed"]);
         let reloads: Vec<_> = Reload::ALL.iter().map(|it| it.name()).collect();
         assert_eq!(reloads, ["applied", "refused"]);
         let causes: Vec<_> = KeyAlarm::ALL.iter().map(|it| it.name()).collect();

@@ -17,7 +17,7 @@ use crate::origin::Service;
 use crate::outcome::{Again, BreakerState, DeferralReason, Meaning, Reason, Waiting};
 use crate::wire::Kind;
 
-pub use self::labels::{Confirmed, KeyAlarm, Reload, Role};
+pub use self::labels::{Confirmed, ControlRead, KeyAlarm, Reload, Role};
 
 use self::labels::UNKNOWN_APP;
 use self::process::Process;
@@ -242,6 +242,29 @@ impl Metrics {
     /// Counts a connection that was lost or refused.
     pub fn broker_reconnects(&self) {
         self.series.broker_reconnects.inc();
+    }
+
+    /// Counts a control message.
+    pub fn control_message(&self, kind: ControlRead) {
+        self.series
+            .control_messages
+            .with_label_values(&[kind.name()])
+            .inc();
+    }
+
+    /// Shows how much is cancelled and forgotten, and counts what was dropped before its time.
+    pub fn control_kept(&self, kept: usize, dropped: usize) {
+        self.series
+            .control_kept
+            .set(i64::try_from(kept).unwrap_or(i64::MAX));
+        self.series
+            .control_dropped
+            .inc_by(u64::try_from(dropped).unwrap_or(u64::MAX));
+    }
+
+    /// Shows whether control messages are being read.
+    pub fn control_read(&self, is_read: bool) {
+        self.series.control_read.set(i64::from(is_read));
     }
 
     /// Counts a configuration that was read again.

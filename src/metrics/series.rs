@@ -6,7 +6,7 @@ use crate::origin::Service;
 use crate::outcome::{Again, BreakerState, DeferralReason, Meaning, Outcome, Reason, Waiting};
 use crate::wire::Kind;
 
-use super::labels::{Confirmed, KeyAlarm, Reload, Role, UNKNOWN_APP};
+use super::labels::{Confirmed, ControlRead, KeyAlarm, Reload, Role, UNKNOWN_APP};
 use super::register::{AGE_BUCKETS, EXCHANGE_BUCKETS};
 
 /// Defines a field for each family of series, and registers it: a row is the field, the kind of metric,
@@ -147,6 +147,20 @@ series! {
         "Probes of a delay band that were not taken, or did not come back to a daemon that is alone.",
         &["band"]
     );
+    control_messages: counters(
+        "control_messages_total",
+        "Control messages read, those from before the start included.",
+        &["kind"]
+    );
+    control_kept: gauge(
+        "control_kept",
+        "Events, groups, labels, subscriptions and recipients that are cancelled or forgotten."
+    );
+    control_dropped: counter(
+        "control_dropped_total",
+        "Of these, how many were dropped before their time because there were too many."
+    );
+    control_read: gauge("control_read", "Whether control messages are being read.");
     config_reloads: counters(
         "config_reloads_total",
         "Reloads of the configuration (SIGHUP), by whether it was applied.",
@@ -212,6 +226,9 @@ impl Series {
                 self.publishes
                     .with_label_values(&[kind.name(), confirmed.name()]);
             }
+        }
+        for &kind in ControlRead::ALL {
+            self.control_messages.with_label_values(&[kind.name()]);
         }
         for &reload in Reload::ALL {
             self.config_reloads.with_label_values(&[reload.name()]);

@@ -18,6 +18,8 @@ pub enum Outcome {
     Rejected,
     /// Its time ran out first.
     Expired,
+    /// Its producer took it back.
+    Cancelled,
     /// The attempts ran out.
     Failed,
 }
@@ -84,6 +86,10 @@ pub enum Reason {
     ExpiresAtPassed,
     /// The producer's AMQP `expiration` passed in the broker.
     ProducerExpiration,
+    /// Its event was cancelled.
+    Cancelled,
+    /// Its subscription or its recipient is to be forgotten.
+    Forgotten,
     /// The service asks to be left alone.
     Throttled,
     /// The service is down or overloaded.
@@ -131,6 +137,7 @@ impl Reason {
             | Self::Poison
             | Self::InternalError => Outcome::Rejected,
             Self::TtlElapsed | Self::ExpiresAtPassed | Self::ProducerExpiration => Outcome::Expired,
+            Self::Cancelled | Self::Forgotten => Outcome::Cancelled,
             Self::Throttled
             | Self::ServiceUnavailable
             | Self::Timeout
@@ -249,7 +256,14 @@ mod tests {
         let outcomes: Vec<_> = Outcome::ALL.iter().map(|it| it.name()).collect();
         assert_eq!(
             outcomes,
-            ["accepted", "gone", "rejected", "expired", "failed"]
+            [
+                "accepted",
+                "gone",
+                "rejected",
+                "expired",
+                "cancelled",
+                "failed"
+            ]
         );
         let deferrals: Vec<_> = DeferralReason::ALL.iter().map(|it| it.name()).collect();
         assert_eq!(deferrals, ["busy", "breaker_open", "paused", "rate"]);

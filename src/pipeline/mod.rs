@@ -5,6 +5,7 @@
 //! acknowledged (`settlement`): results, subscription events, copies that wait, and originals for the
 //! quarantine. A panic costs one recipient and leaves the original in quarantine.
 
+mod control_keys;
 mod fault;
 mod gone_cache;
 mod gone_ratio;
@@ -28,6 +29,7 @@ use tracing::{Instrument as _, Span, error_span};
 
 use crate::app::{App, Apps};
 use crate::broker::{Inbound, Publication, Settled};
+use crate::control::Withdrawn;
 use crate::gate;
 use crate::guard;
 use crate::message::CopyIds;
@@ -39,6 +41,7 @@ use crate::push_service::Transport;
 use crate::redelivery::Taken;
 use crate::sender;
 use crate::sender::{Sender, SubscriptionKeys};
+use crate::subscription::Endpoint;
 use crate::wire::body;
 use crate::wire::body::EventBody;
 use crate::wire::event::{Event, EventRef};
@@ -125,6 +128,12 @@ impl<T: Transport> Pipeline<T> {
         self.sender.subscription_keys()
     }
 
+    /// Returns what is cancelled and forgotten, for who reads the control messages.
+    #[must_use]
+    pub fn withdrawn(&self) -> &Arc<Withdrawn> {
+        self.sender.withdrawn()
+    }
+
     /// Processes one delivery, unless its result is known, and returns what must be confirmed before
     /// it may be acknowledged.
     pub async fn process_once(
@@ -180,7 +189,10 @@ impl<T: Transport> Pipeline<T> {
             Reading::Planned { event, app, plan } => {
                 let opening = Opening::of_plan(&event, app, &plan.terms);
                 let mut settlement = self.open(inbound, history, opening);
-                self.follow_plan(&mut settlement, &event, app, plan).await;
+                match self.withdrawal(&settlement, &event, app, &plan) {
+                    Some(refusal) => self.end_event(&mut settlement, event, &refusal),
+                    None => self.follow_plan(&mut settlement, &event, app, plan).await,
+                }
                 settlement
             }
             Reading::Refused(refused) => {
@@ -269,12 +281,44 @@ impl<T: Transport> Pipeline<T> {
         if let Some(fault) = quarantine {
             settlement.quarantine(&fault);
         }
+        self.end_event(settlement, event, &refusal);
+    }
+
+    fn end_event<'a>(&self, settlement: &mut Settlement<'a>, event: Event<'a>, refusal: &Refusal) {
         let event = event.without_content();
         let chunk = self.settings.plan.chunk;
-        match plan::split(&event, chunk, settlement.history(), Some(&refusal)) {
+        match plan::split(&event, chunk, settlement.history(), Some(refusal)) {
             Some(split) => settlement.split(&event, split, Duration::ZERO),
-            None => self.end_all(settlement, &event, &refusal),
+            None => self.end_all(settlement, &event, refusal),
         }
+    }
+
+    /// Returns why an event was taken back, if it was.
+    ///
+    /// Where it goes on waiting, its one recipient may have been, too. Those of many are looked up when
+    /// they are pushed to.
+    fn withdrawal(
+        &self,
+        settlement: &Settlement<'_>,
+        event: &Event<'_>,
+        app: &App,
+        plan: &Plan,
+    ) -> Option<Refusal> {
+        let withdrawn = self.sender.withdrawn();
+        if withdrawn.is_empty() {
+            return None;
+        }
+        let now = self.sender.now().wall;
+        let keys = control_keys::of_event(event, app, settlement.event_id(), &plan.terms);
+        if event.is_fan_out() || !matches!(plan.step, Step::Wait { .. }) {
+            return withdrawn.event(keys, now);
+        }
+        let about = event.only_recipient();
+        let id = about.id_text();
+        let endpoint = about.endpoint.as_deref();
+        let endpoint = endpoint.and_then(|text| Endpoint::parse(text).ok());
+        let keys = control_keys::of_recipient(keys, endpoint.as_ref(), id.as_deref());
+        withdrawn.recipient(keys, now)
     }
 
     fn end_all<'a>(&self, settlement: &mut Settlement<'a>, event: &Event<'a>, refusal: &Refusal) {

@@ -20,6 +20,7 @@ use crate::wire::event::Event;
 use crate::wire::headers::RetryHistory;
 use crate::wire::recipient::{RawRecipient, RecipientRef};
 
+use super::control_keys;
 use super::fault::internal_error;
 use super::gone_cache::{GoneCache, Tombstone};
 use super::gone_ratio::GoneRatios;
@@ -97,6 +98,8 @@ impl Recipients {
             terms,
             history,
         };
+        let event_id = settlement.event_id().clone();
+        let keys = control_keys::of_event(event, app, &event_id, terms);
         let slots = sender.slots(lane);
         let mut seen = Seen::default();
         let mut recipients = event.recipients();
@@ -109,19 +112,28 @@ impl Recipients {
             {
                 let now = sender.now().wall;
                 let (about, planned) = self.plan_one(raw, &common, &mut seen, now);
-                match planned {
-                    Ok(push) => {
-                        if let Some(push) =
-                            self.skip_if_gone(push, settlement, &about, &common, now)
-                        {
-                            sending.push(async move {
-                                let _slot = slot;
-                                let next = sender.send(app, push, lane, terms, history).await;
-                                (raw.index, about, next)
-                            });
-                        }
+                let push = match planned {
+                    Ok(push) => push,
+                    Err(next) => {
+                        followed.push((raw.index, about, next));
+                        continue;
                     }
-                    Err(next) => followed.push((raw.index, about, next)),
+                };
+                let id = about.id_text();
+                let of_recipient =
+                    control_keys::of_recipient(keys, Some(push.endpoint()), id.as_deref());
+                if let Some(refusal) = sender.withdrawn().recipient(of_recipient, now) {
+                    let next = Next::settled(refusal.into_record(now));
+                    followed.push((raw.index, about, next));
+                } else if let Some(push) = self.skip_if_gone(push, settlement, &about, &common, now)
+                {
+                    sending.push(async move {
+                        let _slot = slot;
+                        let keys =
+                            control_keys::of_recipient(keys, Some(push.endpoint()), id.as_deref());
+                        let next = sender.send(app, push, lane, terms, history, keys).await;
+                        (raw.index, about, next)
+                    });
                 }
                 continue;
             }

@@ -69,7 +69,7 @@ pub(super) fn gone_ratio(
     let gone = match record.outcome() {
         Outcome::Gone => true,
         Outcome::Accepted => false,
-        Outcome::Rejected | Outcome::Expired | Outcome::Failed => return,
+        Outcome::Rejected | Outcome::Expired | Outcome::Cancelled | Outcome::Failed => return,
     };
     if record.sent_at.is_none() {
         return;

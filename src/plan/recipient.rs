@@ -117,6 +117,12 @@ fn shaped(
 }
 
 impl Push {
+    /// Returns where it goes.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.message.subscription.endpoint
+    }
+
     /// Gives a message without a topic one of its own, so that a copy of it that is pushed later
     /// replaces it (RFC 8030 §5.4).
     ///

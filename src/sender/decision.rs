@@ -5,10 +5,13 @@
 use std::time::{Duration, SystemTime};
 
 use crate::classify;
+use crate::control;
 use crate::gate::Deferral;
 use crate::message::{Name, PushMessage};
 use crate::origin::Service;
-use crate::outcome::{Again, DeferralReason, Meaning, Reason, Record, Verdict, Waiting, Warning};
+use crate::outcome::{
+    Again, DeferralReason, Meaning, Reason, Record, Refusal, Verdict, Waiting, Warning,
+};
 use crate::plan;
 use crate::plan::Terms;
 use crate::retry::{Decision, Lifetime, Policy};
@@ -65,6 +68,8 @@ pub(super) struct AttemptContext<'a> {
     pub(super) lane: &'a Name,
     pub(super) terms: &'a Terms,
     pub(super) history: &'a RetryHistory,
+    /// By what it would be cancelled or forgotten.
+    pub(super) keys: control::Keys<'a>,
     pub(super) requests: u32,
     pub(super) last_status: Option<u16>,
     /// The key that the next attempt begins with, where it is not the default.
@@ -79,12 +84,14 @@ impl<'a> AttemptContext<'a> {
         lane: &'a Name,
         terms: &'a Terms,
         history: &'a RetryHistory,
+        keys: control::Keys<'a>,
     ) -> Self {
         Self {
             service,
             lane,
             terms,
             history,
+            keys,
             requests: history.requests,
             last_status: history.last_status,
             key: None,
@@ -238,6 +245,14 @@ pub(super) fn too_late(context: &AttemptContext<'_>, now: SystemTime) -> Next {
     context.expire(now, "its time ran out while it waited for room to send")
 }
 
+/// Ends a recipient that was taken back while it waited for a permit.
+pub(super) fn withdrawn(refusal: Refusal, context: &AttemptContext<'_>, now: SystemTime) -> Next {
+    let mut record = refusal.into_record(now);
+    record.requests = context.requests;
+    record.status = context.last_status;
+    Next::settled(record)
+}
+
 /// Ends a recipient whose message could not be signed or encrypted.
 pub(super) fn unsendable(error: &Unsendable, key: &VapidKey, now: SystemTime) -> Next {
     let mut record = Record::unsent(Reason::InternalError, now, error.to_string());
@@ -286,7 +301,7 @@ mod tests {
 
     use super::*;
     use crate::app::{App, Results};
-    use crate::message::Ttl;
+    use crate::message::{EventId, Ttl};
     use crate::outcome::{Meaning, TlsFault};
     use crate::plan::deadline::Deadline;
     use crate::vapid::{Token, Validity};
@@ -367,7 +382,23 @@ mod tests {
     ) -> R {
         let lane = Name::parse("default").unwrap();
         let terms = terms(left);
-        then(AttemptContext::new(Service::Fcm, &lane, &terms, history))
+        let id = EventId::derived(&[0; 32]);
+        let event = control::EventKeys {
+            app: &lane,
+            id: &id,
+            group: None,
+            label: None,
+            created_at: terms.created_at,
+        };
+        let recipient = control::RecipientKeys::default();
+        let keys = control::Keys { event, recipient };
+        then(AttemptContext::new(
+            Service::Fcm,
+            &lane,
+            &terms,
+            history,
+            keys,
+        ))
     }
 
     #[test]

@@ -32,6 +32,8 @@ use futures_util::FutureExt as _;
 
 use crate::app::{App, Mode};
 use crate::clock::{Clock, Jitter, Now};
+use crate::control;
+use crate::control::Withdrawn;
 use crate::gate;
 use crate::gate::{Admission, Deferral, Gates, LaneSlots, Permit, Request};
 use crate::message::Name;
@@ -72,6 +74,7 @@ pub struct Sender<T> {
     gates: Gates,
     retry: Policies,
     alarms: Arc<Alarms>,
+    withdrawn: Arc<Withdrawn>,
     metrics: Arc<Metrics>,
     time: Arc<Time>,
     jitter: Arc<dyn Jitter>,
@@ -103,6 +106,7 @@ impl<T: Transport> Sender<T> {
             gates,
             retry: settings.retry,
             alarms,
+            withdrawn: Arc::default(),
             metrics,
             time,
             jitter,
@@ -128,6 +132,7 @@ impl<T: Transport> Sender<T> {
             gates: self.gates.with_settings(gates),
             retry: settings.retry,
             alarms: Arc::clone(&self.alarms),
+            withdrawn: Arc::clone(&self.withdrawn),
             metrics: Arc::clone(&self.metrics),
             time: Arc::clone(&self.time),
             jitter: Arc::clone(&self.jitter),
@@ -138,6 +143,12 @@ impl<T: Transport> Sender<T> {
     #[must_use]
     pub fn subscription_keys(&self) -> &Arc<SubscriptionKeys> {
         self.keys.subscription_keys()
+    }
+
+    /// Returns what is cancelled and forgotten.
+    #[must_use]
+    pub fn withdrawn(&self) -> &Arc<Withdrawn> {
+        &self.withdrawn
     }
 
     /// Returns the slots for recipients of a lane.
@@ -166,9 +177,10 @@ impl<T: Transport> Sender<T> {
         lane: &Name,
         terms: &Terms,
         history: &RetryHistory,
+        keys: control::Keys<'_>,
     ) -> Next {
         let service = push.message.subscription.endpoint.service();
-        let context = AttemptContext::new(service, lane, terms, history);
+        let context = AttemptContext::new(service, lane, terms, history, keys);
         let attempt = AssertUnwindSafe(self.attempt_in_turn(app, push, context));
         attempt.catch_unwind().await.unwrap_or_else(|_panic| {
             self.metrics.panicked();
@@ -238,6 +250,10 @@ impl<T: Transport> Sender<T> {
     ) -> Result<RoundTrip, Next> {
         let endpoint = &push.message.subscription.endpoint;
         let permit = self.admit(endpoint, key.name(), context).await?;
+        let now = self.now().wall;
+        if let Some(refusal) = self.withdrawn.recipient(context.keys, now) {
+            return Err(decision::withdrawn(refusal, context, now));
+        }
         let mut answered = None;
         let round_trip = loop {
             let now = self.now().wall;

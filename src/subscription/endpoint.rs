@@ -243,6 +243,20 @@ impl Fingerprint {
         Self(bytes)
     }
 
+    /// Reads the 64 lower-case hexadecimal digits that results carry.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() != 64 || !text.bytes().all(is_hex) {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+
     /// Returns the raw digest.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {

@@ -69,6 +69,13 @@ pub(super) fn group<'a>(path: &'static str, raw: &'a RawValue) -> Result<Cow<'a,
     bounded(path, string(path, raw)?, GROUP_LIMIT)
 }
 
+/// Returns the characters of a name that may be a string or an integer.
+pub(super) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
+    json::integer(raw)
+        .map(Cow::Borrowed)
+        .or_else(|| json::string(raw))
+}
+
 /// Reads the producer's name for a recipient, which goes back as it came.
 pub(super) fn recipient_id<'a>(
     path: &'static str,
@@ -204,7 +211,7 @@ pub(super) fn string<'a>(path: &'static str, raw: &'a RawValue) -> Result<Cow<'a
     json::string(raw).ok_or_else(|| Fault::kind(path, "a string", raw))
 }
 
-fn bounded<'a>(
+pub(super) fn bounded<'a>(
     path: &'static str,
     text: Cow<'a, str>,
     limit: usize,

@@ -8,6 +8,7 @@
 //! | what | read by | written by |
 //! |---|---|---|
 //! | notification event | [`body`], [`event`], [`recipient`] | [`event::Event::subset`] |
+//! | what is not to be pushed any more | [`control`] | producers and operators |
 //! | what happened to it on earlier passes | [`headers`] | [`headers`] |
 //! | the trace it belongs to | [`trace`] | producers, [`trace`] |
 //! | a message that is no event | [`foreign`] | other libraries |
@@ -25,6 +26,7 @@ words!(Kind);
 
 mod audience;
 pub mod body;
+pub mod control;
 mod death;
 pub mod event;
 pub mod fault;

@@ -193,6 +193,12 @@ impl<'a> RecipientRef<'a> {
         Parts::read(raw, &mut Faults::default()).about
     }
 
+    /// Returns the characters of the producer's name for it.
+    #[must_use]
+    pub fn id_text(&self) -> Option<Cow<'a, str>> {
+        self.id.and_then(member::text_of)
+    }
+
     /// Returns what tells it from other recipients: its endpoint, else all that was given of it.
     pub(super) fn distinction(&self) -> &[u8] {
         match &self.fingerprint {

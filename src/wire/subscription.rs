@@ -33,7 +33,11 @@ impl Change {
         match reason.outcome() {
             Outcome::Gone => Some(Self::Gone),
             Outcome::Rejected if reason == Reason::KeyMismatch => Some(Self::KeyMismatch),
-            Outcome::Accepted | Outcome::Rejected | Outcome::Expired | Outcome::Failed => None,
+            Outcome::Accepted
+            | Outcome::Rejected
+            | Outcome::Expired
+            | Outcome::Cancelled
+            | Outcome::Failed => None,
         }
     }
 }

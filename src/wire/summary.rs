@@ -191,7 +191,7 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_042);
         assert_eq!(
             body(&event(), part, &tally, SystemTime::UNIX_EPOCH, now),
-            r#"{"version":1,"event_id":"order-1234","app":"shop","label":"mail","group":null,"chunk":{"n":2,"of":4},"pass":1,"settled":5,"waiting":1,"outcomes":{"accepted":2,"gone":2,"rejected":0,"expired":0,"failed":1},"reasons":{"accepted":2,"unsubscribed":1,"not_found":1,"timeout":1},"created_at":"1970-01-01T00:00:00.000Z","settled_at":"2023-11-14T22:13:20.042Z","metadata":null}"#
+            r#"{"version":1,"event_id":"order-1234","app":"shop","label":"mail","group":null,"chunk":{"n":2,"of":4},"pass":1,"settled":5,"waiting":1,"outcomes":{"accepted":2,"gone":2,"rejected":0,"expired":0,"cancelled":0,"failed":1},"reasons":{"accepted":2,"unsubscribed":1,"not_found":1,"timeout":1},"created_at":"1970-01-01T00:00:00.000Z","settled_at":"2023-11-14T22:13:20.042Z","metadata":null}"#
         );
     }
 

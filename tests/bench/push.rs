@@ -8,14 +8,18 @@
 
 mod no_network;
 
+use std::hint::black_box;
 use std::time::{Duration, SystemTime};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
+use pushrider::control::{self, EventKeys, RecipientKeys, Withdrawn};
 use pushrider::ece::{Salt, SenderKey, aes128gcm};
+use pushrider::message::EventId;
 use pushrider::origin::Origin;
-use pushrider::subscription::{AuthSecret, Keys, UserAgentKey};
+use pushrider::subscription::{AuthSecret, Endpoint, Fingerprint, Keys, UserAgentKey};
 use pushrider::vapid::{Subject, Token, Validity, VapidKey};
+use pushrider::wire::control::{Control, Target};
 
 use no_network::{AUTH, P256DH, inbound, name, pipeline};
 
@@ -67,5 +71,52 @@ fn process(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, sign, encrypt, process);
+/// Looks up a recipient that is not taken back, where others are.
+fn look_up(c: &mut Criterion) {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_262_400);
+    let (shop, label, id) = (
+        name("shop"),
+        name("mail"),
+        EventId::parse("order-1").unwrap(),
+    );
+    let event = EventKeys {
+        app: &shop,
+        id: &id,
+        group: Some("spring"),
+        label: Some(&label),
+        created_at: now,
+    };
+    let endpoint = Endpoint::parse("https://fcm.googleapis.com/fcm/send/a").unwrap();
+    let recipient = RecipientKeys::of(&endpoint, Some("u42"));
+    let mut group = c.benchmark_group("look_up");
+    for count in [0, 10, 100_000] {
+        let withdrawn = Withdrawn::default();
+        for n in 0..count {
+            let text = format!("other-{n}");
+            let target = match n % 4 {
+                0 => Target::Event(EventId::parse(&text).unwrap()),
+                1 => Target::Recipient(text.into()),
+                2 => Target::Subscription(Fingerprint::of(&text)),
+                _ => Target::Group {
+                    group: text.into(),
+                    created_before: now,
+                },
+            };
+            let control = Control {
+                app: shop.clone(),
+                reason: None,
+                requested_at: now,
+                target,
+            };
+            withdrawn.note(control, Duration::from_hours(720), now);
+        }
+        let keys = control::Keys { event, recipient };
+        group.bench_function(count.to_string(), |b| {
+            b.iter(|| withdrawn.recipient(black_box(keys), now));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, sign, encrypt, process, look_up);
 criterion_main!(benches);

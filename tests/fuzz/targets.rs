@@ -13,6 +13,7 @@ use pushrider::app::{App, Apps, EndpointForm, Mode, RequestRules, Results};
 use pushrider::broker::{Inbound, Publication, Source};
 use pushrider::classify::{Context, EarlierAnswers, classify};
 use pushrider::clock::{FixedClock, FixedJitter};
+use pushrider::control::Withdrawn;
 use pushrider::gate::{self, Gates};
 use pushrider::message::Name;
 use pushrider::metrics::Metrics;
@@ -25,15 +26,16 @@ use pushrider::sender::{self, Sender};
 use pushrider::subscription::{AuthSecret, Endpoint, UserAgentKey};
 use pushrider::vapid::{KeyRing, Subject, VapidKey};
 use pushrider::wire::headers::{Death, RetryHistory};
-use pushrider::wire::{Kind, body, event};
+use pushrider::wire::{Kind, body, control, event};
 use pushrider::{config, guard, plan};
 
 /// A function that panics where its invariants do not hold.
 type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub(crate) const ALL: [(&str, Target); 6] = [
+pub(crate) const ALL: [(&str, Target); 7] = [
     ("event", event),
+    ("control", control),
     ("headers", headers),
     ("answer", answer),
     ("endpoint", endpoint),
@@ -338,6 +340,20 @@ fn endpoint(data: &[u8]) {
             assert!(!endpoint.origin().host().is_empty());
         }
         Err(error) => assert!(error.to_string().len() < 1024),
+    }
+}
+
+/// Control messages: what is read goes by the routing key it came with, and is kept from then on.
+fn control(data: &[u8]) {
+    for key in ["shop.cancel", "shop.forget"] {
+        let Ok(control) = control::decode(key, data) else {
+            continue;
+        };
+        let command = control.target.command();
+        assert_eq!(control::routing_key(&control.app, command), key);
+        let (at, hour) = (control.requested_at, Duration::from_hours(1));
+        let noted = Withdrawn::default().note(control, hour, at);
+        assert_eq!((noted.kept, noted.dropped), (1, 0));
     }
 }
 

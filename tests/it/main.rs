@@ -37,6 +37,8 @@ mod cluster;
 #[cfg(test)]
 mod connecting;
 #[cfg(test)]
+mod control;
+#[cfg(test)]
 mod crashes;
 #[cfg(test)]
 mod daemons;

@@ -14,6 +14,7 @@ use pushrider::cli::schema::Message;
 use pushrider::message::{Coding, EventId, Name, PLAINTEXT_LIMIT, TTL_LIMIT, Urgency};
 use pushrider::origin::Service;
 use pushrider::outcome::{Again, Outcome, Reason, Record, Warning};
+use pushrider::wire::control;
 use pushrider::wire::event::{self, EventRef, RECIPIENT_LIMIT};
 use pushrider::wire::recipient::{self, RecipientRef};
 use pushrider::wire::subscription::{self, Change};
@@ -344,7 +345,9 @@ fn every_example_of_the_documents_is_what_its_schema_describes() {
         let text = fs::read_to_string(root().join(document)).unwrap();
         for found in block.captures_iter(&text) {
             let value: Value = serde_json::from_str(&found[1]).unwrap();
-            let message = if value.get("change").is_some() {
+            let message = if value.get("requested_at").is_some() {
+                Message::Control
+            } else if value.get("change").is_some() {
                 Message::Subscription
             } else if value.get("chunk").is_some() {
                 Message::Summary
@@ -371,20 +374,33 @@ fn the_asyncapi_document_names_what_is_published_and_where() {
     let app = shop.as_ref();
     let delivery = result::routing_key(app, Outcome::Gone, None);
     let changed = subscription::routing_key(app.unwrap(), Change::Gone);
-    for (channel, message, kind, key) in [
-        ("events", "event", Kind::Retry, "shop.default".to_owned()),
-        ("results", "result", Kind::Result, delivery),
+    let cancel = control::routing_key(app.unwrap(), control::Command::Cancel);
+    let type_of = Kind::message_type;
+    for (channel, message, message_type, key) in [
+        (
+            "events",
+            "event",
+            type_of(Kind::Retry),
+            "shop.default".to_owned(),
+        ),
+        ("controls", "control", Some(control::MESSAGE_TYPE), cancel),
+        ("results", "result", type_of(Kind::Result), delivery),
         (
             "summaries",
             "summary",
-            Kind::Summary,
+            type_of(Kind::Summary),
             summary::routing_key(app, None),
         ),
-        ("subscriptions", "subscription", Kind::Subscription, changed),
+        (
+            "subscriptions",
+            "subscription",
+            type_of(Kind::Subscription),
+            changed,
+        ),
     ] {
         let about = &document["components"]["messages"][message];
         let amqp = &about["bindings"]["amqp"];
-        assert_eq!(amqp["messageType"].as_str(), kind.message_type());
+        assert_eq!(amqp["messageType"].as_str(), message_type);
         assert_eq!(about["payload"]["$ref"], format!("schemas/{message}.json"));
         let channel = &document["channels"][channel];
         assert!(channel["messages"].get(message).is_some(), "{channel:#}");
@@ -395,6 +411,7 @@ fn the_asyncapi_document_names_what_is_published_and_where() {
             ("outcome", "gone"),
             ("label", "_"),
             ("change", "gone"),
+            ("command", "cancel"),
         ] {
             let known = channel["parameters"].get(parameter).is_some();
             let place = format!("{{{parameter}}}");

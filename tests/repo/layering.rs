@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::sources::{root, rust_files, without_tests};
 
 /// Every module of the library, in the order of `lib.rs`: one may name itself and what is before it.
-const ORDER: [&str; 32] = [
+const ORDER: [&str; 33] = [
     "words",
     "backoff",
     "clock",
@@ -25,6 +25,7 @@ const ORDER: [&str; 32] = [
     "keyed_semaphore",
     "gate",
     "redelivery",
+    "control",
     "metrics",
     "health",
     "spans",

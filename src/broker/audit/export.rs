@@ -112,6 +112,10 @@ impl ExportedQueue {
     pub(super) fn is_quorum(&self) -> bool {
         self.arguments().get("x-queue-type") == Some(&"quorum".into())
     }
+
+    pub(super) fn is_stream(&self) -> bool {
+        self.arguments().get("x-queue-type") == Some(&"stream".into())
+    }
 }
 
 impl ExportedPolicy {
@@ -124,7 +128,8 @@ impl ExportedPolicy {
         let of_type = match self.apply_to.as_deref() {
             None | Some("all" | "queues") => true,
             Some("quorum_queues") => queue.is_quorum(),
-            Some("classic_queues") => !queue.is_quorum(),
+            Some("streams") => queue.is_stream(),
+            Some("classic_queues") => !queue.is_quorum() && !queue.is_stream(),
             Some(_) => false,
         };
         let unreadable = |_| AuditError::Pattern {

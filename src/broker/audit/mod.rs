@@ -161,7 +161,9 @@ fn one(
     let protects = usage.dead_letters()
         && policy.is_none_or(|policy| policy.priority < i64::from(ours.priority));
     let mut findings = Vec::new();
-    if found.is_quorum() {
+    if usage == Use::Control {
+        findings.extend((!found.is_stream()).then(|| no_stream(&found.name)));
+    } else if found.is_quorum() {
         let faults = faults(usage, wanted, &effective).into_iter();
         findings.extend(faults.map(|fault| finding(fault, &found.name, protects.then_some(ours))));
     } else {
@@ -178,6 +180,15 @@ fn one(
         operator_policy: operator.map(|it| it.name.clone()),
         effective: Effective::into_iter(effective).collect(),
         findings,
+    }
+}
+
+fn no_stream(queue: &str) -> Finding {
+    Finding {
+        cause: "it is not a stream".to_owned(),
+        voids: "cancel and forget",
+        effect: "one daemon takes the message from the others".to_owned(),
+        mend: Mend::Redeclare(queue.to_owned()),
     }
 }
 

@@ -14,6 +14,8 @@ pub(super) enum Use {
     Undeliverable,
     Quarantine,
     Unrouted,
+    /// The stream of control messages.
+    Control,
     /// Subscription events, which are kept until they are consumed.
     Kept,
 }
@@ -28,6 +30,7 @@ impl Use {
             "undeliverable" => Self::Undeliverable,
             "quarantine" => Self::Quarantine,
             "unrouted" => Self::Unrouted,
+            "control" => Self::Control,
             _ => Self::Kept,
         }
     }
@@ -120,7 +123,7 @@ fn length(usage: Use, key: &str, found: &Effective) -> Option<(&'static str, Str
     let limit = number(found, key)?;
     let effect = match usage {
         // The oldest results may be dropped there.
-        Use::Unrouted => return None,
+        Use::Unrouted | Use::Control => return None,
         // Producers see a refusal and publish again.
         Use::Lane if refuses(found) => return None,
         _ if !refuses(found) => "a full queue drops its oldest messages",
@@ -155,7 +158,7 @@ fn time_to_live(
         return None;
     }
     let (voids, effect) = match usage {
-        Use::Unrouted => return None,
+        Use::Unrouted | Use::Control => return None,
         Use::Lane | Use::Due => ("the event's own deadline", "events end unsent"),
         Use::Delay => ("waits as configured", "messages come back early"),
         Use::Undeliverable => (AT_LEAST_ONCE, "messages are parked without a result"),

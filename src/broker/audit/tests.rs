@@ -50,7 +50,7 @@ fn ours() -> Value {
 fn the_topology_as_it_is_declared_voids_nothing() {
     for policies in [json!([]), json!([ours()])] {
         let audited = audited(&policies, &json!([]));
-        assert_eq!(audited.len(), 4 + 3 + 5);
+        assert_eq!(audited.len(), 4 + 3 + 5 + 1);
         for queue in audited {
             assert_eq!(queue.findings, [], "{}", queue.queue);
         }
@@ -235,5 +235,20 @@ fn what_is_no_export_is_refused_with_what_to_give() {
     ] {
         let error = Export::from_definitions(text.as_bytes()).unwrap_err();
         assert!(error.to_string().contains("export_definitions"), "{error}");
+    }
+}
+
+#[test]
+fn control_messages_need_a_stream() {
+    let queue = |kind: &str| {
+        json!({ "queues": [{ "name": "webpush.control.log", "vhost": "/",
+                             "arguments": { "x-queue-type": kind } }] })
+    };
+    for (kind, causes) in [("stream", &[][..]), ("quorum", &["it is not a stream"])] {
+        let export = Export::from_definitions(queue(kind).to_string().as_bytes()).unwrap();
+        let audited = audit(&settings(), &export).unwrap();
+        let found = findings(&audited, "webpush.control.log");
+        let found: Vec<_> = found.iter().map(|(cause, _)| cause.as_str()).collect();
+        assert_eq!(found, causes, "{kind}");
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::broker::Declare;
+use crate::broker::{ControlMode, Declare};
 use crate::config::text::{SecretText, Text};
 use crate::config::units::{Count, DAY, GIB, HOUR, KIB, MILLISECOND, MINUTE, SECOND, Size, Span};
 use crate::secret::Secret;
@@ -24,6 +24,7 @@ pub(in crate::config) struct Broker {
     pub(in crate::config) client_key_file: Option<PathBuf>,
     pub(in crate::config) prefix: Text,
     pub(in crate::config) declare: Declare,
+    pub(in crate::config) control: ControlMode,
     pub(in crate::config) delivery_limit: Count<1_000_000>,
     pub(in crate::config) heartbeat: Span<SECOND, MINUTE>,
     pub(in crate::config) connect_timeout: Span<{ 10 * MILLISECOND }, { 5 * MINUTE }>,
@@ -44,6 +45,7 @@ impl Default for Broker {
             client_key_file: None,
             prefix: Text("webpush".to_owned()),
             declare: Declare::Create,
+            control: ControlMode::On,
             delivery_limit: Count::of(20),
             heartbeat: Span::of(10 * SECOND),
             connect_timeout: Span::of(10 * SECOND),

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::broker::{self, ClientCertificate, Lane, Settings};
+use crate::broker::{self, ClientCertificate, ControlMode, Lane, Settings};
 use crate::config::file::{self, File};
 use crate::config::resolve::scope::{Reported, Scope};
 use crate::config::resolve::secret;
 use crate::config::secrets::{locate, read_certificates};
+use crate::message::TTL_LIMIT;
 use crate::secret::Secret;
 
 /// The key that has several URLs.
@@ -39,10 +40,19 @@ pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Settings, Re
         quarantine_age: broker.quarantine_age.get(),
         unrouted_messages: broker.unrouted_messages.get(),
         unrouted_age: broker.unrouted_age.get(),
+        control_retention: match broker.control {
+            ControlMode::On => Some(longest_life(file)),
+            ControlMode::Off => None,
+        },
         heartbeat: broker.heartbeat.get(),
         connect_timeout: broker.connect_timeout.get(),
         confirm_timeout: broker.confirm_timeout.get(),
     })
+}
+
+/// Returns how long an event may be under way: until it is due, and for the longest TTL from then on.
+fn longest_life(file: &File) -> Duration {
+    file.events.schedule_limit.get() + Duration::from_secs(TTL_LIMIT.into())
 }
 
 /// Reads the certificates a key names.

@@ -32,6 +32,7 @@ use crate::wire::headers::RetryHistory;
 mod answers;
 mod applications;
 mod cardinality;
+mod control;
 mod deadlines;
 mod gates;
 mod gone_cache;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use lapin::types::FieldTable;
 use pushrider::broker::{
-    Control, Declare, Delivery, Inbound, Lane, NeedsOperator, Publication, Rounding, Route,
-    Settings, SettledDelivery, run,
+    Declare, Delivery, Inbound, Lane, NeedsOperator, Publication, Rounding, Route, Settings,
+    SettledDelivery, Triggers, run,
 };
 use pushrider::health::BrokerState;
 use pushrider::message::Name;
@@ -61,10 +61,10 @@ impl Echo {
             publications,
             state,
             counted,
-            redeliveries,
-            Control {
+            (redeliveries, Arc::default()),
+            Triggers {
                 stop_consuming: stop.clone(),
-                ..Control::default()
+                ..Triggers::default()
             },
         );
         tokio::spawn(async move {
@@ -235,6 +235,7 @@ pub(crate) fn settings(url: String) -> Settings {
         quarantine_age: Duration::from_hours(1),
         unrouted_messages: 1000,
         unrouted_age: Duration::from_hours(1),
+        control_retention: None,
         heartbeat: Duration::from_secs(2),
         connect_timeout: Duration::from_secs(5),
         confirm_timeout: Duration::from_secs(10),
