@@ -39,7 +39,7 @@
 //!    circles; `tests/repo/layering.rs` checks both.
 //!
 //! ```text
-//! backoff · clock · secret · origin · subscription · message · outcome                   vocabulary
+//! backoff · clock · secret · origin · subscription · message · delivery_hours · outcome  vocabulary
 //! classify · retry · guard · ece · vapid · app · wire · plan                                 rules
 //! keyed_semaphore · gate · redelivery · metrics · health                                  state
 //! push_service · broker                                                                  adapters
@@ -86,6 +86,7 @@
 // vocabulary
 mod backoff;
 pub mod clock;
+pub mod delivery_hours;
 pub mod message;
 pub mod origin;
 pub mod outcome;

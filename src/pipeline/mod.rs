@@ -30,7 +30,7 @@ use crate::guard;
 use crate::message::CopyIds;
 use crate::metrics::Metrics;
 use crate::plan;
-use crate::plan::{Plan, Refusal, Step};
+use crate::plan::{Moment, Plan, Refusal, Step};
 use crate::push_service::Transport;
 use crate::redelivery::Taken;
 use crate::sender;
@@ -155,7 +155,12 @@ impl<T: Transport> Pipeline<T> {
         history: &'a RetryHistory,
     ) -> Settlement<'a> {
         let settings = &self.settings;
-        let bounds = self.sender.time_bounds();
+        let (earliest, latest) = self.sender.time_bounds();
+        let moment = Moment {
+            earliest,
+            latest,
+            jitter: self.sender.jitter(),
+        };
         match reading::read(
             inbound,
             found,
@@ -163,7 +168,7 @@ impl<T: Transport> Pipeline<T> {
             &settings.apps,
             settings.event_limit,
             &settings.plan,
-            bounds,
+            moment,
         ) {
             Reading::Planned { event, app, plan } => {
                 let opening = Opening::of_plan(&event, app, &plan.terms);

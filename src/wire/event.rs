@@ -90,7 +90,7 @@ const RECIPIENTS: &str = "recipients";
 const CONTENT: [&str; 4] = ["payload", "payload_base64", "notification", "topic"];
 
 /// The members of an event, grouped as they are read.
-pub const MEMBERS: [&str; 22] = [
+pub const MEMBERS: [&str; 23] = [
     SCHEMA,
     "version",
     "subscription",
@@ -113,6 +113,7 @@ pub const MEMBERS: [&str; 22] = [
     "topic",
     "vapid_key",
     "content_encoding",
+    "deliver_between",
 ];
 
 /// Reads an event.

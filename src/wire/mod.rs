@@ -24,6 +24,7 @@ words!(Kind);
 mod audience;
 pub mod body;
 mod death;
+pub mod delivery_hours;
 pub mod event;
 pub mod fault;
 pub mod foreign;

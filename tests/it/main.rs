@@ -52,6 +52,8 @@ mod producers;
 #[cfg(test)]
 mod proxies;
 #[cfg(test)]
+mod quiet_hours;
+#[cfg(test)]
 mod readme;
 #[cfg(test)]
 mod redelivery;

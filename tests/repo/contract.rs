@@ -14,6 +14,7 @@ use pushrider::cli::schema::Message;
 use pushrider::message::{Coding, EventId, Name, PLAINTEXT_LIMIT, TTL_LIMIT, Urgency};
 use pushrider::origin::Service;
 use pushrider::outcome::{Again, Outcome, Reason, Record, Warning};
+use pushrider::wire::delivery_hours;
 use pushrider::wire::event::{self, EventRef, RECIPIENT_LIMIT};
 use pushrider::wire::recipient::{self, RecipientRef};
 use pushrider::wire::subscription::{self, Change};
@@ -104,6 +105,15 @@ fn the_schema_of_the_event_names_the_members_that_are_read() {
 }
 
 #[test]
+fn the_schema_of_the_event_names_the_members_of_delivery_hours() {
+    let schema = schema(Message::Event);
+    let hours = &schema["$defs"]["delivery_hours"];
+    let members = delivery_hours::MEMBERS.into();
+    assert_eq!(words(&hours["properties"]), members);
+    assert_eq!(words(&hours["required"]), members);
+}
+
+#[test]
 fn the_schema_of_the_event_and_the_daemon_agree_on_what_is_wrong() {
     let text = |length| Value::from("x".repeat(length));
     let validator = validator(Message::Event);
@@ -130,6 +140,22 @@ fn the_schema_of_the_event_and_the_daemon_agree_on_what_is_wrong() {
         (false, "created_at", json!("2026-03-14T09:26:53")),
         (false, "deliver_at", json!("tomorrow")),
         (false, "expires_at", json!(1_700_000_000)),
+        (false, "deliver_between", json!("08:00-21:30")),
+        (
+            true,
+            "deliver_between",
+            json!({ "from": "08:00", "to": "21:30" }),
+        ),
+        (
+            true,
+            "deliver_between",
+            json!({ "from": "8:00", "to": "21:30", "zone": "UTC" }),
+        ),
+        (
+            false,
+            "deliver_between",
+            json!({ "from": "08:00", "to": "24:00", "zone": "UTC" }),
+        ),
         (false, "metadata", json!("text")),
         (false, "payload_base64", json!("%")),
         (false, "recipients", json!([])),
