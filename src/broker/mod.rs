@@ -157,6 +157,8 @@ pub struct Publication {
     pub correlation_id: Option<EventId>,
     /// AMQP `timestamp`, in seconds since 1970.
     pub timestamp: u64,
+    /// AMQP `priority`: on a copy, the producer's.
+    pub priority: Option<u8>,
     /// The white-listed headers.
     pub headers: FieldTable,
     /// The body, JSON but for quarantined originals.

@@ -48,6 +48,9 @@ mod large_events;
 mod main_job;
 #[cfg(test)]
 mod memory;
+#[cfg(test)]
+mod priority;
+#[cfg(test)]
 mod producers;
 #[cfg(test)]
 mod proxies;

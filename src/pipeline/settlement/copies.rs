@@ -148,6 +148,7 @@ impl<'a> Settlement<'a> {
     fn copy(&mut self, to: Route, kind: Kind, body: Bytes, history: &RetryHistory) {
         self.publish(to, kind, self.event_id.to_string(), body);
         if let Some(publication) = self.publications.last_mut() {
+            publication.priority = *self.inbound.properties.priority();
             publication.headers = history.write();
             put_copy_id(&mut publication.headers, self.ids.make());
         }

@@ -263,6 +263,7 @@ impl<'a> Settlement<'a> {
             message_id,
             correlation_id: Some(self.event_id.clone()),
             timestamp: since_epoch.as_secs(),
+            priority: None,
             headers: FieldTable::default(),
             body,
         });

@@ -268,6 +268,7 @@ pub(crate) fn publication(inbound: &Inbound, to: Route, kind: Kind) -> Publicati
         message_id: String::from_utf8_lossy(&inbound.body).into_owned(),
         correlation_id: None,
         timestamp: 1_700_000_000,
+        priority: None,
         headers: FieldTable::default(),
         body: inbound.body.clone(),
     }
