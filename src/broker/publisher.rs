@@ -28,7 +28,7 @@ use crate::broker::outstanding::Outstanding;
 use crate::broker::route::short;
 use crate::broker::shared::Shared;
 use crate::broker::topology::Topology;
-use crate::broker::{Publication, Receipt, Route, SettledDelivery};
+use crate::broker::{Publication, Receipt, Route, SettledDelivery, Then};
 use crate::clock::{Clock, SystemClock};
 
 /// The delivery mode of messages that survive a restart of the broker.
@@ -166,11 +166,13 @@ impl<'a> Publisher<'a> {
 
     fn take(&mut self, settled: SettledDelivery) {
         // The broker delivers again what an older generation took.
-        if settled.receipt.generation != self.generation {
+        if let Then::Acknowledge { receipt, .. } = &settled.then
+            && receipt.generation != self.generation
+        {
             return;
         }
         if settled.publications.is_empty() {
-            self.outstanding.release(settled.receipt);
+            self.outstanding.conclude(settled.then);
             return;
         }
         self.outbox

@@ -5,6 +5,7 @@
 //! acknowledged (`settlement`): results, subscription events, copies that wait, and originals for the
 //! quarantine. A panic costs one recipient and leaves the original in quarantine.
 
+mod campaigns;
 mod fault;
 mod gone_cache;
 mod gone_ratio;
@@ -42,6 +43,7 @@ use crate::wire::fault::Fault;
 use crate::wire::headers::RetryHistory;
 use crate::wire::recipient::RecipientRef;
 
+use self::campaigns::Campaigns;
 use self::fault::internal_error;
 use self::reading::{Reading, Refused, history_of};
 use self::recipients::Recipients;
@@ -70,6 +72,7 @@ pub struct Pipeline<T> {
     sender: Sender<T>,
     recipients: Recipients,
     ids: Arc<CopyIds>,
+    campaigns: Arc<Campaigns>,
     metrics: Arc<Metrics>,
 }
 
@@ -81,9 +84,12 @@ impl<T: Transport> Pipeline<T> {
             settings.replace_duplicates,
             Arc::clone(&metrics),
         );
+        // Of two numbers that are drawn, an id of a copy shows one and a progress message the other.
+        let draw = || RandomState::new().hash_one(sender.now().wall);
         Self {
             recipients,
-            ids: Arc::new(CopyIds::new(RandomState::new().hash_one(sender.now().wall))),
+            ids: Arc::new(CopyIds::new(draw())),
+            campaigns: Arc::new(Campaigns::new(draw())),
             settings,
             sender,
             metrics,
@@ -108,6 +114,7 @@ impl<T: Transport> Pipeline<T> {
                 .recipients
                 .with_settings(guard, settings.replace_duplicates),
             ids: Arc::clone(&self.ids),
+            campaigns: Arc::clone(&self.campaigns),
             sender: self.sender.with_settings(sending, gates, transport),
             metrics: Arc::clone(&self.metrics),
             settings,
@@ -145,7 +152,16 @@ impl<T: Transport> Pipeline<T> {
             self.metrics.panicked();
             self.unread(inbound, history, &internal_error())
         });
+        if let Some((campaign, news)) = settlement.news() {
+            self.campaigns.add(campaign, &news);
+        }
         settlement.finish(self.sender.now().wall)
+    }
+
+    /// Returns a progress message for each campaign of which something is new since the last call.
+    #[must_use]
+    pub fn progress(&self) -> Vec<Publication> {
+        self.campaigns.report(self.sender.now().wall)
     }
 
     async fn settle<'a>(

@@ -14,6 +14,7 @@
 //! | delivery result | consumers | [`result`] |
 //! | summary | consumers | [`summary`] |
 //! | subscription event | consumers | [`subscription`] |
+//! | progress of a campaign | consumers | [`progress`] |
 
 use strum::{IntoStaticStr, VariantArray};
 
@@ -35,6 +36,7 @@ pub mod notification;
 pub mod options;
 mod output;
 pub mod positions;
+pub mod progress;
 mod push_subscription;
 pub mod quarantine;
 pub mod recipient;
@@ -59,6 +61,8 @@ pub enum Kind {
     Chunk,
     /// An original that was not understood.
     Quarantine,
+    /// What a daemon settled of a campaign.
+    Progress,
 }
 
 impl Kind {
@@ -69,6 +73,7 @@ impl Kind {
             Self::Result => Some("webpush.delivery.v1"),
             Self::Summary => Some("webpush.summary.v1"),
             Self::Subscription => Some("webpush.subscription.v1"),
+            Self::Progress => Some("webpush.progress.v1"),
             Self::Retry | Self::Chunk => Some("webpush.notification.v1"),
             Self::Quarantine => None,
         }
@@ -90,6 +95,7 @@ mod tests {
             "retry",
             "chunk",
             "quarantine",
+            "progress",
         ];
         assert_eq!(kinds, expected);
     }

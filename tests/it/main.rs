@@ -53,6 +53,8 @@ mod priority;
 #[cfg(test)]
 mod producers;
 #[cfg(test)]
+mod progress;
+#[cfg(test)]
 mod proxies;
 #[cfg(test)]
 mod quiet_hours;

@@ -16,6 +16,7 @@ use pushrider::origin::Service;
 use pushrider::outcome::{Again, Outcome, Reason, Record, Warning};
 use pushrider::wire::delivery_hours;
 use pushrider::wire::event::{self, EventRef, RECIPIENT_LIMIT};
+use pushrider::wire::progress::{self, Campaign, News, Number};
 use pushrider::wire::recipient::{self, RecipientRef};
 use pushrider::wire::subscription::{self, Change};
 use pushrider::wire::summary::{self, Part, Tally};
@@ -255,10 +256,11 @@ fn the_schemas_of_the_outputs_list_every_word() {
     }
     let result = schema(Message::Result);
     assert_eq!(words(&result["properties"]["outcome"]["enum"]), outcomes);
-    let summary = schema(Message::Summary);
-    let counts = &summary["properties"]["outcomes"];
-    assert_eq!(words(&counts["properties"]), outcomes);
-    assert_eq!(words(&counts["required"]), outcomes);
+    for message in [Message::Summary, Message::Progress] {
+        let counts = &schema(message)["properties"]["outcomes"];
+        assert_eq!(words(&counts["properties"]), outcomes);
+        assert_eq!(words(&counts["required"]), outcomes);
+    }
     let subscription = schema(Message::Subscription);
     assert_eq!(
         words(&subscription["properties"]["change"]["enum"]),
@@ -282,6 +284,30 @@ fn assert_written(message: Message, written: &Bytes) {
         assert_eq!(words(object), words(&described["properties"]), "{pointer}");
         assert_eq!(words(object), words(&described["required"]), "{pointer}");
     }
+}
+
+fn campaign() -> Campaign {
+    Campaign {
+        app: Name::parse("shop"),
+        label: None,
+        group: "spring".into(),
+    }
+}
+
+#[test]
+fn what_is_written_of_a_campaign_is_what_its_schema_describes() {
+    let mut news = News {
+        recipients: 3,
+        waiting: -1,
+        ..News::default()
+    };
+    news.settled.settled(Reason::Accepted);
+    let number = Number {
+        daemon: 7,
+        sequence: 1,
+    };
+    let written = progress::body(&campaign(), &news, number, SystemTime::UNIX_EPOCH);
+    assert_written(Message::Progress, &written);
 }
 
 /// Returns a record in which every member has a value.
@@ -370,6 +396,8 @@ fn every_example_of_the_documents_is_what_its_schema_describes() {
             let value: Value = serde_json::from_str(&found[1]).unwrap();
             let message = if value.get("change").is_some() {
                 Message::Subscription
+            } else if value.get("sequence").is_some() {
+                Message::Progress
             } else if value.get("chunk").is_some() {
                 Message::Summary
             } else if value.get("outcome").is_some() {
@@ -405,6 +433,12 @@ fn the_asyncapi_document_names_what_is_published_and_where() {
             summary::routing_key(app, None),
         ),
         ("subscriptions", "subscription", Kind::Subscription, changed),
+        (
+            "progress",
+            "progress",
+            Kind::Progress,
+            progress::routing_key(&campaign()),
+        ),
     ] {
         let about = &document["components"]["messages"][message];
         let amqp = &about["bindings"]["amqp"];

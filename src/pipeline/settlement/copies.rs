@@ -49,6 +49,7 @@ impl<'a> Settlement<'a> {
         waiting: Waiting,
     ) {
         self.fan_out = false;
+        self.waits_whole = true;
         let rounding = rounding_of(waiting, within);
         let every: Vec<usize> = (0..event.recipient_count()).collect();
         let history = RetryHistory {

@@ -37,6 +37,7 @@ mod gone_cache;
 mod keys;
 mod passes;
 mod producers;
+mod progress;
 mod quiet_hours;
 mod redeliveries;
 mod refusals;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use lapin::types::FieldTable;
 use pushrider::broker::{
     Declare, Delivery, Inbound, Lane, NeedsOperator, Publication, Rounding, Route, Settings,
-    SettledDelivery, run,
+    SettledDelivery, Then, run,
 };
 use pushrider::health::BrokerState;
 use pushrider::message::Name;
@@ -69,13 +69,12 @@ impl Echo {
                 saw.send_modify(|count| *count += 1);
                 hold.wait_for(|held| !held).await.unwrap();
                 let publications = answer(&delivery.inbound).into();
-                let receipt = delivery.receipt;
-                let publications = SettledDelivery {
-                    receipt,
-                    publications,
+                let then = Then::Acknowledge {
+                    receipt: delivery.receipt,
                     in_hand: delivery.in_hand,
                 };
-                if owe.send(publications).await.is_err() {
+                let settled = SettledDelivery { publications, then };
+                if owe.send(settled).await.is_err() {
                     break;
                 }
             }
