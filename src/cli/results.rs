@@ -27,7 +27,8 @@ The queue belongs to this connection alone; the broker deletes it with the conne
 pub struct Results {
     #[command(flatten)]
     configured: Configured,
-    /// Show only the results of events with this group, and on a terminal how far it is; subscription events have no group
+    /// Show only the results of events with this group, and on a terminal how far it is; subscription
+    /// events have no group
     #[arg(long)]
     group: Option<String>,
     /// Leave out what was accepted
