@@ -39,7 +39,7 @@
 //!    circles; `tests/repo/layering.rs` checks both.
 //!
 //! ```text
-//! backoff · clock · secret · origin · subscription · message · outcome                   vocabulary
+//! backoff · clock · secret · origin · subscription · message · delivery_hours · outcome  vocabulary
 //! classify · retry · guard · ece · vapid · app · wire · plan                                 rules
 //! keyed_semaphore · gate · redelivery · control · metrics · health · spans                state
 //! push_service · broker                                                                  adapters
@@ -58,6 +58,10 @@
 //! * Of several rows with one endpoint and one payload in an event, the first that can be pushed to gets
 //!   the message, so a broken row does not keep the message from the good row beside it
 //!   ([`plan::plan_recipient`]).
+//! * Recipients with the same delivery hours are in the same chunks, and those of a chunk wait together. Whose
+//!   hours begin later waits again: one copy each would be many times the event ([`plan::quiet_hours`]).
+//! * Progress counts what is new, not what there is. No daemon need know of the others, or keep what it has
+//!   reported ([`wire::progress`]).
 //! * The clients of [`push_service`] begin with HTTP/2, and ALPN corrects them before a byte of a request
 //!   is sent. No request waits for another's answer to learn the version.
 //! * Lanes take turns at the gates too. Separate queues do not help an urgent event that waits behind a
@@ -86,6 +90,7 @@
 // vocabulary
 mod backoff;
 pub mod clock;
+pub mod delivery_hours;
 pub mod message;
 pub mod origin;
 pub mod outcome;

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use futures_util::future::BoxFuture;
@@ -21,13 +20,13 @@ use tokio::time::Instant;
 
 use crate::broker::error::SessionError;
 use crate::broker::route::{Routes, short};
-use crate::broker::{Publication, Receipt, SettledDelivery};
+use crate::broker::{Publication, SettledDelivery, Then};
 use crate::metrics::Confirmed;
 
 /// One publication that is not confirmed.
 #[derive(Debug)]
 pub(super) struct PendingPublish {
-    delivery: Arc<PendingDelivery>,
+    delivery: Arc<SettledDelivery>,
     index: usize,
     /// When it was published last.
     pub(super) published: Instant,
@@ -36,21 +35,11 @@ pub(super) struct PendingPublish {
     returned: bool,
 }
 
-/// A delivery whose publications are not all confirmed.
-#[derive(Debug)]
-struct PendingDelivery {
-    settled: SettledDelivery,
-    unconfirmed: AtomicUsize,
-}
-
 impl PendingPublish {
     /// Creates one for each publication that a delivery waits for.
     pub(super) fn all(settled: SettledDelivery, now: Instant) -> impl Iterator<Item = Self> {
         let count = settled.publications.len();
-        let delivery = Arc::new(PendingDelivery {
-            settled,
-            unconfirmed: AtomicUsize::new(count),
-        });
+        let delivery = Arc::new(settled);
         (0..count).map(move |index| Self {
             delivery: Arc::clone(&delivery),
             index,
@@ -61,13 +50,12 @@ impl PendingPublish {
     }
 
     pub(super) fn publication(&self) -> &Publication {
-        &self.delivery.settled.publications[self.index]
+        &self.delivery.publications[self.index]
     }
 
-    /// Confirms the publication. The last confirm of a delivery returns what is to be acknowledged.
-    pub(super) fn confirm(self) -> Option<Receipt> {
-        let open = self.delivery.unconfirmed.fetch_sub(1, Ordering::AcqRel);
-        (open == 1).then_some(self.delivery.settled.receipt)
+    /// Confirms the publication. The last confirm of a delivery returns what follows.
+    pub(super) fn confirm(self) -> Option<Then> {
+        Arc::into_inner(self.delivery).map(|settled| settled.then)
     }
 
     fn is_in(&self, message: &BasicReturnMessage, routes: &Routes) -> bool {

@@ -33,10 +33,10 @@ impl Definitions {
         let exchanges = exchanges.map(|it| resource("Exchange", &it.name, exchange(it)));
         let queues = self.queues.iter();
         let queues = queues.map(|it| resource("Queue", &it.name, queue(it)));
-        let bindings = self.bindings.iter().map(|it| {
-            let name = format!("{}.to.{}", it.source, it.destination);
-            resource("Binding", &name, binding(it))
-        });
+        let bindings = self
+            .bindings
+            .iter()
+            .map(|it| resource("Binding", &binding_name(it), binding(it)));
         let policies = self.policies.iter();
         let policies = policies.map(|it| resource("Policy", &it.name, policy(it)));
         let permission = user.map(|user| {
@@ -66,6 +66,15 @@ fn queue(it: &Queue) -> Value {
 fn binding(it: &Binding) -> Value {
     json!({ "source": it.source, "destination": it.destination, "destinationType": "queue",
             "routingKey": it.routing_key })
+}
+
+/// Names a binding by what it connects, and by the last word of its routing key where there may be several.
+fn binding_name(it: &Binding) -> String {
+    let name = format!("{}.to.{}", it.source, it.destination);
+    match it.routing_key.rsplit_once("*.") {
+        Some((_, word)) if !it.destination.ends_with(word) => format!("{name}.{word}"),
+        _ => name,
+    }
 }
 
 fn policy(it: &Policy) -> Value {
@@ -167,10 +176,8 @@ mod tests {
         }
         for (spec, queue) in of("Queue").into_iter().zip(&definitions.queues) {
             assert_eq!(spec["arguments"], Value::from(queue.arguments.clone()));
-            assert_eq!(
-                (&spec["name"], &spec["type"]),
-                (&json!(queue.name), &json!("quorum"))
-            );
+            let kind = &queue.arguments["x-queue-type"];
+            assert_eq!((&spec["name"], &spec["type"]), (&json!(queue.name), kind));
             assert_eq!(spec["deletionPolicy"], "retain");
         }
         for (spec, binding) in of("Binding").into_iter().zip(&definitions.bindings) {

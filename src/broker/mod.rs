@@ -27,6 +27,7 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{FieldTable, ShortString};
 use strum::{IntoStaticStr, VariantArray};
+use tokio::sync::oneshot;
 
 use crate::message::{EventId, Name};
 use crate::redelivery;
@@ -150,14 +151,26 @@ pub struct Delivery {
 /// A delivery that was processed: the publications to confirm, then the delivery to acknowledge.
 #[derive(Debug)]
 pub struct SettledDelivery {
-    /// The delivery to acknowledge at the end.
-    pub receipt: Receipt,
     /// What must be confirmed first, in this order. Shared, because it is kept for a redelivery.
     pub publications: Arc<[Publication]>,
-    /// Counts the bytes of the delivery as in hand until everything is confirmed.
-    pub in_hand: InHand,
-    /// Lasts until everything is confirmed.
-    pub settling: Span,
+    /// What follows when everything is confirmed.
+    pub then: Then,
+}
+
+/// What follows when publications are confirmed.
+#[derive(Debug)]
+pub enum Then {
+    /// The delivery that caused them is acknowledged.
+    Acknowledge {
+        /// The delivery.
+        receipt: Receipt,
+        /// Counts its bytes as in hand until then.
+        in_hand: InHand,
+        /// Lasts until then.
+        settling: Span,
+    },
+    /// No delivery caused them. Their author is told, or sees this dropped.
+    Tell(oneshot::Sender<()>),
 }
 
 /// One message for the broker: persistent, and confirmed before anything is acknowledged for it.
@@ -173,6 +186,8 @@ pub struct Publication {
     pub correlation_id: Option<EventId>,
     /// AMQP `timestamp`, in seconds since 1970.
     pub timestamp: u64,
+    /// AMQP `priority`: on a copy, the producer's.
+    pub priority: Option<u8>,
     /// The white-listed headers.
     pub headers: FieldTable,
     /// The body, JSON but for quarantined originals.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::broker::Receipt;
 use crate::broker::confirms::{Confirms, PendingPublish};
 use crate::broker::error::SessionError;
 use crate::broker::refused::{Destination, Refused};
 use crate::broker::topology::Topology;
+use crate::broker::{Receipt, Then};
 use crate::clock::{Clock, Jitter, RandomJitter, SystemClock, seconds};
 use crate::metrics::{Confirmed, Metrics};
 
@@ -60,7 +60,7 @@ impl Outstanding {
                     pending
                         .confirm()
                         .into_iter()
-                        .for_each(|receipt| self.release(receipt));
+                        .for_each(|then| self.conclude(then));
                 }
                 Confirmed::Nack | Confirmed::Returned | Confirmed::Lost => {
                     self.refuse(pending, confirmed, now);
@@ -70,10 +70,18 @@ impl Outstanding {
         Ok(())
     }
 
-    /// Hands a delivery to the acker.
-    pub(super) fn release(&self, receipt: Receipt) {
-        // Without an acker the generation is over, and the broker delivers again.
-        let _gone = self.settled.send(receipt);
+    /// Hands a delivery to the acker, or tells who published without one.
+    pub(super) fn conclude(&self, then: Then) {
+        match then {
+            // Without an acker the generation is over, and the broker delivers again.
+            Then::Acknowledge { receipt, .. } => {
+                let _gone = self.settled.send(receipt);
+            }
+            // Nobody may want to know any more.
+            Then::Tell(author) => {
+                let _gone = author.send(());
+            }
+        }
     }
 
     fn accept(&mut self, pending: &PendingPublish, now: Instant) {

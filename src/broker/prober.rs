@@ -177,6 +177,7 @@ impl<'a> Prober<'a> {
             message_id: format!("probe-{}-{}", probe.band, sent_at.as_millis()),
             correlation_id: None,
             timestamp: sent_at.as_secs(),
+            priority: None,
             headers: probe.headers(),
             body: Probe::body(),
         }

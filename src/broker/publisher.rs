@@ -28,7 +28,7 @@ use crate::broker::outstanding::Outstanding;
 use crate::broker::route::short;
 use crate::broker::shared::Shared;
 use crate::broker::topology::Topology;
-use crate::broker::{Publication, Receipt, Route, SettledDelivery};
+use crate::broker::{Publication, Receipt, Route, SettledDelivery, Then};
 use crate::clock::{Clock, SystemClock};
 
 /// The delivery mode of messages that survive a restart of the broker.
@@ -166,11 +166,13 @@ impl<'a> Publisher<'a> {
 
     fn take(&mut self, settled: SettledDelivery) {
         // The broker delivers again what an older generation took.
-        if settled.receipt.generation != self.generation {
+        if let Then::Acknowledge { receipt, .. } = &settled.then
+            && receipt.generation != self.generation
+        {
             return;
         }
         if settled.publications.is_empty() {
-            self.outstanding.release(settled.receipt);
+            self.outstanding.conclude(settled.then);
             return;
         }
         self.outbox
@@ -271,6 +273,9 @@ fn properties(publication: &Publication, expiration: Option<Duration>) -> BasicP
     if let Some(event) = &publication.correlation_id {
         properties = properties.with_correlation_id(short(event.as_str()));
     }
+    if let Some(priority) = publication.priority {
+        properties = properties.with_priority(priority);
+    }
     if let Some(expiration) = expiration {
         properties = properties.with_expiration(short(&expiration.as_millis().to_string()));
     }
@@ -294,6 +299,7 @@ mod tests {
             message_id: "m".repeat(300),
             correlation_id: EventId::parse(&"e".repeat(128)),
             timestamp: 1,
+            priority: None,
             headers: FieldTable::default(),
             body: Bytes::new(),
         }
@@ -311,6 +317,17 @@ mod tests {
             let json = content.is_some_and(|content| content.as_str() == "application/json");
             assert_eq!(json, kind != Kind::Quarantine, "{kind:?}");
             assert_eq!(properties.kind().is_some(), json, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_publication_with_a_priority_has_one() {
+        for priority in [None, Some(0), Some(255)] {
+            let publication = Publication {
+                priority,
+                ..publication(Kind::Retry)
+            };
+            assert_eq!(*properties(&publication, None).priority(), priority);
         }
     }
 

@@ -15,6 +15,7 @@ use crate::config::Environment;
 use self::failure::{Failure, tell};
 
 pub mod audit;
+mod campaign;
 pub mod check;
 pub mod completions;
 mod configured;

@@ -28,6 +28,8 @@ pub enum Message {
     Summary,
     /// What happened to a subscription
     Subscription,
+    /// What is new of a campaign
+    Progress,
 }
 
 impl Message {
@@ -40,6 +42,7 @@ impl Message {
             Self::Result => include_str!("../../config/schemas/result.json"),
             Self::Summary => include_str!("../../config/schemas/summary.json"),
             Self::Subscription => include_str!("../../config/schemas/subscription.json"),
+            Self::Progress => include_str!("../../config/schemas/progress.json"),
         }
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::{Delivery, Redeliveries, SettledDelivery};
+use crate::broker::{Delivery, Publication, Redeliveries, SettledDelivery, Then};
 use crate::clock::{Clock, SystemClock};
 use crate::health::Health;
 use crate::pipeline;
@@ -18,6 +18,12 @@ use crate::push_service::Transport;
 
 /// How often the watchdog's heartbeat is renewed.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// How often progress is published, while there is something new.
+const REPORT_INTERVAL: Duration = Duration::from_secs(3);
+
+/// How long after a lost connection what was not confirmed is published again.
+const REPORT_AGAIN: Duration = Duration::from_secs(1);
 
 /// The deliveries under way. Their number is bounded by the prefetch of the queues.
 pub(super) struct Dispatch {
@@ -84,6 +90,9 @@ impl<T: Transport> DispatchLoop<T> {
     ) {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reports = interval(REPORT_INTERVAL);
+        reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reporting = None;
         loop {
             tokio::select! {
                 delivery = taken.recv() => match delivery {
@@ -91,16 +100,38 @@ impl<T: Transport> DispatchLoop<T> {
                     None => break,
                 },
                 _ = heartbeat.tick() => self.beat(),
+                _ = reports.tick() => self.report(&mut reporting, &settled),
                 () = self.give_up.cancelled() => break,
             }
         }
-        drop(settled);
         self.under_way.close();
         loop {
             tokio::select! {
                 () = self.under_way.wait() => break,
                 _ = heartbeat.tick() => self.beat(),
             }
+        }
+        let (told, _) = oneshot::channel();
+        // Where there is no room, the broker does not take anything.
+        let _full = settled.try_send(SettledDelivery {
+            publications: self.pipeline.borrow().progress().into(),
+            then: Then::Tell(told),
+        });
+    }
+
+    /// Publishes what is new of campaigns, unless the last report is still under way.
+    fn report(
+        &self,
+        reporting: &mut Option<JoinHandle<()>>,
+        settled: &mpsc::Sender<SettledDelivery>,
+    ) {
+        if reporting.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let progress = self.pipeline.borrow().progress();
+        if !progress.is_empty() {
+            let publishing = publish(progress.into(), settled.downgrade());
+            *reporting = Some(tokio::spawn(publishing));
         }
     }
 
@@ -129,10 +160,12 @@ impl<T: Transport> DispatchLoop<T> {
                 // The publisher outlives every sender; if it is gone, so is the broker.
                 let _ = settled
                     .send(SettledDelivery {
-                        receipt,
                         publications,
-                        in_hand,
-                        settling: consuming.settle(),
+                        then: Then::Acknowledge {
+                            receipt,
+                            in_hand,
+                            settling: consuming.settle(),
+                        },
                     })
                     .await;
             };
@@ -141,5 +174,20 @@ impl<T: Transport> DispatchLoop<T> {
                 () = give_up.cancelled() => {}
             }
         });
+    }
+}
+
+/// Publishes what no delivery causes until it is confirmed, or the daemon stops.
+async fn publish(publications: Arc<[Publication]>, settled: mpsc::WeakSender<SettledDelivery>) {
+    while let Some(sender) = settled.upgrade() {
+        let (told, confirmed) = oneshot::channel();
+        let publications = Arc::clone(&publications);
+        let then = Then::Tell(told);
+        let sent = sender.send(SettledDelivery { publications, then }).await;
+        drop(sender);
+        if sent.is_err() || confirmed.await.is_ok() {
+            return;
+        }
+        sleep(REPORT_AGAIN).await;
     }
 }

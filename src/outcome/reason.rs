@@ -154,6 +154,8 @@ impl Reason {
 pub enum Waiting {
     /// Its time has not come.
     Scheduled,
+    /// It is not within the recipient's delivery hours.
+    QuietHours,
     /// Too many requests are under way; no attempt was used up.
     Busy,
     /// An attempt failed for this reason.
@@ -162,8 +164,9 @@ pub enum Waiting {
 
 impl Waiting {
     /// Every reason to wait.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Scheduled,
+        Self::QuietHours,
         Self::Busy,
         Self::Retry(Reason::Throttled),
         Self::Retry(Reason::ServiceUnavailable),
@@ -186,6 +189,7 @@ impl Waiting {
     pub fn name(self) -> &'static str {
         match self {
             Self::Scheduled => "scheduled",
+            Self::QuietHours => "quiet_hours",
             Self::Busy => "busy",
             Self::Retry(reason) => reason.name(),
         }

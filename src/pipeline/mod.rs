@@ -5,6 +5,7 @@
 //! acknowledged (`settlement`): results, subscription events, copies that wait, and originals for the
 //! quarantine. A panic costs one recipient and leaves the original in quarantine.
 
+mod campaigns;
 mod control_keys;
 mod fault;
 mod gone_cache;
@@ -36,7 +37,7 @@ use crate::message::CopyIds;
 use crate::metrics::Metrics;
 use crate::outcome::Warning;
 use crate::plan;
-use crate::plan::{Plan, Refusal, Step};
+use crate::plan::{Moment, Plan, Refusal, Step};
 use crate::push_service::Transport;
 use crate::redelivery::Taken;
 use crate::sender;
@@ -50,6 +51,7 @@ use crate::wire::headers::RetryHistory;
 use crate::wire::recipient::RecipientRef;
 use crate::wire::trace::Trace;
 
+use self::campaigns::Campaigns;
 use self::fault::internal_error;
 use self::reading::{Reading, Refused, find_app, history_of};
 use self::recipients::Recipients;
@@ -78,6 +80,7 @@ pub struct Pipeline<T> {
     sender: Sender<T>,
     recipients: Recipients,
     ids: Arc<CopyIds>,
+    campaigns: Arc<Campaigns>,
     metrics: Arc<Metrics>,
 }
 
@@ -89,9 +92,12 @@ impl<T: Transport> Pipeline<T> {
             settings.replace_duplicates,
             Arc::clone(&metrics),
         );
+        // Of two numbers that are drawn, an id of a copy shows one and a progress message the other.
+        let draw = || RandomState::new().hash_one(sender.now().wall);
         Self {
             recipients,
-            ids: Arc::new(CopyIds::new(RandomState::new().hash_one(sender.now().wall))),
+            ids: Arc::new(CopyIds::new(draw())),
+            campaigns: Arc::new(Campaigns::new(draw())),
             settings,
             sender,
             metrics,
@@ -116,6 +122,7 @@ impl<T: Transport> Pipeline<T> {
                 .recipients
                 .with_settings(guard, settings.replace_duplicates),
             ids: Arc::clone(&self.ids),
+            campaigns: Arc::clone(&self.campaigns),
             sender: self.sender.with_settings(sending, gates, transport),
             metrics: Arc::clone(&self.metrics),
             settings,
@@ -166,7 +173,16 @@ impl<T: Transport> Pipeline<T> {
             self.metrics.panicked();
             self.unread(inbound, history, &internal_error())
         });
+        if let Some((campaign, news)) = settlement.news() {
+            self.campaigns.add(campaign, &news);
+        }
         settlement.finish(self.sender.now().wall)
+    }
+
+    /// Returns a progress message for each campaign of which something is new since the last call.
+    #[must_use]
+    pub fn progress(&self) -> Vec<Publication> {
+        self.campaigns.report(self.sender.now().wall)
     }
 
     async fn settle<'a>(
@@ -176,7 +192,12 @@ impl<T: Transport> Pipeline<T> {
         history: &'a RetryHistory,
     ) -> Settlement<'a> {
         let settings = &self.settings;
-        let bounds = self.sender.time_bounds();
+        let (earliest, latest) = self.sender.time_bounds();
+        let moment = Moment {
+            earliest,
+            latest,
+            jitter: self.sender.jitter(),
+        };
         match reading::read(
             inbound,
             found,
@@ -184,7 +205,7 @@ impl<T: Transport> Pipeline<T> {
             &settings.apps,
             settings.event_limit,
             &settings.plan,
-            bounds,
+            moment,
         ) {
             Reading::Planned { event, app, plan } => {
                 let opening = Opening::of_plan(&event, app, &plan.terms);

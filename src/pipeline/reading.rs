@@ -1,7 +1,6 @@
 //! What a delivery asks for: its history, the event in its body, and the plan for it.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use lapin::BasicProperties;
 use lapin::types::FieldTable;
@@ -11,7 +10,7 @@ use crate::broker::{Inbound, Source};
 use crate::message::{EventId, Name};
 use crate::outcome::Warning;
 use crate::plan;
-use crate::plan::{Plan, Refusal};
+use crate::plan::{Moment, Plan, Refusal};
 use crate::wire::body::EventBody;
 use crate::wire::event;
 use crate::wire::event::{Event, EventError, EventRef};
@@ -51,8 +50,7 @@ pub(super) struct Refused<'a> {
     pub(super) quarantine: Option<Fault>,
 }
 
-/// Reads a delivery, in whose body `found` is the event; `bounds` are the earliest and the latest time
-/// that it may be.
+/// Reads a delivery, in whose body `found` is the event, at a moment.
 pub(super) fn read<'a>(
     inbound: &'a Inbound,
     found: &'a Result<EventBody, Fault>,
@@ -60,7 +58,7 @@ pub(super) fn read<'a>(
     apps: &'a Apps,
     event_limit: usize,
     settings: &plan::Settings,
-    bounds: (SystemTime, SystemTime),
+    moment: Moment,
 ) -> Reading<'a> {
     if inbound.body.len() > event_limit {
         return Reading::Unread(event::too_large(inbound.body.len(), event_limit));
@@ -87,7 +85,7 @@ pub(super) fn read<'a>(
         return refusing(event, Some(app), fault.clone().into(), Some(fault));
     }
     let timestamp = *inbound.properties.timestamp();
-    match plan::plan(&event, app, history, timestamp, settings, bounds) {
+    match plan::plan(&event, app, history, timestamp, settings, moment) {
         Ok(mut plan) => {
             let foreign = message_type == MessageType::Foreign;
             let warning = foreign.then_some(Warning::ForeignType);

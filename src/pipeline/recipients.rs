@@ -11,14 +11,15 @@ use crate::app::App;
 use crate::guard;
 use crate::metrics::Metrics;
 use crate::origin::Service;
-use crate::outcome::Record;
+use crate::outcome::{Record, Waiting};
 use crate::plan;
-use crate::plan::{Push, Refusal, Seen, Terms};
+use crate::plan::quiet_hours;
+use crate::plan::{Push, Quiet, Refusal, Seen, Terms, quiet};
 use crate::push_service::Transport;
-use crate::sender::{Next, Sender};
+use crate::sender::{Next, Sender, Wait};
 use crate::wire::event::Event;
 use crate::wire::headers::RetryHistory;
-use crate::wire::recipient::{RawRecipient, RecipientRef};
+use crate::wire::recipient::{RawRecipient, Recipient, RecipientRef};
 
 use super::control_keys;
 use super::fault::internal_error;
@@ -44,6 +45,8 @@ struct Common<'e, 'a> {
     app: &'e App,
     terms: &'e Terms,
     history: &'e RetryHistory,
+    /// One for all, so that those who wait for the same time leave together.
+    jitter: f64,
 }
 
 /// What followed for the recipient at an index of the event.
@@ -97,6 +100,7 @@ impl Recipients {
             app,
             terms,
             history,
+            jitter: sender.jitter(),
         };
         let event_id = settlement.event_id().clone();
         let keys = control_keys::of_event(event, app, &event_id, terms);
@@ -234,6 +238,7 @@ impl Recipients {
         let Common {
             event, app, terms, ..
         } = common;
+        let refused = |refusal: Refusal| Next::settled(refusal.into_record(now));
         let planned = catch_unwind(AssertUnwindSafe(|| {
             match event.decode_recipient(raw, common.history.position_of(raw.index)) {
                 Ok(recipient) => {
@@ -241,20 +246,18 @@ impl Recipients {
                     let guard = &self.guard;
                     let push =
                         plan::plan_recipient(&recipient, event, app, terms, guard, seen, now);
+                    let push = push.map_err(refused);
+                    let push = push.and_then(|push| match not_now(&recipient, common, now) {
+                        Some(next) => Err(next),
+                        None => Ok(push),
+                    });
                     (recipient.about, push)
                 }
-                Err(error) => (error.about, Err(error.fault.into())),
+                Err(error) => (error.about, Err(refused(error.fault.into()))),
             }
         }));
         match planned {
-            // The recipient may have waited for its slot since the event was found in time.
-            Ok((about, Ok(_))) if terms.deadline.left(now).is_none() => {
-                let detail = "its time ran out while it waited for room to send";
-                let record = Record::unsent(terms.deadline.reason, now, detail);
-                (about, Err(Next::settled(record)))
-            }
-            Ok((about, Ok(push))) => (about, Ok(push)),
-            Ok((about, Err(refusal))) => (about, Err(Next::settled(refusal.into_record(now)))),
+            Ok(planned) => planned,
             Err(_panic) => {
                 self.metrics.panicked();
                 (RecipientRef::default(), Err(Next::Panicked))
@@ -307,6 +310,25 @@ impl Recipients {
         record::settled(&self.metrics, settlement, about, &record);
         settlement.end_as_gone(about, &record);
     }
+}
+
+/// Returns what follows for a recipient that may not be pushed to now.
+fn not_now(recipient: &Recipient<'_>, common: &Common<'_, '_>, now: SystemTime) -> Option<Next> {
+    let deadline = &common.terms.deadline;
+    let expired = |detail| Next::settled(Record::unsent(deadline.reason, now, detail));
+    // The recipient may have waited for its slot since the event was found in time.
+    let Some(left) = deadline.left(now) else {
+        return Some(expired("its time ran out while it waited for room to send"));
+    };
+    let hours = recipient.options.hours.as_ref();
+    Some(match quiet(hours, deadline, now, common.jitter)? {
+        Quiet::Until(until) => {
+            let after = until.duration_since(now).unwrap_or_default();
+            let waiting = Waiting::QuietHours;
+            Next::Wait(Wait::without_attempt(waiting, after, left, common.history))
+        }
+        Quiet::TooLong => expired(quiet_hours::OUTLASTS),
+    })
 }
 
 /// Adds the attempts and requests of earlier passes to a record.

@@ -35,14 +35,19 @@ impl Groups {
             last_status: wait.last_status,
             vapid_key: wait.vapid_key.clone(),
         };
-        let (after, within) = (wait.after, wait.within);
+        let (waiting, after, within) = (wait.waiting, wait.after, wait.within);
         let (together, indices) = self.0.entry(key).or_insert((wait, Vec::new()));
-        together.after = together.after.max(after);
+        together.after = match waiting {
+            // The others of the group wait again.
+            Waiting::Scheduled | Waiting::QuietHours => together.after.min(after),
+            Waiting::Busy | Waiting::Retry(_) => together.after.max(after),
+        };
         together.within = together.within.min(within);
         indices.push(index);
     }
 
-    /// Returns each group: a wait that is long enough for all of it, and its indices.
+    /// Returns each group: a wait that is long enough for all of it, or for the first whose delivery hours
+    /// begin, and its indices.
     pub(super) fn into_groups(self) -> impl Iterator<Item = (Wait, Vec<usize>)> {
         self.0.into_values()
     }
@@ -72,6 +77,23 @@ mod tests {
             last_status: None,
             vapid_key: None,
         }
+    }
+
+    #[test]
+    fn those_outside_their_delivery_hours_leave_together_and_none_too_late() {
+        let mut groups = Groups::default();
+        for (index, seconds) in [(0, 12), (1, 9), (2, 40)] {
+            let wait = Wait {
+                waiting: Waiting::QuietHours,
+                ..wait(seconds, Reason::Timeout)
+            };
+            groups.add(index, wait);
+        }
+        let actual: Vec<_> = groups
+            .into_groups()
+            .map(|(wait, indices)| (wait.after.as_secs(), indices))
+            .collect();
+        assert_eq!(actual, [(9, vec![0, 1]), (40, vec![2])]);
     }
 
     #[test]

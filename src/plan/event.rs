@@ -11,6 +11,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use super::Refusal;
 use super::deadline::Deadline;
+use super::quiet_hours::{self, Quiet, quiet};
 use super::split::{Split, split};
 use crate::app::App;
 use crate::app::Results;
@@ -30,6 +31,17 @@ pub struct Settings {
     pub horizon: Duration,
     /// The longest that a message waits between two attempts.
     pub longest_wait: Duration,
+}
+
+/// When an event is planned. The two times differ where push services contradict this machine's clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The earliest time that it may be.
+    pub earliest: SystemTime,
+    /// The latest time that it may be.
+    pub latest: SystemTime,
+    /// A number from 0 to 1, which spreads those who wait for the same time.
+    pub jitter: f64,
 }
 
 /// What holds for every recipient of an event, and what to do next.
@@ -82,8 +94,7 @@ pub enum Step {
     },
 }
 
-/// Plans what to do with an event of `app` at `now`, which is the earliest and the latest time that
-/// it may be: they differ where push services contradict this machine's clock.
+/// Plans what to do with an event of `app` at a moment.
 ///
 /// `timestamp` is the AMQP property, in seconds since 1970.
 ///
@@ -96,7 +107,7 @@ pub fn plan(
     history: &RetryHistory,
     timestamp: Option<u64>,
     settings: &Settings,
-    (now, latest): (SystemTime, SystemTime),
+    moment: Moment,
 ) -> Result<Plan, Refusal> {
     if let Some(refusal) = &history.refusal {
         return Err(refusal.clone());
@@ -104,14 +115,14 @@ pub fn plan(
     if let Some(fault) = event.oversized() {
         return Err(fault.into());
     }
-    check_schedule(event, settings.horizon, latest)?;
-    let terms = Terms::of(event, app, history, timestamp, latest);
+    check_schedule(event, settings.horizon, moment.latest)?;
+    let terms = Terms::of(event, app, history, timestamp, moment.latest);
     let pace = event
         .max_per_second
         .into_iter()
         .chain(app.max_per_second)
         .min();
-    let step = next_step(event, &terms.deadline, pace, history, settings, now);
+    let step = next_step(event, &terms.deadline, pace, history, settings, moment);
     Ok(Plan { terms, step })
 }
 
@@ -191,8 +202,9 @@ fn next_step(
     pace: Option<NonZeroU32>,
     history: &RetryHistory,
     settings: &Settings,
-    now: SystemTime,
+    moment: Moment,
 ) -> Step {
+    let now = moment.earliest;
     let (until, waiting) = may_go_on(event, history, settings.longest_wait, now);
     let left = deadline.left(now);
     let wait = until
@@ -209,6 +221,14 @@ fn next_step(
             waiting,
         };
     }
+    let quiet = left.and_then(|_| quiet_for_all(event, deadline, now + wait, moment.jitter));
+    if let Some(Quiet::Until(until)) = quiet {
+        return Step::Wait {
+            after: until.duration_since(now).unwrap_or_default(),
+            until,
+            waiting: Waiting::QuietHours,
+        };
+    }
     let chunk = chunk_size(settings.chunk, pace);
     if let Some(split) = split(event, chunk, history, None) {
         return Step::Split(match pace {
@@ -216,10 +236,11 @@ fn next_step(
             None => split,
         });
     }
-    if left.is_none() {
+    if left.is_none() || quiet == Some(Quiet::TooLong) {
+        let detail = quiet.map_or_else(|| what_for(history), |_| quiet_hours::OUTLASTS.to_owned());
         return Step::Expire {
             reason: deadline.reason,
-            detail: what_for(history).into(),
+            detail: detail.into(),
         };
     }
     Step::Push { hold: wait }
@@ -230,6 +251,19 @@ fn next_step(
 fn chunk_size(most: usize, pace: Option<NonZeroU32>) -> usize {
     let in_a_second = pace.and_then(|pace| pace.get().try_into().ok());
     in_a_second.map_or(most, |count| most.min(count))
+}
+
+/// Returns what follows from the delivery hours of an event whose recipients have none of their own.
+fn quiet_for_all(
+    event: &Event<'_>,
+    deadline: &Deadline,
+    at: SystemTime,
+    jitter: f64,
+) -> Option<Quiet> {
+    let found = quiet(event.options.hours.as_ref(), deadline, at, jitter)?;
+    let mut recipients = event.recipients();
+    let has_own = recipients.any(|raw| raw.delivery_hours().is_some());
+    (!has_own).then_some(found)
 }
 
 /// Returns the earliest time at which an event may go on, and what it waits for until then.
@@ -258,6 +292,9 @@ fn what_for(history: &RetryHistory) -> String {
     match history.waiting {
         None => "its time ran out before it was taken from the queue".to_owned(),
         Some(Waiting::Scheduled) => "its time ran out before it was taken up when due".to_owned(),
+        Some(Waiting::QuietHours) => {
+            "its time ran out before it was taken up in its delivery hours".to_owned()
+        }
         Some(Waiting::Busy) => "its time ran out while it waited for room to send".to_owned(),
         Some(Waiting::Retry(reason)) => {
             let reason = reason.name();
@@ -313,6 +350,14 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
+    fn at(earliest: i64, latest: i64) -> Moment {
+        Moment {
+            earliest: noon(earliest),
+            latest: noon(latest),
+            jitter: 0.0,
+        }
+    }
+
     fn body(members: &str) -> Bytes {
         format!(r#"{{"subscription":{{"endpoint":"https://a.example/x"}}{members}}}"#).into()
     }
@@ -329,7 +374,7 @@ mod tests {
             history,
             timestamp,
             &SETTINGS,
-            (noon(0), noon(0)),
+            at(0, 0),
         )
     }
 
@@ -354,8 +399,7 @@ mod tests {
                 ..App::for_tests("shop")
             };
             let (event, history) = (decode(&body).unwrap(), RetryHistory::default());
-            let now = (noon(0), noon(0));
-            let plan = plan(&event, &app, &history, None, &SETTINGS, now).unwrap();
+            let plan = plan(&event, &app, &history, None, &SETTINGS, at(0, 0)).unwrap();
             let Step::Split(split) = plan.step else {
                 return vec![];
             };
@@ -435,7 +479,7 @@ mod tests {
         let event = decode(&body).unwrap();
         let day = 86_400;
         let planned = |earliest, latest| {
-            let clocks = (noon(earliest), noon(latest));
+            let clocks = at(earliest, latest);
             plan(
                 &event,
                 &App::for_tests("shop"),
@@ -586,6 +630,77 @@ mod tests {
         );
     }
 
+    /// From 13:00 in a zone where it is noon.
+    const CLOSED: &str = r#","deliver_between":{"from":"13:00","to":"14:00","zone":"UTC"}"#;
+
+    #[test]
+    fn an_event_outside_its_delivery_hours_waits_whole_until_they_begin() {
+        let first = RetryHistory::default();
+        let until = |seconds| Step::Wait {
+            after: Duration::from_secs(seconds),
+            until: noon(3600),
+            waiting: Waiting::QuietHours,
+        };
+        assert_eq!(step(CLOSED, &first), until(3600));
+        let open = CLOSED.replace("13:00", "11:00");
+        assert_eq!(step(&open, &first), NOW);
+        let many = |own: &str| -> Bytes {
+            let recipients = vec!["{}"; 60].join(",");
+            format!(r#"{{"recipients":[{recipients},{{{own}}}]{CLOSED}}}"#).into()
+        };
+        let step = |body: &Bytes| {
+            let (event, app) = (decode(body).unwrap(), App::for_tests("shop"));
+            plan(&event, &app, &first, None, &SETTINGS, at(0, 0))
+                .unwrap()
+                .step
+        };
+        assert_eq!(step(&many("")), until(3600));
+        // One of its recipients may be pushed to now.
+        let own = open.trim_start_matches(',');
+        assert!(matches!(step(&many(own)), Step::Split(_)));
+    }
+
+    #[test]
+    fn an_event_whose_delivery_hours_begin_too_late_expires_at_once() {
+        let members = format!(r#"{CLOSED},"ttl":3600"#);
+        let Step::Expire { reason, detail } = step(&members, &RetryHistory::default()) else {
+            panic!("it does not expire");
+        };
+        assert_eq!(
+            (reason, &*detail),
+            (Reason::TtlElapsed, quiet_hours::OUTLASTS)
+        );
+    }
+
+    #[test]
+    fn what_comes_back_early_or_late_keeps_to_its_delivery_hours() {
+        let spread = RetryHistory {
+            not_before: Some(noon(3700)),
+            waiting: Some(Waiting::QuietHours),
+            ..RetryHistory::default()
+        };
+        let early = step(CLOSED, &spread);
+        let (after, until) = (Duration::from_secs(3700), noon(3700));
+        let waiting = Waiting::QuietHours;
+        assert_eq!(
+            early,
+            Step::Wait {
+                after,
+                until,
+                waiting
+            }
+        );
+        let late = CLOSED.replace("13:00", "10:00").replace("14:00", "11:00");
+        let missed = RetryHistory {
+            not_before: Some(noon(-5400)),
+            ..spread
+        };
+        let Step::Wait { after, .. } = step(&format!(r#"{late},"ttl":172800"#), &missed) else {
+            panic!("it does not wait");
+        };
+        assert_eq!(after, Duration::from_hours(22));
+    }
+
     #[test]
     fn a_schedule_that_cannot_be_kept_is_refused() {
         for (members, detail) in [
@@ -629,7 +744,7 @@ mod tests {
                 history,
                 None,
                 &SETTINGS,
-                (noon(0), noon(0)),
+                at(0, 0),
             )
             .unwrap()
             .step

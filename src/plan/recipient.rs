@@ -252,7 +252,7 @@ mod tests {
     use crate::app::RequestRules;
     use crate::message::{Coding, Topic};
     use crate::origin::Service;
-    use crate::plan::{Settings, plan};
+    use crate::plan::{Moment, Settings, plan};
     use crate::wire::event::decode;
     use crate::wire::headers::RetryHistory;
 
@@ -285,7 +285,11 @@ mod tests {
             horizon: Duration::from_secs(60),
             longest_wait: Duration::from_secs(60),
         };
-        let now = (noon(), noon());
+        let now = Moment {
+            earliest: noon(),
+            latest: noon(),
+            jitter: 0.0,
+        };
         let terms = plan(&event, &app, &RetryHistory::default(), None, &settings, now)
             .unwrap()
             .terms;

@@ -61,6 +61,28 @@ pub struct Wait {
     pub vapid_key: Option<Name>,
 }
 
+impl Wait {
+    /// Waits for something other than an attempt, as far as `history` tells of earlier ones.
+    #[must_use]
+    pub fn without_attempt(
+        waiting: Waiting,
+        after: Duration,
+        within: Duration,
+        history: &RetryHistory,
+    ) -> Self {
+        Self {
+            waiting,
+            after,
+            within,
+            deferrals: 0,
+            attempts: history.attempts,
+            requests: history.requests,
+            last_status: history.last_status,
+            vapid_key: history.vapid_key.clone(),
+        }
+    }
+}
+
 /// What is known of a recipient during an attempt: what it asked for, and what was done so far.
 pub(super) struct AttemptContext<'a> {
     pub(super) service: Service,

@@ -169,6 +169,12 @@ impl<T: Transport> Sender<T> {
         self.time.bounds()
     }
 
+    /// Draws a number from 0 to 1 that spreads waits.
+    #[must_use]
+    pub fn jitter(&self) -> f64 {
+        self.jitter.draw()
+    }
+
     /// Makes one attempt at a recipient. A panic ends that recipient alone.
     pub async fn send(
         &self,

@@ -95,7 +95,7 @@ const RECIPIENTS: &str = "recipients";
 const CONTENT: [&str; 4] = ["payload", "payload_base64", "notification", "topic"];
 
 /// The members of an event, grouped as they are read.
-pub const MEMBERS: [&str; 23] = [
+pub const MEMBERS: [&str; 24] = [
     SCHEMA,
     "version",
     "subscription",
@@ -119,6 +119,7 @@ pub const MEMBERS: [&str; 23] = [
     "topic",
     "vapid_key",
     "content_encoding",
+    "deliver_between",
 ];
 
 /// Reads an event.

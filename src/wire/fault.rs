@@ -132,7 +132,7 @@ fn is_plain(name: &str) -> bool {
 }
 
 /// What other libraries of the field call our members.
-const ALIASES: [(&str, &str); 18] = [
+const ALIASES: [(&str, &str); 20] = [
     ("body", "payload"),
     ("data", "payload"),
     ("message", "payload"),
@@ -150,6 +150,8 @@ const ALIASES: [(&str, &str); 18] = [
     ("pushsubscription", "subscription"),
     ("application", "app"),
     ("send_at", "deliver_at"),
+    ("quiet_hours", "deliver_between"),
+    ("send_window", "deliver_between"),
     ("campaign", "group"),
 ];
 

@@ -157,15 +157,19 @@ impl RetryHistory {
         }
     }
 
+    /// Returns whether the message is an event as it was published, and no copy.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.pass == 0 && self.chunk.is_none() && self.unsplit.is_none()
+    }
+
     /// Returns the place that the recipient at `index` of the message has in the event as it was
     /// published, if that is known.
     #[must_use]
     pub fn position_of(&self, index: usize) -> Option<u32> {
         match &self.positions {
             Some(positions) => positions.get(index),
-            None if self.pass == 0 && self.chunk.is_none() && self.unsplit.is_none() => {
-                u32::try_from(index).ok()
-            }
+            None if self.is_first() => u32::try_from(index).ok(),
             None => None,
         }
     }

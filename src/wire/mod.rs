@@ -17,6 +17,7 @@
 //! | delivery result | consumers | [`result`] |
 //! | summary | consumers | [`summary`] |
 //! | subscription event | consumers | [`subscription`] |
+//! | progress of a campaign | consumers | [`progress`] |
 
 use strum::{IntoStaticStr, VariantArray};
 
@@ -28,6 +29,7 @@ mod audience;
 pub mod body;
 pub mod control;
 mod death;
+pub mod delivery_hours;
 pub mod event;
 pub mod fault;
 pub mod foreign;
@@ -39,6 +41,7 @@ pub mod options;
 mod output;
 pub mod positions;
 pub mod probe;
+pub mod progress;
 mod push_subscription;
 pub mod quarantine;
 pub mod recipient;
@@ -64,6 +67,8 @@ pub enum Kind {
     Chunk,
     /// An original that was not understood.
     Quarantine,
+    /// What a daemon settled of a campaign.
+    Progress,
 }
 
 impl Kind {
@@ -74,6 +79,7 @@ impl Kind {
             Self::Result => Some("webpush.delivery.v1"),
             Self::Summary => Some("webpush.summary.v1"),
             Self::Subscription => Some("webpush.subscription.v1"),
+            Self::Progress => Some("webpush.progress.v1"),
             Self::Retry | Self::Chunk => Some("webpush.notification.v1"),
             Self::Quarantine => None,
         }
@@ -95,6 +101,7 @@ mod tests {
             "retry",
             "chunk",
             "quarantine",
+            "progress",
         ];
         assert_eq!(kinds, expected);
     }

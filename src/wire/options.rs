@@ -5,10 +5,12 @@ use std::fmt;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use super::delivery_hours::delivery_hours;
 use super::fault::{Fault, Faults};
 use super::json;
 use super::member;
 use super::notification::notification;
+use crate::delivery_hours::DeliveryHours;
 use crate::message::{Coding, Name, Topic};
 
 /// The members that say what is sent, of which there is one at most.
@@ -27,14 +29,16 @@ pub struct PushOptions {
     pub vapid_key: Option<Name>,
     /// The coding that is asked for.
     pub coding: Option<Coding>,
+    /// When it may be pushed.
+    pub hours: Option<DeliveryHours>,
 }
 
 impl PushOptions {
-    /// Reads `payload`, `payload_base64`, `notification`, `topic`, `vapid_key` and `content_encoding`,
-    /// which all stand in `body`.
+    /// Reads `payload`, `payload_base64`, `notification`, `topic`, `vapid_key`, `content_encoding` and
+    /// `deliver_between`, which all stand in `body`.
     pub(super) fn read(
         body: &Bytes,
-        [content @ .., topic, vapid_key, coding]: [Option<&RawValue>; 6],
+        [content @ .., topic, vapid_key, coding, hours]: [Option<&RawValue>; 7],
         faults: &mut Faults,
     ) -> Self {
         let (topic, topic_replaced) = faults.read("topic", topic, member::topic).flatten().unzip();
@@ -44,6 +48,7 @@ impl PushOptions {
             topic_replaced: topic_replaced.unwrap_or_default(),
             vapid_key: faults.read("vapid_key", vapid_key, member::name),
             coding: faults.read("content_encoding", coding, member::coding),
+            hours: faults.read("deliver_between", hours, delivery_hours),
         }
     }
 
@@ -59,6 +64,7 @@ impl PushOptions {
             topic_replaced,
             vapid_key: self.vapid_key.or_else(|| event.vapid_key.clone()),
             coding: self.coding.or(event.coding),
+            hours: self.hours.or_else(|| event.hours.clone()),
         }
     }
 }

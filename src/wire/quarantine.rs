@@ -33,6 +33,7 @@ const CONTENT_TYPE: &str = "x-pushrider-content-type";
 const CONTENT_ENCODING: &str = "x-pushrider-content-encoding";
 const APP_ID: &str = "x-pushrider-app-id";
 const TIMESTAMP: &str = "x-pushrider-timestamp";
+const PRIORITY: &str = "x-pushrider-priority";
 
 /// The headers by which the broker would route a copy to further queues.
 const ROUTED: [&str; 2] = ["CC", "BCC"];
@@ -66,6 +67,9 @@ pub fn headers(
     }
     if let Some(timestamp) = *original.timestamp() {
         table::put_number(&mut headers, TIMESTAMP, timestamp);
+    }
+    if let Some(priority) = *original.priority() {
+        table::put_number(&mut headers, PRIORITY, priority);
     }
     if let Some(producer) = original.headers() {
         keep(producer, &mut headers);
@@ -118,8 +122,12 @@ pub fn original(quarantined: &BasicProperties) -> BasicProperties {
             original = set(original, value);
         }
     }
-    match table::number(headers, TIMESTAMP) {
-        Some(timestamp) => original.with_timestamp(timestamp),
+    if let Some(timestamp) = table::number(headers, TIMESTAMP) {
+        original = original.with_timestamp(timestamp);
+    }
+    let priority = table::number(headers, PRIORITY).and_then(|number| number.try_into().ok());
+    match priority {
+        Some(priority) => original.with_priority(priority),
         None => original,
     }
 }
@@ -160,6 +168,7 @@ mod tests {
             .with_message_id("m1".into())
             .with_type("webpush.notification.v1".into())
             .with_timestamp(17)
+            .with_priority(9)
             .with_headers(producer);
         let detail = "x".repeat(10_000);
         let fault = Fault::malformed("", detail.clone());
@@ -176,7 +185,8 @@ mod tests {
             assert_eq!(table::text(&headers, name), Some(text), "{name}");
         }
         assert_eq!(table::number(&headers, "x-pushrider-timestamp"), Some(17));
-        assert_eq!(headers.inner().len(), 8);
+        assert_eq!(table::number(&headers, "x-pushrider-priority"), Some(9));
+        assert_eq!(headers.inner().len(), 9);
     }
 
     #[test]
@@ -235,6 +245,7 @@ mod tests {
             .with_content_encoding("gzip".into())
             .with_app_id("shop".into())
             .with_timestamp(17)
+            .with_priority(9)
             .with_headers(producer);
         let fault = Fault::malformed("", "x");
         let headers = headers(&fault, "lane.high", "shop.high", &published);

@@ -61,6 +61,16 @@ impl<'a> RawRecipient<'a> {
         let payload = payload.or(payload_base64).or(notification);
         payload.map(RawValue::get)
     }
+
+    /// Returns the text of delivery hours of its own, if it has some.
+    #[must_use]
+    pub fn delivery_hours(&self) -> Option<&'a str> {
+        let RecipientText::Listed(recipient) = self.text else {
+            return None;
+        };
+        let [.., hours] = Object::of(recipient, &MEMBERS)?.values;
+        hours.map(RawValue::get)
+    }
 }
 
 impl RawRecipient<'_> {
@@ -228,7 +238,7 @@ impl Position {
 }
 
 /// The members of a recipient.
-pub const MEMBERS: [&str; 9] = [
+pub const MEMBERS: [&str; 10] = [
     "subscription",
     "id",
     "metadata",
@@ -238,6 +248,7 @@ pub const MEMBERS: [&str; 9] = [
     "topic",
     "vapid_key",
     "content_encoding",
+    "deliver_between",
 ];
 
 /// A recipient taken apart.
@@ -245,7 +256,7 @@ struct Parts<'a> {
     about: RecipientRef<'a>,
     subscription: PushSubscription<'a>,
     endpoint: Result<Endpoint, Fault>,
-    options: [Option<&'a RawValue>; 6],
+    options: [Option<&'a RawValue>; 7],
 }
 
 impl<'a> Parts<'a> {
@@ -256,6 +267,7 @@ impl<'a> Parts<'a> {
                 [
                     Some(subscription),
                     id,
+                    None,
                     None,
                     None,
                     None,
@@ -571,7 +583,7 @@ mod tests {
             ),
             (
                 r#"{"subscription":{"endpoint":"https://a.example/x"},"ttl":5}"#,
-                "recipients[41].ttl: unknown member; expected one of subscription, id, metadata, payload, payload_base64, notification, topic, vapid_key, content_encoding",
+                "recipients[41].ttl: unknown member; expected one of subscription, id, metadata, payload, payload_base64, notification, topic, vapid_key, content_encoding, deliver_between",
             ),
             (
                 r#"{"subscription":{"endpoint":"https://a.example/x"},"payload":1,"payload_base64":""}"#,

@@ -30,6 +30,26 @@ impl Tally {
         *self.settled.entry(reason).or_default() += 1;
     }
 
+    /// Adds what another counted.
+    pub fn add(&mut self, other: &Self) {
+        for (reason, count) in &other.settled {
+            *self.settled.entry(*reason).or_default() += count;
+        }
+        self.waiting += other.waiting;
+    }
+
+    /// Returns how many recipients were settled.
+    #[must_use]
+    pub fn sum(&self) -> u32 {
+        self.settled.values().sum()
+    }
+
+    /// Returns how many recipients go on waiting.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.waiting
+    }
+
     /// Counts a recipient that goes on waiting.
     pub fn waits(&mut self) {
         self.waiting += 1;
@@ -67,7 +87,7 @@ pub fn body(
                 of: chunk.of,
             }),
         pass: part.pass.saturating_add(1),
-        settled: tally.settled.values().sum(),
+        settled: tally.sum(),
         waiting: tally.waiting,
         outcomes: Counts(tally.outcomes()),
         reasons: Counts(tally.reasons()),
@@ -101,7 +121,7 @@ pub fn message_id(event: &EventId, part: Part, message: &[u8]) -> String {
 
 impl Tally {
     /// Every outcome, also those that no recipient had.
-    fn outcomes(&self) -> Vec<(&'static str, u32)> {
+    pub(super) fn outcomes(&self) -> Vec<(&'static str, u32)> {
         let of = |outcome| {
             let settled = self.settled.iter();
             let counts = settled.filter(|(reason, _)| reason.outcome() == outcome);
@@ -148,7 +168,7 @@ struct ChunkMember {
 }
 
 /// Words and how often each was counted, as an object.
-struct Counts(Vec<(&'static str, u32)>);
+pub(super) struct Counts(pub(super) Vec<(&'static str, u32)>);
 
 impl Serialize for Counts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -4,7 +4,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -167,4 +167,38 @@ async fn ctrl_c_ends_the_results_and_leaves_no_queue() {
     let output = child.wait_with_output().await.unwrap();
     assert!(output.status.success(), "{output:?}");
     eventually(Duration::from_secs(30), async || queues(false).await).await;
+}
+
+/// `script` of util-linux gives the command a terminal.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_terminal_the_results_of_a_group_have_a_progress_bar() {
+    let env = TestEnv::open("").await;
+    let (_folder, file) = configured("");
+    let program = env!("CARGO_BIN_EXE_pushrider");
+    let command = format!("{program} results --group spring --failures --config {file}");
+    let mut child = Command::new("/usr/bin/script")
+        .args(["-qefc", &command, "/dev/null"])
+        .env_clear()
+        .env("AMQP_URL", env.vhost.url())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("this test needs script: apt-get install bsdutils");
+    let mut shown = child.stdout.take().unwrap();
+    let live = env.subscribe(json!([{"answer": "accepted"}]));
+    let mut screen = Vec::new();
+    // Until its queue is bound, it sees nothing.
+    eventually(Duration::from_secs(30), async || {
+        env.publish(&event("e", &live, json!({"group": "spring"})))
+            .await;
+        let reading = timeout(Duration::from_secs(1), shown.read_buf(&mut screen));
+        let _nothing = reading.await;
+        let text = String::from_utf8_lossy(&screen).into_owned();
+        wanted(text, |text| {
+            text.contains("\r\u{1b}[Kspring  [") && text.contains("accepted ")
+        })
+    })
+    .await;
+    child.kill().await.unwrap();
 }

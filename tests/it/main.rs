@@ -59,13 +59,19 @@ mod memory;
 #[cfg(test)]
 mod oauth2;
 #[cfg(test)]
+mod priority;
+#[cfg(test)]
 mod probes;
 #[cfg(test)]
 mod producers;
 #[cfg(test)]
+mod progress;
+#[cfg(test)]
 mod prometheus;
 #[cfg(test)]
 mod proxies;
+#[cfg(test)]
+mod quiet_hours;
 #[cfg(test)]
 mod readme;
 #[cfg(test)]

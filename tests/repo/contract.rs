@@ -15,7 +15,9 @@ use pushrider::message::{Coding, EventId, Name, PLAINTEXT_LIMIT, TTL_LIMIT, Urge
 use pushrider::origin::Service;
 use pushrider::outcome::{Again, Outcome, Reason, Record, Warning};
 use pushrider::wire::control;
+use pushrider::wire::delivery_hours;
 use pushrider::wire::event::{self, EventRef, RECIPIENT_LIMIT};
+use pushrider::wire::progress::{self, Campaign, News, Number};
 use pushrider::wire::recipient::{self, RecipientRef};
 use pushrider::wire::subscription::{self, Change};
 use pushrider::wire::summary::{self, Part, Tally};
@@ -105,6 +107,15 @@ fn the_schema_of_the_event_names_the_members_that_are_read() {
 }
 
 #[test]
+fn the_schema_of_the_event_names_the_members_of_delivery_hours() {
+    let schema = schema(Message::Event);
+    let hours = &schema["$defs"]["delivery_hours"];
+    let members = delivery_hours::MEMBERS.into();
+    assert_eq!(words(&hours["properties"]), members);
+    assert_eq!(words(&hours["required"]), members);
+}
+
+#[test]
 fn the_schema_of_the_event_and_the_daemon_agree_on_what_is_wrong() {
     let text = |length| Value::from("x".repeat(length));
     let validator = validator(Message::Event);
@@ -131,6 +142,22 @@ fn the_schema_of_the_event_and_the_daemon_agree_on_what_is_wrong() {
         (false, "created_at", json!("2026-03-14T09:26:53")),
         (false, "deliver_at", json!("tomorrow")),
         (false, "expires_at", json!(1_700_000_000)),
+        (false, "deliver_between", json!("08:00-21:30")),
+        (
+            true,
+            "deliver_between",
+            json!({ "from": "08:00", "to": "21:30" }),
+        ),
+        (
+            true,
+            "deliver_between",
+            json!({ "from": "8:00", "to": "21:30", "zone": "UTC" }),
+        ),
+        (
+            false,
+            "deliver_between",
+            json!({ "from": "08:00", "to": "24:00", "zone": "UTC" }),
+        ),
         (false, "metadata", json!("text")),
         (false, "payload_base64", json!("%")),
         (false, "recipients", json!([])),
@@ -230,10 +257,11 @@ fn the_schemas_of_the_outputs_list_every_word() {
     }
     let result = schema(Message::Result);
     assert_eq!(words(&result["properties"]["outcome"]["enum"]), outcomes);
-    let summary = schema(Message::Summary);
-    let counts = &summary["properties"]["outcomes"];
-    assert_eq!(words(&counts["properties"]), outcomes);
-    assert_eq!(words(&counts["required"]), outcomes);
+    for message in [Message::Summary, Message::Progress] {
+        let counts = &schema(message)["properties"]["outcomes"];
+        assert_eq!(words(&counts["properties"]), outcomes);
+        assert_eq!(words(&counts["required"]), outcomes);
+    }
     let subscription = schema(Message::Subscription);
     assert_eq!(
         words(&subscription["properties"]["change"]["enum"]),
@@ -257,6 +285,30 @@ fn assert_written(message: Message, written: &Bytes) {
         assert_eq!(words(object), words(&described["properties"]), "{pointer}");
         assert_eq!(words(object), words(&described["required"]), "{pointer}");
     }
+}
+
+fn campaign() -> Campaign {
+    Campaign {
+        app: Name::parse("shop"),
+        label: None,
+        group: "spring".into(),
+    }
+}
+
+#[test]
+fn what_is_written_of_a_campaign_is_what_its_schema_describes() {
+    let mut news = News {
+        recipients: 3,
+        waiting: -1,
+        ..News::default()
+    };
+    news.settled.settled(Reason::Accepted);
+    let number = Number {
+        daemon: 7,
+        sequence: 1,
+    };
+    let written = progress::body(&campaign(), &news, number, SystemTime::UNIX_EPOCH);
+    assert_written(Message::Progress, &written);
 }
 
 /// Returns a record in which every member has a value.
@@ -349,6 +401,8 @@ fn every_example_of_the_documents_is_what_its_schema_describes() {
                 Message::Control
             } else if value.get("change").is_some() {
                 Message::Subscription
+            } else if value.get("sequence").is_some() {
+                Message::Progress
             } else if value.get("chunk").is_some() {
                 Message::Summary
             } else if value.get("outcome").is_some() {
@@ -396,6 +450,12 @@ fn the_asyncapi_document_names_what_is_published_and_where() {
             "subscription",
             type_of(Kind::Subscription),
             changed,
+        ),
+        (
+            "progress",
+            "progress",
+            type_of(Kind::Progress),
+            progress::routing_key(&campaign()),
         ),
     ] {
         let about = &document["components"]["messages"][message];

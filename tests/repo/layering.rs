@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::sources::{root, rust_files, without_tests};
 
 /// Every module of the library, in the order of `lib.rs`: one may name itself and what is before it.
-const ORDER: [&str; 33] = [
+const ORDER: [&str; 34] = [
     "words",
     "backoff",
     "clock",
@@ -13,6 +13,7 @@ const ORDER: [&str; 33] = [
     "origin",
     "subscription",
     "message",
+    "delivery_hours",
     "outcome",
     "classify",
     "retry",

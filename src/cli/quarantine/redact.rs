@@ -32,7 +32,13 @@ const SHOWN: [&str; 21] = [
 ];
 
 /// Members of which the names of the members inside are shown.
-const OPENED: [&str; 4] = ["data", "keys", "recipients", "subscription"];
+const OPENED: [&str; 5] = [
+    "data",
+    "deliver_between",
+    "keys",
+    "recipients",
+    "subscription",
+];
 
 /// Writes a body with what may be secret hidden; `None` if it is not JSON.
 pub(super) fn redacted(body: &[u8]) -> Option<String> {

@@ -34,8 +34,7 @@ impl<'a> Settlement<'a> {
                 positions: self.positions_of(event, &indices),
                 ..self.next_pass(wait.waiting, self.now + wait.after)
             };
-            let within = wait.within;
-            let rounding = Rounding::Up { within };
+            let rounding = rounding_of(wait.waiting, wait.within);
             self.publish_to_delay(event.subset(&indices), wait.after, rounding, &history);
         }
     }
@@ -50,10 +49,8 @@ impl<'a> Settlement<'a> {
         waiting: Waiting,
     ) {
         self.fan_out = false;
-        let rounding = match waiting {
-            Waiting::Scheduled => Rounding::Down,
-            Waiting::Busy | Waiting::Retry(_) => Rounding::Up { within },
-        };
+        self.waits_whole = true;
+        let rounding = rounding_of(waiting, within);
         let every: Vec<usize> = (0..event.recipient_count()).collect();
         let history = RetryHistory {
             positions: self.positions_of(event, &every),
@@ -177,8 +174,16 @@ impl<'a> Settlement<'a> {
     fn copy(&mut self, to: Route, kind: Kind, body: Bytes, history: &RetryHistory) {
         self.publish(to, kind, self.event_id.to_string(), body);
         if let Some(publication) = self.publications.last_mut() {
+            publication.priority = *self.inbound.properties.priority();
             publication.headers = history.write();
             put_copy_id(&mut publication.headers, self.ids.make());
         }
+    }
+}
+
+fn rounding_of(waiting: Waiting, within: Duration) -> Rounding {
+    match waiting {
+        Waiting::Scheduled | Waiting::QuietHours => Rounding::Down,
+        Waiting::Busy | Waiting::Retry(_) => Rounding::Up { within },
     }
 }

@@ -18,6 +18,7 @@ use crate::wire::Kind;
 use crate::wire::event::{Event, EventRef};
 use crate::wire::fault::Fault;
 use crate::wire::headers::RetryHistory;
+use crate::wire::progress::{Campaign, News};
 use crate::wire::quarantine;
 use crate::wire::recipient::RecipientRef;
 use crate::wire::result;
@@ -36,6 +37,7 @@ pub(super) struct Opening<'a> {
     created_at: Option<SystemTime>,
     is_event: bool,
     fan_out: bool,
+    recipients: usize,
 }
 
 impl<'a> Opening<'a> {
@@ -53,6 +55,7 @@ impl<'a> Opening<'a> {
             created_at: None,
             is_event: false,
             fan_out: false,
+            recipients: 1,
         }
     }
 
@@ -63,6 +66,7 @@ impl<'a> Opening<'a> {
             results: event.results.unwrap_or(of_app),
             is_event: true,
             fan_out: event.is_fan_out(),
+            recipients: event.recipient_count(),
             ..Self::of_part(event.about.clone(), app)
         }
     }
@@ -93,6 +97,10 @@ pub(super) struct Settlement<'a> {
     results: Results,
     created_at: SystemTime,
     fan_out: bool,
+    /// How many recipients the message has.
+    recipients: usize,
+    /// Whether all of them go on waiting.
+    waits_whole: bool,
     tally: Tally,
     ended: usize,
     waiting: Groups,
@@ -141,6 +149,8 @@ impl<'a> Settlement<'a> {
             results: opening.results,
             created_at: opening.created_at.or(history.created_at).unwrap_or(now),
             fan_out: opening.fan_out,
+            recipients: opening.recipients,
+            waits_whole: false,
             tally: Tally::default(),
             ended: 0,
             waiting: Groups::default(),
@@ -248,6 +258,32 @@ impl<'a> Settlement<'a> {
         }
     }
 
+    /// Returns what is new of the campaign that the event belongs to, if it belongs to one.
+    pub(super) fn news(&self) -> Option<(Campaign, News)> {
+        let campaign = Campaign {
+            app: self.app_name().cloned(),
+            label: self.about.label.clone(),
+            group: self.about.group.as_deref()?.into(),
+        };
+        let all = self.recipients.try_into().unwrap_or(u32::MAX);
+        let waits = if self.waits_whole {
+            all
+        } else {
+            self.tally.waiting()
+        };
+        let waited = self.history.waiting.map_or(0, |_| all);
+        let news = News {
+            recipients: if self.history.is_first() {
+                all.into()
+            } else {
+                0
+            },
+            waiting: i64::from(waits) - i64::from(waited),
+            settled: self.tally.clone(),
+        };
+        Some((campaign, news))
+    }
+
     /// Closes the settlement.
     pub(super) fn finish(mut self, now: SystemTime) -> Settled {
         if self.fan_out && self.ended > 0 {
@@ -278,6 +314,7 @@ impl<'a> Settlement<'a> {
             message_id,
             correlation_id: Some(self.event_id.clone()),
             timestamp: since_epoch.as_secs(),
+            priority: None,
             headers,
             body,
         });

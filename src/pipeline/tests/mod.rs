@@ -39,6 +39,8 @@ mod gone_cache;
 mod keys;
 mod passes;
 mod producers;
+mod progress;
+mod quiet_hours;
 mod redeliveries;
 mod refusals;
 mod second_requests;

@@ -23,7 +23,11 @@ async fn ends(env: &TestEnv, first: Inbound) -> Vec<(u64, String, String)> {
                     let id = result["recipient"]["id"].as_u64().unwrap();
                     ended.push((id, text("reason"), text("detail")));
                 }
-                Kind::Summary | Kind::Subscription | Kind::Retry | Kind::Quarantine => {}
+                Kind::Summary
+                | Kind::Subscription
+                | Kind::Retry
+                | Kind::Quarantine
+                | Kind::Progress => {}
             }
         }
     }

@@ -60,11 +60,18 @@ pub(super) struct Cutter<'a> {
     size: usize,
     frame: usize,
     cuts: Vec<Cut>,
-    /// The last cut of each group.
-    open: HashMap<Group<'a>, usize>,
+    /// The last cut of each group, and of those of it who have the same delivery hours.
+    open: HashMap<Together<'a>, usize>,
     /// The cut of each endpoint with each payload.
     cut_of: HashMap<Target<'a>, usize>,
 }
+
+/// A group, and the text of the delivery hours that enough of its recipients have.
+type Together<'a> = (Group<'a>, Option<&'a str>);
+
+/// So many recipients of a group with the same delivery hours are not mixed with others: while they wait,
+/// each of their chunks is one message.
+const SAME_HOURS: usize = 8;
 
 /// An endpoint, and the text of a payload of the recipient's own.
 type Target<'a> = (&'a str, Option<&'a str>);
@@ -82,26 +89,26 @@ impl<'a> Cutter<'a> {
             open: HashMap::new(),
             cut_of: HashMap::with_capacity(endpoints.len()),
         };
-        let mut group = Group::Few {
-            listed: false,
-            chunk: 0,
-        };
-        for (raw, endpoint) in event.recipients().zip(&endpoints) {
-            let endpoint = endpoint.as_deref();
-            // One without an endpoint ends at once, and breaks no run.
-            if let Some(found) = endpoint.and_then(|it| groups.get(origin_of(it))) {
-                group = *found;
-            }
-            let target = endpoint.map(|endpoint| (endpoint, raw.payload()));
-            cutter.add(raw.index, raw.text_len(), target, group);
+        let together = together(event, &endpoints, &groups);
+        for ((raw, endpoint), together) in event.recipients().zip(&endpoints).zip(together) {
+            let target = endpoint
+                .as_deref()
+                .map(|endpoint| (endpoint, raw.payload()));
+            cutter.add(raw.index, raw.text_len(), target, together);
         }
         cutter.cuts
     }
 
-    fn add(&mut self, index: usize, bytes: usize, target: Option<Target<'a>>, group: Group<'a>) {
+    fn add(
+        &mut self,
+        index: usize,
+        bytes: usize,
+        target: Option<Target<'a>>,
+        together: Together<'a>,
+    ) {
         let known = target.and_then(|it| self.cut_of.get(&it).copied());
         let Some(known) = known else {
-            let cut = self.with_room(group, bytes);
+            let cut = self.with_room(together, bytes);
             self.cuts[cut].different += 1;
             self.cuts[cut].add(index, bytes, self.frame);
             if let Some(target) = target {
@@ -113,19 +120,19 @@ impl<'a> Cutter<'a> {
             self.cuts[known].add(index, bytes, self.frame);
             return;
         }
-        let cut = self.with_room(Group::Repeats, bytes);
+        let cut = self.with_room((Group::Repeats, None), bytes);
         self.cuts[cut].different += 1;
         self.cuts[cut].repeats = true;
         self.cuts[cut].add(index, bytes, self.frame);
     }
 
-    /// Returns the last cut of a group if one more recipient fits, else a new one.
-    fn with_room(&mut self, group: Group<'a>, bytes: usize) -> usize {
-        let open = self.open.get(&group).copied();
+    /// Returns the last cut of those who travel together if one more recipient fits, else a new one.
+    fn with_room(&mut self, together: Together<'a>, bytes: usize) -> usize {
+        let open = self.open.get(&together).copied();
         let open = open.filter(|cut| self.has_room(*cut, bytes));
         open.unwrap_or_else(|| {
             self.cuts.push(Cut::default());
-            self.open.insert(group, self.cuts.len() - 1);
+            self.open.insert(together, self.cuts.len() - 1);
             self.cuts.len() - 1
         })
     }
@@ -143,6 +150,35 @@ impl<'a> Cutter<'a> {
         let weight = cut.weight + weight_of(bytes, self.frame);
         cut.recipients.len() < 2 * self.size && weight <= 2 * CHUNK_WEIGHT
     }
+}
+
+/// Finds for each recipient whom it travels with.
+fn together<'a>(
+    event: &Event<'a>,
+    endpoints: &[Option<Cow<'_, str>>],
+    groups: &HashMap<&'a str, Group<'a>>,
+) -> Vec<Together<'a>> {
+    let mut group = Group::Few {
+        listed: false,
+        chunk: 0,
+    };
+    let mut counts: HashMap<Together<'a>, usize> = HashMap::new();
+    let mut found: Vec<Together<'a>> = Vec::with_capacity(endpoints.len());
+    for (raw, endpoint) in event.recipients().zip(endpoints) {
+        // One without an endpoint ends at once, and breaks no run.
+        if let Some(of_origin) = endpoint.as_deref().and_then(|it| groups.get(origin_of(it))) {
+            group = *of_origin;
+        }
+        let together = (group, raw.delivery_hours());
+        *counts.entry(together).or_default() += 1;
+        found.push(together);
+    }
+    for together in &mut found {
+        if counts[together] < SAME_HOURS {
+            together.1 = None;
+        }
+    }
+    found
 }
 
 /// Finds the group of each origin; one whose recipients fill half a chunk of `size` is a group of its

@@ -7,7 +7,7 @@ use std::time::Duration;
 use lapin::types::FieldTable;
 use pushrider::broker::{
     Declare, Delivery, Inbound, Lane, NeedsOperator, Publication, Rounding, Route, Settings,
-    SettledDelivery, Triggers, run,
+    SettledDelivery, Then, Triggers, run,
 };
 use pushrider::health::BrokerState;
 use pushrider::message::Name;
@@ -72,14 +72,13 @@ impl Echo {
                 saw.send_modify(|count| *count += 1);
                 hold.wait_for(|held| !held).await.unwrap();
                 let publications = answer(&delivery.inbound).into();
-                let receipt = delivery.receipt;
-                let publications = SettledDelivery {
-                    receipt,
-                    publications,
+                let then = Then::Acknowledge {
+                    receipt: delivery.receipt,
                     in_hand: delivery.in_hand,
                     settling: delivery.consuming.settle(),
                 };
-                if owe.send(publications).await.is_err() {
+                let settled = SettledDelivery { publications, then };
+                if owe.send(settled).await.is_err() {
                     break;
                 }
             }
@@ -275,6 +274,7 @@ pub(crate) fn publication(inbound: &Inbound, to: Route, kind: Kind) -> Publicati
         message_id: String::from_utf8_lossy(&inbound.body).into_owned(),
         correlation_id: None,
         timestamp: 1_700_000_000,
+        priority: None,
         headers: FieldTable::default(),
         body: inbound.body.clone(),
     }
