@@ -208,6 +208,7 @@ async fn the_contract_is_read_by_other_peoples_validators() {
             "result": parsed(Message::Result),
             "summary": parsed(Message::Summary),
             "subscription": parsed(Message::Subscription),
+            "progress": parsed(Message::Progress),
         },
         "events": [
             { "$schema": "./event.json", "subscription": { "endpoint": "https://push.example.net/x" } },
@@ -216,7 +217,7 @@ async fn the_contract_is_read_by_other_peoples_validators() {
         ],
     });
     let answer = Foreign::Python.run("schemas", &input, None).await;
-    let valid = json!(["event", "result", "subscription", "summary"]);
+    let valid = json!(["event", "progress", "result", "subscription", "summary"]);
     assert_eq!(
         answer,
         json!({ "valid": valid, "events": [true, false, false] })
@@ -229,6 +230,7 @@ async fn the_contract_is_read_by_other_peoples_validators() {
         "receiveEvent",
         "sendResult",
         "sendSummary",
+        "sendProgress",
         "sendSubscriptionEvent",
     ];
     assert_eq!(answer, json!({ "errors": [], "operations": operations }));
