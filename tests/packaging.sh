@@ -20,8 +20,8 @@ release=$(. /etc/os-release && echo "$VERSION_CODENAME")
 inside() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive chroot "$root" "$@"; }
 fail() { echo "packaging: $*" >&2; exit 1; }
 step() { printf '== %s\n' "$*"; }
-# Every file, but for the records of dpkg, its logs and caches.
-files() { (cd "$root" && find . -path ./var/lib/dpkg -prune -o -path ./var/log -prune -o -path ./var/cache -prune -o -print | sort); }
+# Every file, but for the records of dpkg, logs, caches and what a boot clears.
+files() { (cd "$root" && find . | grep -vE '^\./(run|var/(lib/dpkg|log|cache))(/|$)' | sort); }
 
 step "lintian"
 lintian --fail-on error,warning --display-info --show-overrides --allow-root "$package"
@@ -79,7 +79,6 @@ mkdir -p "$root/var/lib/private"/pushrider{,-second}
 inside dpkg --purge pushrider
 [[ -e $root/etc/pushrider/vapid.pem ]] || fail "the purge removed the key of the operator"
 rm -r "$root/etc/pushrider"
-rmdir "$root/var/lib/private" 2>/dev/null || true
 diff <(echo "$before") <(files) || fail "the purge left something, or removed what is not its own"
 rm -rf "$root" target/packaging/newer
 echo "== all good"
