@@ -14,6 +14,7 @@ mod problem;
 mod reload;
 mod request;
 mod resolve;
+pub mod sample;
 mod secrets;
 mod shape;
 mod text;

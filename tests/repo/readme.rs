@@ -117,6 +117,27 @@ fn directive(unit: &str, name: &str) -> String {
         .to_owned()
 }
 
+/// The lines of a unit file that systemd reads.
+fn directives(unit: &str) -> Vec<&str> {
+    let lines = unit.lines();
+    lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect()
+}
+
+#[test]
+fn a_further_instance_differs_in_its_files_alone() {
+    let unit = read("systemd/pushrider.service");
+    let template = read("systemd/pushrider@.service");
+    let as_single = template
+        .replace(" (%i)", "")
+        .replace(" --config /etc/pushrider/%i.toml", "")
+        .replace("/%i.", "/")
+        .replace("StateDirectory=pushrider-%i", "StateDirectory=pushrider");
+    assert_eq!(directives(&as_single), directives(&unit));
+    assert_eq!(template.matches("%i").count(), 5);
+}
+
 #[test]
 fn the_unit_file_agrees_with_the_code() {
     let unit = read("systemd/pushrider.service");

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 
+use pushrider::config::sample::{SAMPLE, sections};
+
 use crate::promtool::rendered;
 use crate::sources::root;
 
@@ -30,39 +32,20 @@ fn check(name: &str, expected: &str) {
 
 /// Returns a row for each key of the annotated sample: the key, its default, and the comment above it.
 fn keys() -> String {
-    let sample = fs::read_to_string(root().join("config/pushrider.toml")).unwrap();
     let mut table = "| key | default | what it does |\n|---|---|---|\n".to_owned();
-    let (mut section, mut of_section, mut comment) = (String::new(), String::new(), String::new());
-    let mut is_described = false;
-    for line in sample.lines() {
-        let is_example = line.ends_with("# (example)");
-        let code = line.strip_prefix('#').unwrap_or(line);
-        let code = code.strip_suffix("# (example)").unwrap_or(code).trim_end();
-        if let Some(name) = code.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
-            section = name.replace("https://push.example.org:8443", "ORIGIN");
-            of_section = std::mem::take(&mut comment);
-        } else if let Some((key, value)) = code.split_once(" = ")
-            && key.starts_with(|c: char| c.is_ascii_lowercase())
-        {
-            let default = if is_example {
+    for section in sections(SAMPLE) {
+        for key in section.keys {
+            let default = if key.is_example {
                 "–"
             } else {
-                &format!("`{value}`")
+                &format!("`{}`", key.value)
             };
-            let text = [&comment, &of_section]
+            let text = [&key.text, &section.text]
                 .into_iter()
                 .find(|it| !it.is_empty());
-            let text = text.map_or("", |it| it.trim()).replace('|', "\\|");
-            writeln!(table, "| `{section}.{key}` | {default} | {text} |").unwrap();
-            is_described = true;
-        } else if let Some(text) = line.strip_prefix("# ") {
-            if std::mem::take(&mut is_described) {
-                comment.clear();
-            }
-            comment.push_str(text);
-            comment.push(' ');
-        } else {
-            comment.clear();
+            let text = text.map_or(String::new(), |it| it.replace('|', "\\|"));
+            let name = &section.name;
+            writeln!(table, "| `{name}.{}` | {default} | {text} |", key.name).unwrap();
         }
     }
     table
