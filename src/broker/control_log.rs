@@ -49,6 +49,10 @@ const PREFETCH: u16 = 200;
 /// How many bytes of control messages may be in hand, whatever somebody publishes.
 pub(super) const CONTROL_BYTES: u64 = 1 << 20;
 
+/// After so many failures in a row events are pushed without control messages: a stream that is broken
+/// for good must not stop them.
+const FAILURES: u32 = 3;
+
 /// How often what no longer holds is removed.
 const REMOVE_AGED: Duration = Duration::from_secs(600);
 
@@ -63,17 +67,29 @@ impl ControlLog {
     /// Subscribes; `None` where the broker does not let this daemon read control messages.
     pub(super) async fn open(shared: &Shared, link: Link) -> Result<Option<Self>, SessionError> {
         match Self::subscribe(shared, &link).await {
-            Ok((channel, stream)) => Ok(Some(Self {
-                link: Arc::new(link),
-                channel,
-                stream,
-            })),
+            Ok((channel, stream)) => {
+                shared.control.failures.store(0, Ordering::Relaxed);
+                Ok(Some(Self {
+                    link: Arc::new(link),
+                    channel,
+                    stream,
+                }))
+            }
             Err(error) if is_refusal(&error) => {
                 tracing::warn!(
                     problem = error.to_string(),
                     "control messages are not read, so nothing can be cancelled: give the user its \
                      permissions (`pushrider topology show`), declare the stream (`pushrider topology \
                      declare`; RabbitMQ has streams from 3.9), or set broker.control = \"off\""
+                );
+                link.close().await;
+                Ok(None)
+            }
+            Err(error) if shared.control.failures.fetch_add(1, Ordering::Relaxed) >= FAILURES => {
+                tracing::warn!(
+                    problem = error.to_string(),
+                    "control messages cannot be read, so nothing can be cancelled until the next \
+                     connect: look at the stream on the broker"
                 );
                 link.close().await;
                 Ok(None)

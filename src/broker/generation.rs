@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, future};
-use lapin::options::ConfirmSelectOptions;
 use lapin::{Channel, Event};
 use tokio::select;
 use tokio::sync::{mpsc, watch};
@@ -24,9 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::SettledDelivery;
 use crate::broker::acker::{Acker, InFlight};
-use crate::broker::answer::answered;
 use crate::broker::budget::BYTES_IN_HAND;
-use crate::broker::connect::{Address, Link, open_channel};
+use crate::broker::connect::{Address, Link};
 use crate::broker::connect_error::ConnectError;
 use crate::broker::consumers::Consumers;
 use crate::broker::control_log::{CONTROL_BYTES, ControlLog};
@@ -34,7 +32,7 @@ use crate::broker::declare::declare;
 use crate::broker::error::SessionError;
 use crate::broker::prober::{Prober, Returns};
 use crate::broker::product::Product;
-use crate::broker::publisher::{Blocking, Publisher, PublisherChannels};
+use crate::broker::publisher::{Blocking, Publisher, PublisherChannels, open_publishing};
 use crate::broker::shared::{Queue, Shared, Tasks, first_error};
 use crate::clock::{Clock, SystemClock};
 use crate::metrics::Role;
@@ -77,9 +75,7 @@ impl Generation {
         .await?;
         let objects = shared.topology.essential_objects();
         declare(&publish.connection, objects, shared.settings.declare).await?;
-        let publishing = open_channel(&publish.connection).await?;
-        let options = ConfirmSelectOptions::default();
-        answered("confirm.select", publishing.confirm_select(options)).await?;
+        let publishing = open_publishing(&publish.connection).await?;
         let control = match control {
             Some(link) => ControlLog::open(shared, link).await?,
             None => None,
@@ -124,7 +120,7 @@ impl Generation {
             blocking: blocks,
             bands,
         };
-        let channel = self.publishing.clone();
+        let channel = (&self.publish.connection, self.publishing.clone());
         let mut publisher = Publisher::new(deliveries, channel, self.number, shared, channels);
         let in_flight = InFlight::new(Arc::clone(&shared.metrics));
         let mut acker = Tasks::new();

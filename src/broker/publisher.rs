@@ -4,7 +4,9 @@
 //! is one. It publishes without waiting and takes confirms in any order. A nack (a full queue) or a
 //! return (no queue) is published again ([`refused`]), later and in the same generation, for ending
 //! the generation would cost innocent deliveries an attempt; the delivery stays unacknowledged
-//! meanwhile, and a prefetch full of such deliveries stops consumption by itself. While the broker
+//! meanwhile, and a prefetch full of such deliveries stops consumption by itself. It goes out on a new
+//! channel: after a node of a cluster has died, a channel may go on sending to that node what is for a
+//! quorum queue, and refuse it for as long as the node is away (rabbit_fifo_client). While the broker
 //! blocks the connection, publishing just pends; otherwise what is not written in time is as overdue
 //! as what is not confirmed, so that nothing hangs unseen.
 //!
@@ -15,14 +17,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use lapin::options::BasicPublishOptions;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Channel, PublisherConfirm};
+use lapin::{BasicProperties, Channel, Connection, PublisherConfirm};
 use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
+use crate::broker::answer::answered;
 use crate::broker::confirms::PendingPublish;
+use crate::broker::connect::open_channel;
 use crate::broker::error::SessionError;
 use crate::broker::outstanding::Outstanding;
 use crate::broker::route::short;
@@ -50,7 +56,12 @@ const TICK: Duration = Duration::from_secs(1);
 /// Publishes what settles deliveries, and releases each delivery to the acker when all of it is confirmed.
 pub(super) struct Publisher<'a> {
     settled: &'a mut mpsc::Receiver<SettledDelivery>,
+    connection: &'a Connection,
     channel: Arc<Channel>,
+    /// The next channel, while it is opened for what was refused.
+    reopening: Option<BoxFuture<'a, Result<Channel, SessionError>>>,
+    /// Former channels, on which confirms may still come.
+    former: Vec<Arc<Channel>>,
     topology: Arc<Topology>,
     generation: u64,
     /// Whether the delay bands are declared, and what waits for that.
@@ -84,7 +95,7 @@ pub(super) struct PublisherChannels {
 impl<'a> Publisher<'a> {
     pub(super) fn new(
         settled: &'a mut mpsc::Receiver<SettledDelivery>,
-        channel: Channel,
+        (connection, channel): (&'a Connection, Channel),
         generation: u64,
         shared: &Shared,
         channels: PublisherChannels,
@@ -95,7 +106,10 @@ impl<'a> Publisher<'a> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             settled,
+            connection,
             channel: Arc::new(channel),
+            reopening: None,
+            former: Vec::new(),
             topology: Arc::clone(&topology),
             generation,
             bands: channels.bands,
@@ -123,7 +137,10 @@ impl<'a> Publisher<'a> {
                     advanced?;
                     self.outstanding.judge()?;
                 }
-                () = until(again) => self.outbox.extend(self.outstanding.take_again()),
+                () = until(again), if self.reopening.is_none() => {
+                    self.reopening = Some(open_publishing(self.connection).boxed());
+                }
+                channel = opened(&mut self.reopening) => self.publish_again(channel),
                 () = declared(&mut self.bands), if !self.banded => self.publish_parked(),
                 _ = self.tick.tick() => {
                     self.check_overdue()?;
@@ -179,6 +196,23 @@ impl<'a> Publisher<'a> {
             .extend(PendingPublish::all(settled, SystemClock.now().mono));
     }
 
+    /// Publishes what was refused, on another channel if there is one.
+    fn publish_again(&mut self, channel: Result<Channel, SessionError>) {
+        self.reopening = None;
+        match channel {
+            Ok(channel) => {
+                if self.outstanding.confirms.len() == 0 {
+                    self.former.clear();
+                }
+                let former = std::mem::replace(&mut self.channel, Arc::new(channel));
+                self.former.push(former);
+            }
+            // If the connection is lost, the confirms say so.
+            Err(error) => tracing::debug!(%error, "no other channel for what was refused"),
+        }
+        self.outbox.extend(self.outstanding.take_again());
+    }
+
     fn publish_parked(&mut self) {
         self.banded = true;
         self.outbox.extend(self.parked.drain(..));
@@ -232,6 +266,24 @@ pub(super) fn write(
         channel
             .basic_publish(to.exchange, to.routing_key, options, &body, properties)
             .await
+    }
+}
+
+/// Opens a channel with confirms.
+pub(super) async fn open_publishing(connection: &Connection) -> Result<Channel, SessionError> {
+    let channel = open_channel(connection).await?;
+    let options = ConfirmSelectOptions::default();
+    answered("confirm.select", channel.confirm_select(options)).await?;
+    Ok(channel)
+}
+
+/// Waits for a channel that is being opened, or for ever if none is.
+async fn opened(
+    opening: &mut Option<BoxFuture<'_, Result<Channel, SessionError>>>,
+) -> Result<Channel, SessionError> {
+    match opening {
+        Some(opening) => opening.await,
+        None => std::future::pending().await,
     }
 }
 

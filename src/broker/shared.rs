@@ -1,7 +1,7 @@
 //! What the tasks of a generation share, and what all generations share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use futures_util::future;
 use lapin::Channel;
@@ -48,6 +48,8 @@ pub(super) struct Shared {
 pub(super) struct ControlPosition {
     /// The offset after the last that was read; 0 is the beginning.
     pub(super) next: AtomicU64,
+    /// How often in a row the stream could not be consumed.
+    pub(super) failures: AtomicU32,
     /// Whether it was told that there are too many.
     pub(super) told_full: AtomicBool,
 }

@@ -212,9 +212,11 @@ async fn check_changes_nothing_and_names_what_is_missing() {
     declared(&vhost).await;
     for declared in [create, passive] {
         let found = check(&declared).await.unwrap();
+        assert!(found.product.is_some());
         assert_eq!(
             found,
             Inspected {
+                product: found.product.clone(),
                 there: new.undeclared.len(),
                 ..Inspected::default()
             }

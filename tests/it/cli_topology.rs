@@ -293,7 +293,7 @@ async fn resources_for_kubernetes_are_yaml_and_need_the_name_of_the_cluster() {
     let kinds = |kind: &str| read.iter().filter(|it| it["kind"] == kind).count();
     assert_eq!(
         ["Policy", "Exchange", "Queue", "Binding", "Permission"].map(kinds),
-        [1, 7, 12, 9, 0]
+        [1, 8, 13, 12, 0]
     );
     let json = operator.shows("amqp://rabbit", "json");
     let json: Value = serde_json::from_str(&json).unwrap();

@@ -209,6 +209,7 @@ async fn the_contract_is_read_by_other_peoples_validators() {
             "summary": parsed(Message::Summary),
             "subscription": parsed(Message::Subscription),
             "progress": parsed(Message::Progress),
+            "control": parsed(Message::Control),
         },
         "events": [
             { "$schema": "./event.json", "subscription": { "endpoint": "https://push.example.net/x" } },
@@ -217,7 +218,14 @@ async fn the_contract_is_read_by_other_peoples_validators() {
         ],
     });
     let answer = Foreign::Python.run("schemas", &input, None).await;
-    let valid = json!(["event", "progress", "result", "subscription", "summary"]);
+    let valid = json!([
+        "control",
+        "event",
+        "progress",
+        "result",
+        "subscription",
+        "summary"
+    ]);
     assert_eq!(
         answer,
         json!({ "valid": valid, "events": [true, false, false] })
@@ -228,6 +236,7 @@ async fn the_contract_is_read_by_other_peoples_validators() {
     let answer = Foreign::Node.run("asyncapi", &input, None).await;
     let operations = [
         "receiveEvent",
+        "receiveControl",
         "sendResult",
         "sendSummary",
         "sendProgress",

@@ -50,7 +50,7 @@ async fn shows(prometheus: &Prometheus, title: &str, labels: &[(&str, &str)]) {
 
 #[tokio::test]
 async fn the_dashboard_shows_what_a_daemon_does() {
-    let mut env = TestEnv::open("").await;
+    let mut env = TestEnv::open("delay.probe = true").await;
     let prometheus = Prometheus::start(env.daemon.admin());
     // A rate needs a sample from before.
     eventually(PATIENCE, async || {
