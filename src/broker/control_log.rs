@@ -17,10 +17,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery as Message;
-use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
-    ConfirmSelectOptions,
-};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Consumer as Stream};
 use tokio::select;
@@ -33,6 +30,7 @@ use crate::broker::connect::{Link, open_channel};
 use crate::broker::declare::declare;
 use crate::broker::error::SessionError;
 use crate::broker::object::{insert, number, text};
+use crate::broker::publisher::open_publishing;
 use crate::broker::reply::reply_code;
 use crate::broker::route::short;
 use crate::broker::shared::Shared;
@@ -138,7 +136,7 @@ impl ControlLog {
         let exchange = shared.topology.routes().control();
         let connection = &self.link.connection;
         let marking = async {
-            let channel = open_channel(connection).await?;
+            let channel = open_publishing(connection).await?;
             mark(&channel, exchange, &marker).await
         };
         let mut marking = pin!(marking.fuse());
@@ -176,8 +174,6 @@ impl ControlLog {
 
 /// Writes a marker into the stream.
 async fn mark(channel: &Channel, exchange: ShortString, marker: &str) -> Result<(), SessionError> {
-    let selecting = channel.confirm_select(ConfirmSelectOptions::default());
-    answered("confirm.select", selecting).await?;
     let properties = BasicProperties::default()
         .with_message_id(short(marker))
         .with_delivery_mode(2);

@@ -9,15 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future;
-use lapin::options::ConfirmSelectOptions;
 use lapin::{Channel, Confirmation, Connection};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use crate::broker::answer::answered;
-use crate::broker::connect::open_channel;
 use crate::broker::error::SessionError;
-use crate::broker::publisher::write;
+use crate::broker::publisher::{open_publishing, write};
 use crate::broker::reply::Plain;
 use crate::broker::shared::Shared;
 use crate::broker::topology::default_lane;
@@ -137,7 +134,7 @@ impl<'a> Prober<'a> {
     ) -> Result<bool, SessionError> {
         let open = match channel.take() {
             Some(open) => open,
-            None => confirming(connection).await?,
+            None => Arc::new(open_publishing(connection).await?),
         };
         let publication = self.publication(band, probe);
         let writing = write(Arc::clone(&open), &publication, &self.shared.topology);
@@ -182,12 +179,4 @@ impl<'a> Prober<'a> {
             body: Probe::body(),
         }
     }
-}
-
-/// Opens a channel that confirms.
-async fn confirming(connection: &Connection) -> Result<Arc<Channel>, SessionError> {
-    let channel = open_channel(connection).await?;
-    let options = ConfirmSelectOptions::default();
-    answered("confirm.select", channel.confirm_select(options)).await?;
-    Ok(Arc::new(channel))
 }
