@@ -85,7 +85,7 @@ struct Args {
     /// Worker threads of each daemon [default: as many as it chooses].
     #[arg(long)]
     workers: Option<usize>,
-    /// Leave the origins unlisted, as strangers are, which share half of the requests in flight.
+    /// Leave the origins unlisted: such origins share half of the requests in flight.
     #[arg(long)]
     unlisted: bool,
     /// More lines of configuration.
