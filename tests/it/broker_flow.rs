@@ -1,6 +1,6 @@
 //! What flows through the rooms: nothing lost, nothing acknowledged early, waits that end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use pushrider::broker::{Inbound, Publication, Rounding, Route, Source};
 use pushrider::clock::{Clock, SystemClock};
 use pushrider::wire::Kind;
+use tokio::task::block_in_place;
 
 use crate::support::broker::Broker;
 use crate::support::echo::{
@@ -203,6 +204,41 @@ async fn a_refused_publication_is_published_again_and_its_event_stays_unacknowle
     assert!(open >= 17.0, "{open} unacknowledged");
     assert_eq!(echo.metric("pushrider_broker_reconnects_total"), 0.0);
     assert_eq!(all_results(&vhost, 20).await, 0);
+    echo.has_acknowledged_all().await;
+    echo.stop().await;
+}
+
+/// The numbers of the channels with confirms in a virtual host.
+fn confirming_channels(vhost: &Vhost) -> BTreeSet<String> {
+    let columns = ["--quiet", "list_channels", "vhost", "confirm", "number"];
+    let listed = Broker::shared().control(&columns);
+    let confirming = format!("{}\ttrue\t", vhost.name());
+    let numbers = listed
+        .lines()
+        .filter_map(|line| line.strip_prefix(&confirming));
+    numbers.map(str::to_owned).collect()
+}
+
+// A channel that is opened right after a node has died can refuse all that goes to a quorum queue.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_channel_is_opened_for_what_was_refused() {
+    let vhost = Broker::shared().vhost();
+    let echo = Echo::start(settings(vhost.url()), result);
+    echo.consumes().await;
+    let full = arguments(&[("x-max-length", "1"), ("x-overflow", "reject-publish")]);
+    vhost.queue(RESULTS, full).await;
+    vhost.bind(RESULTS, "webpush.results", "#").await;
+    let (exchange, key) = ("webpush.events", "shop.default");
+    vhost.publish(exchange, key, b"the first result fits").await;
+    echo.has_acknowledged_all().await;
+    let before = block_in_place(|| confirming_channels(&vhost));
+    vhost.publish_numbered(exchange, key, 5).await;
+    eventually(PATIENCE, async || {
+        let others = &block_in_place(|| confirming_channels(&vhost)) - &before;
+        wanted(others, |others| !others.is_empty())
+    })
+    .await;
+    assert_eq!(all_results(&vhost, 6).await, 0);
     echo.has_acknowledged_all().await;
     echo.stop().await;
 }
