@@ -1,4 +1,4 @@
-//! What flows through the rooms: nothing lost, nothing acknowledged early, waits that end.
+//! What flows through the broker module: nothing lost, nothing acknowledged early, waits that end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ use crate::support::{eventually, wanted};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Starts the rooms and a queue for their results.
+/// Starts the module and a queue for its results.
 async fn start(
     vhost: &Vhost,
     answer: impl Fn(&Inbound) -> Vec<Publication> + Send + 'static,

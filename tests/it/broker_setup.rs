@@ -13,7 +13,7 @@ use crate::support::{eventually, wanted};
 
 const SECONDS: Duration = Duration::from_secs(10);
 
-/// Passes one event through the rooms.
+/// Passes one event through the module.
 async fn passes_an_event(vhost: &Vhost, echo: &Echo) {
     echo.consumes().await;
     results(vhost).await;

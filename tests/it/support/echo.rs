@@ -181,7 +181,7 @@ fn keep_problems(mut state: watch::Receiver<BrokerState>) -> Arc<Mutex<Vec<Strin
     problems
 }
 
-/// Returns what the rooms said, when a test fails.
+/// Prints every problem, when a test fails.
 impl Drop for Echo {
     fn drop(&mut self) {
         if std::thread::panicking() {
