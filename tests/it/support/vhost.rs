@@ -10,6 +10,8 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use tokio::sync::OnceCell;
 
+use super::broker::Broker;
+
 /// A virtual host.
 pub(crate) struct Vhost {
     name: String,
@@ -26,6 +28,11 @@ impl Vhost {
             amqps,
             probe: OnceCell::new(),
         }
+    }
+
+    /// The same at another node of a cluster.
+    pub(crate) fn at(&self, node: &Broker) -> Self {
+        Self::new(self.name.clone(), node.port(), 0)
     }
 
     /// The same with a new connection of the test's own, for after a fault.
