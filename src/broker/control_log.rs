@@ -31,7 +31,7 @@ use crate::broker::declare::declare;
 use crate::broker::error::SessionError;
 use crate::broker::object::{insert, number, text};
 use crate::broker::publisher::open_publishing;
-use crate::broker::reply::reply_code;
+use crate::broker::reply::{PRECONDITION_FAILED, reply_code};
 use crate::broker::route::short;
 use crate::broker::shared::Shared;
 use crate::broker::topology::MARKER_KEY;
@@ -247,8 +247,45 @@ fn offset_of(message: &Message) -> Option<u64> {
 /// Returns whether the broker is well and refuses the stream: the codes of AMQP for what is not
 /// permitted, not there, not as asked for, or not known at all.
 fn is_refusal(error: &SessionError) -> bool {
+    if is_of_this_node(error) {
+        return false;
+    }
     let (SessionError::Declare { error, .. } | SessionError::Consume { error, .. }) = error else {
         return false;
     };
     reply_code(error).is_some_and(|code| matches!(code, 403..=406 | 503 | 540))
+}
+
+/// Returns whether this node has no replica of the stream: the one cause of 406 for the arguments that
+/// `basic.consume` has here.
+fn is_of_this_node(error: &SessionError) -> bool {
+    matches!(error, SessionError::Consume { error, .. } if reply_code(error) == Some(PRECONDITION_FAILED))
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPSoftError};
+
+    use super::*;
+
+    fn precondition_failed() -> lapin::Error {
+        let kind = AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED);
+        let words = "queue 'webpush.control.log' does not have a replica on the local node";
+        lapin::ErrorKind::ProtocolError(AMQPError::new(kind, words.into())).into()
+    }
+
+    #[test]
+    fn a_node_without_a_replica_of_the_stream_does_not_turn_cancelling_off() {
+        let object = "queue webpush.control.log".to_owned();
+        let consuming = SessionError::Consume {
+            object: object.clone(),
+            error: precondition_failed(),
+        };
+        assert!(!is_refusal(&consuming));
+        let declaring = SessionError::Declare {
+            object,
+            error: precondition_failed(),
+        };
+        assert!(is_refusal(&declaring));
+    }
 }
