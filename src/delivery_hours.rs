@@ -44,7 +44,9 @@ impl DeliveryHours {
         if from == to {
             return Err(InvalidHours::Empty);
         }
-        let zone = TimeZone::get(zone).map_err(|_| unknown(zone))?;
+        // To jiff, `Etc/Unknown` is UTC by another name.
+        let known = TimeZone::get(zone).ok().filter(|it| !it.is_unknown());
+        let zone = known.ok_or_else(|| unknown(zone))?;
         Ok(Self { from, to, zone })
     }
 
@@ -148,6 +150,10 @@ mod tests {
             (
                 "Amerika/New_York",
                 "unknown time zone; did you mean `America/New_York`?",
+            ),
+            (
+                "Etc/Unknown",
+                "unknown time zone; expected a name of the IANA database, such as Europe/Berlin",
             ),
             (
                 "somewhere",

@@ -21,10 +21,13 @@ pub(crate) use words;
 
 /// Returns the known word that was probably meant by another one.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let most = |known: &str| 1 + known.len() / 4;
     known
         .into_iter()
-        .map(|known| (strsim::damerau_levenshtein(word, known), known))
-        .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
+        // No word is nearer than its length: most need no comparison.
+        .filter(|known| known.len().abs_diff(word.len()) <= most(known))
+        .map(|known| (strsim::osa_distance(word, known), known))
+        .filter(|(distance, known)| *distance <= most(known))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
 }

@@ -5,13 +5,14 @@
 //! probes are for.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future;
 use lapin::{Channel, Confirmation, Connection};
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::broker::error::SessionError;
 use crate::broker::publisher::{open_publishing, write};
@@ -69,6 +70,7 @@ impl<'a> Prober<'a> {
         if let Some((interval, lane)) = shared.settings.probe_interval.zip(lane)
             && bands.wait_for(|&declared| declared).await.is_ok()
         {
+            shared.probes.lock().resume(SystemClock.now().mono);
             let tick = TICK.min(interval);
             let prober = Self { shared, lane, tick };
             let probing = future::join(prober.watch(), prober.send(connection));
@@ -139,23 +141,36 @@ impl<'a> Prober<'a> {
         let publication = self.publication(band, probe);
         let writing = write(Arc::clone(&open), &publication, &self.shared.topology);
         let confirming = async { writing.await?.await };
-        let reason = match confirming.await {
-            Ok(answer) => {
+        let reason = match self.in_time(confirming).await {
+            Some(Ok(Confirmation::Ack(None))) => {
                 *channel = Some(open);
-                if answer == Confirmation::Ack(None) {
-                    return Ok(true);
-                }
-                "no queue takes it".to_owned()
+                return Ok(true);
             }
-            Err(error) if error.is_amqp_soft_error() => Plain(&error).to_string(),
-            Err(error) => return Err(error.into()),
+            // Another channel may know another leader of the queue (broker/README.md §4).
+            Some(Ok(_refusal)) => "no queue takes it".to_owned(),
+            Some(Err(error)) if error.is_amqp_soft_error() => Plain(&error).to_string(),
+            Some(Err(error)) => return Err(error.into()),
+            None => SessionError::Unconfirmed(self.shared.settings.confirm_timeout).to_string(),
         };
         tracing::warn!(
             band = probe.band,
             reason,
-            "the broker refuses the probe of a delay band"
+            "the broker does not take the probe of a delay band"
         );
         Ok(false)
+    }
+
+    /// Waits for an answer; `None` if none comes in time though the broker does not block publishing.
+    async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        let mut answer = pin!(answer);
+        loop {
+            let waiting = timeout(self.shared.settings.confirm_timeout, answer.as_mut());
+            match waiting.await {
+                Ok(answer) => return Some(answer),
+                Err(_elapsed) if self.shared.state.borrow().blocked => {}
+                Err(_elapsed) => return None,
+            }
+        }
     }
 
     /// Makes what goes the way of a message that waits as long as the band is.

@@ -25,6 +25,9 @@ const PATIENCE: u32 = 10;
 /// A band in trouble gets a probe so often at least, or each time that it is long.
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
+/// The unit of the times that probes carry.
+const MILLISECOND: Duration = Duration::from_millis(1);
+
 /// The probes of one daemon.
 #[derive(Debug)]
 pub(super) struct Probes {
@@ -33,6 +36,8 @@ pub(super) struct Probes {
     bands: Vec<Band>,
     /// When a probe of another daemon came here last.
     others: Option<Instant>,
+    /// Since when there is a connection.
+    resumed: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -41,6 +46,8 @@ struct Band {
     length: Duration,
     /// When a probe was sent last.
     last: Option<Instant>,
+    /// What the last probe says of that.
+    last_named: Option<SystemTime>,
     /// When the next one may be sent.
     next: Option<Instant>,
     /// The last probe, until it is back or lost.
@@ -64,6 +71,7 @@ impl Probes {
             name,
             length,
             last: None,
+            last_named: None,
             next: None,
             open: None,
             oldest: None,
@@ -75,6 +83,7 @@ impl Probes {
             interval,
             bands: bands.collect(),
             others: None,
+            resumed: None,
         }
     }
 
@@ -87,9 +96,20 @@ impl Probes {
             }
             band.last = Some(now.mono);
             band.next = Some(now.mono + band.length.max(interval));
-            Some((band.length, Probe::new(&band.name, now.wall, daemon)))
+            // A clock that is set back makes no probe older than the one before.
+            let after = band.last_named.map(|last| last + MILLISECOND);
+            let named = after.map_or(now.wall, |after| now.wall.max(after));
+            let probe = Probe::new(&band.name, named, daemon);
+            band.last_named = Some(probe.sent_at);
+            Some((band.length, probe))
         });
         due.collect()
+    }
+
+    /// Notes that a connection is there: without one nothing could come back, so what is under way has its
+    /// whole time again.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.resumed = Some(now);
     }
 
     /// Notes that the broker has a probe.
@@ -147,7 +167,8 @@ impl Probes {
             let Some(last) = band.last.filter(|_| band.open.is_some()) else {
                 continue;
             };
-            if now.saturating_duration_since(last) < patience {
+            let since = self.resumed.map_or(last, |resumed| last.max(resumed));
+            if now.saturating_duration_since(since) < patience {
                 continue;
             }
             band.open = None;
@@ -312,6 +333,37 @@ mod tests {
         of_another.band = "7s".to_owned();
         let now = world.clock.now().mono;
         assert!(!world.probes.returned(&of_another, now), "an unknown band");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_leaves_no_probe_to_wait_for() {
+        let mut world = World::new();
+        world.clock.jump(SystemTime::UNIX_EPOCH + MINUTE * 600);
+        world.send();
+        world.clock.advance(MINUTE * 13);
+        assert_eq!(world.lost(), ["1s"]);
+        world.clock.jump(SystemTime::UNIX_EPOCH + MINUTE);
+        world.clock.advance(MINUTE);
+        let second = world.send();
+        assert_eq!(names(&second), ["1s"]);
+        world.clock.advance(SECOND);
+        world.back(&second[0]);
+        assert_eq!(world.ages()[0], 0);
+    }
+
+    #[test]
+    fn what_could_not_come_back_without_a_connection_is_not_lost_at_once() {
+        let mut world = World::new();
+        let sent = world.send();
+        world.clock.advance(MINUTE * 60);
+        world.probes.resume(world.clock.now().mono);
+        assert_eq!(world.lost(), Vec::<String>::new());
+        world.clock.advance(SECOND);
+        assert_eq!(world.ages()[0], 3601);
+        world.back(&sent[0]);
+        assert_eq!(world.ages(), [0, 3601]);
+        world.clock.advance(MINUTE * 31);
+        assert_eq!(world.lost(), ["10m"], "it has had its time since");
     }
 
     #[test]

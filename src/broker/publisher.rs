@@ -60,8 +60,8 @@ pub(super) struct Publisher<'a> {
     channel: Arc<Channel>,
     /// The next channel, while it is opened for what was refused.
     reopening: Option<BoxFuture<'a, Result<Channel, SessionError>>>,
-    /// Former channels, on which confirms may still come.
-    former: Vec<Arc<Channel>>,
+    /// Former channels, on which confirms may still come, and until when each was published on.
+    former: Vec<(Instant, Arc<Channel>)>,
     topology: Arc<Topology>,
     generation: u64,
     /// Whether the delay bands are declared, and what waits for that.
@@ -201,11 +201,9 @@ impl<'a> Publisher<'a> {
         self.reopening = None;
         match channel {
             Ok(channel) => {
-                if self.outstanding.confirms.len() == 0 {
-                    self.former.clear();
-                }
                 let former = std::mem::replace(&mut self.channel, Arc::new(channel));
-                self.former.push(former);
+                self.former.push((SystemClock.now().mono, former));
+                close_idle(&mut self.former, self.outstanding.confirms.oldest());
             }
             // If the connection is lost, the confirms say so.
             Err(error) => tracing::debug!(%error, "no other channel for what was refused"),
@@ -275,6 +273,11 @@ pub(super) async fn open_publishing(connection: &Connection) -> Result<Channel, 
     let options = ConfirmSelectOptions::default();
     answered("confirm.select", channel.confirm_select(options)).await?;
     Ok(channel)
+}
+
+/// Drops the channels on which nothing is open; `oldest` is when the oldest of what is open was published.
+fn close_idle<C>(former: &mut Vec<(Instant, C)>, oldest: Option<Instant>) {
+    former.retain(|(until, _)| oldest.is_some_and(|oldest| oldest <= *until));
 }
 
 /// Waits for a channel that is being opened, or for ever if none is.
@@ -354,6 +357,24 @@ mod tests {
             priority: None,
             headers: FieldTable::default(),
             body: Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn a_former_channel_is_kept_only_while_something_on_it_is_open() {
+        let start = SystemClock.now().mono;
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (oldest, kept) in [
+            (Some(5), &[10, 20, 30][..]),
+            (Some(20), &[20, 30]),
+            (Some(21), &[30]),
+            (Some(31), &[]),
+            (None, &[]),
+        ] {
+            let mut former: Vec<_> = [10, 20, 30].map(|until| (at(until), until)).into();
+            close_idle(&mut former, oldest.map(at));
+            let left: Vec<_> = former.into_iter().map(|(_, until)| until).collect();
+            assert_eq!(left, kept, "{oldest:?}");
         }
     }
 

@@ -21,7 +21,7 @@ use crate::broker::error::SessionError;
 use crate::broker::generation::Generation;
 use crate::broker::probes::Probes;
 use crate::broker::product::Product;
-use crate::broker::rotation;
+use crate::broker::rotation::UrlFile;
 use crate::broker::route::band_name;
 use crate::broker::shared::{ControlPosition, Shared};
 use crate::broker::topology::Topology;
@@ -91,6 +91,7 @@ pub async fn run(
     let session = Session {
         shared,
         addresses,
+        url_file: UrlFile::default(),
         settled,
         generation: 0,
         tried: 0,
@@ -125,6 +126,7 @@ fn probes(settings: &Settings, metrics: &Metrics) -> Probes {
 struct Session {
     shared: Arc<Shared>,
     addresses: Addresses,
+    url_file: UrlFile,
     settled: mpsc::Receiver<SettledDelivery>,
     generation: u64,
     /// How many hosts failed since the last pause.
@@ -141,7 +143,7 @@ impl Session {
     async fn live(mut self) -> Result<(), NeedsOperator> {
         loop {
             let opened = SystemClock.now().mono;
-            let error = match self.generation().await {
+            let error = match Box::pin(self.generation()).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -190,7 +192,8 @@ impl Session {
     async fn generation(&mut self) -> Result<(), SessionError> {
         self.generation += 1;
         if self.generation > 1 {
-            rotation::before_connect(&mut self.addresses, &self.shared);
+            let settings = &self.shared.settings;
+            self.url_file.before_connect(&mut self.addresses, settings);
         }
         let shared = Arc::clone(&self.shared);
         let opening = Generation::open(&shared, self.addresses.current(), self.generation);
@@ -206,7 +209,7 @@ impl Session {
         let control = generation.take_control();
         let ended = select! {
             ended = generation.serve(control, &shared, &mut self.settled) => ended,
-            never = rotation::follow(&generation, &mut self.addresses, &shared) => match never {},
+            never = self.url_file.follow(&generation, &mut self.addresses, &shared) => match never {},
         };
         show_connected(&shared, false);
         ended

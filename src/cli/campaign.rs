@@ -1,6 +1,6 @@
 //! How far a campaign is, in one line of a terminal.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -20,6 +20,9 @@ const OUTCOMES: [&str; 6] = [
     "failed",
 ];
 
+/// How many of the last messages are known, so that a repeat of one does not count.
+const KNOWN: usize = 10_000;
+
 /// The sum of progress messages.
 #[derive(Debug, Default)]
 pub(super) struct Campaign {
@@ -27,24 +30,43 @@ pub(super) struct Campaign {
     waiting: i64,
     settled: u64,
     outcomes: [u64; OUTCOMES.len()],
-    /// The messages that were added, by daemon and number: some come twice.
-    added: HashSet<(String, u64)>,
+    /// The last messages that were added, by daemon and number: some come twice.
+    added: HashSet<(Box<str>, u64)>,
+    /// The same in their order.
+    order: VecDeque<(Box<str>, u64)>,
 }
 
 impl Campaign {
     /// Adds a progress message, unless it was added before.
     pub(super) fn add(&mut self, message: &Value) {
         let number = |name: &str| message[name].as_u64().unwrap_or_default();
-        let daemon = message["daemon"].as_str().unwrap_or_default().to_owned();
-        if !self.added.insert((daemon, number("sequence"))) {
+        let daemon = message["daemon"].as_str().unwrap_or_default();
+        if !self.note((daemon.into(), number("sequence"))) {
             return;
         }
-        self.recipients += number("recipients");
-        self.settled += number("settled");
-        self.waiting += message["waiting"].as_i64().unwrap_or_default();
+        // Others may publish to the exchange, too, and write any number.
+        let add = |sum: &mut u64, count: u64| *sum = sum.saturating_add(count);
+        add(&mut self.recipients, number("recipients"));
+        add(&mut self.settled, number("settled"));
+        let waiting = message["waiting"].as_i64().unwrap_or_default();
+        self.waiting = self.waiting.saturating_add(waiting);
         for (sum, name) in self.outcomes.iter_mut().zip(OUTCOMES) {
-            *sum += message["outcomes"][name].as_u64().unwrap_or_default();
+            add(sum, message["outcomes"][name].as_u64().unwrap_or_default());
         }
+    }
+
+    /// Notes a message; returns whether it is not known.
+    fn note(&mut self, name: (Box<str>, u64)) -> bool {
+        let is_new = self.added.insert(name.clone());
+        if is_new {
+            self.order.push_back(name);
+            if self.order.len() > KNOWN
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.added.remove(&oldest);
+            }
+        }
+        is_new
     }
 
     /// Returns the line, `elapsed` after the first message. What came before it is not known: whoever
@@ -53,8 +75,11 @@ impl Campaign {
         let mut parts = vec![visible(group)];
         let known = self.recipients > 0 && self.settled <= self.recipients;
         if known {
-            let share = |of: u64| of * self.settled / self.recipients;
-            let done = "#".repeat(usize::try_from(share(BAR)).unwrap_or_default());
+            let share = |of: u64| {
+                let share = u128::from(of) * u128::from(self.settled) / u128::from(self.recipients);
+                usize::try_from(share).unwrap_or_default()
+            };
+            let done = "#".repeat(share(BAR));
             let width = usize::try_from(BAR).unwrap_or_default();
             parts.push(format!("[{done:.<width$}] {}%", share(100)));
             parts.push(format!("{} of {}", self.settled, self.recipients));
@@ -111,6 +136,29 @@ mod tests {
             later,
             format!("spring  {bar}  500 of 1000  accepted 498  gone 2  100/s  5s left")
         );
+    }
+
+    #[test]
+    fn numbers_that_no_daemon_writes_do_no_harm() {
+        let mut campaign = Campaign::default();
+        for sequence in 0..3 {
+            let mut odd = message(sequence, u64::MAX, i64::MAX, u64::MAX / 2);
+            odd["outcomes"]["gone"] = u64::MAX.into();
+            campaign.add(&odd);
+        }
+        let line = campaign.line("spring", Duration::from_secs(1));
+        assert!(line.contains("100%"), "{line}");
+    }
+
+    #[test]
+    fn what_was_added_is_known_for_a_while_only() {
+        let mut campaign = Campaign::default();
+        for sequence in 0..3 * KNOWN as u64 {
+            campaign.add(&message(sequence, 1, 0, 0));
+            campaign.add(&message(sequence, 1, 0, 0));
+        }
+        assert_eq!(campaign.recipients, 3 * KNOWN as u64);
+        assert!(campaign.added.len() <= KNOWN);
     }
 
     #[test]

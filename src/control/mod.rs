@@ -19,7 +19,7 @@ use crate::outcome::{Reason, Refusal};
 use crate::subscription::{Endpoint, Fingerprint};
 use crate::wire::control::{Control, Target};
 
-/// How many targets are kept: about 20 MB.
+/// How many targets are kept: about 20 MB, and 28 MB more if each has the longest reason.
 const LIMIT: usize = 100_000;
 
 /// What is cancelled and forgotten.
@@ -205,11 +205,12 @@ impl Table {
             return;
         }
         let (kind, key, mut created_before) = key_of(&app, &target);
-        if let Some(before) = self.entries.get(&key) {
-            if before.requested_at > requested_at {
+        if let Some(known) = self.entries.get_mut(&key) {
+            known.created_before = known.created_before.max(created_before);
+            if known.requested_at >= requested_at {
                 return;
             }
-            created_before = created_before.max(before.created_before);
+            created_before = known.created_before;
         }
         let entry = Entry {
             kind,

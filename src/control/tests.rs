@@ -184,6 +184,24 @@ fn too_many_drop_the_oldest_and_none_outlives_its_time() {
 }
 
 #[test]
+fn a_message_that_is_published_again_and_again_takes_no_memory() {
+    let withdrawn = Withdrawn::default();
+    for _ in 0..1000 {
+        withdrawn.note(control(group(10), 10), MONTH, at(20));
+    }
+    assert_eq!(withdrawn.table.read().order.len(), 1);
+}
+
+#[test]
+fn a_later_limit_counts_though_it_was_asked_for_earlier() {
+    let withdrawn = Withdrawn::default();
+    withdrawn.note(control(group(10), 30), MONTH, at(30));
+    withdrawn.note(control(group(20), 29), MONTH, at(31));
+    assert!(told(&withdrawn, "shop", 19, at(40)).is_some());
+    assert!(told(&withdrawn, "shop", 20, at(40)).is_none());
+}
+
+#[test]
 fn what_was_asked_for_in_the_future_holds_from_now_on() {
     let withdrawn = Withdrawn::default();
     let control = control(Target::Event(id("e1")), 1_000_000_000);

@@ -1,6 +1,7 @@
 //! What is new of campaigns and was not published yet.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lapin::types::FieldTable;
@@ -26,7 +27,9 @@ pub(super) struct Campaigns {
 struct Table {
     news: BTreeMap<Campaign, News>,
     sequence: u64,
-    left_out: u64,
+    /// How often something was left out since the last report, and whether that was told.
+    left_out: usize,
+    is_told: bool,
 }
 
 impl Campaigns {
@@ -55,14 +58,15 @@ impl Campaigns {
     /// Returns a progress message for each campaign of which something is new.
     pub(super) fn report(&self, now: SystemTime) -> Vec<Publication> {
         let mut table = self.table.lock();
-        let left_out = std::mem::take(&mut table.left_out);
-        if left_out > 0 {
+        let (news, left_out) = table.begin_report();
+        if let Some(left_out) = left_out {
             warn!(
                 left_out,
-                "more than {LIMIT} groups at once: progress messages leave these events out"
+                "more than {LIMIT} groups between two progress reports: what was done for the others is left \
+                 out of their progress"
             );
         }
-        let news = std::mem::take(&mut table.news).into_iter();
+        let news = news.into_iter();
         news.map(|(campaign, news)| {
             table.sequence += 1;
             let number = Number {
@@ -72,6 +76,16 @@ impl Campaigns {
             publication(&campaign, &news, number, now)
         })
         .collect()
+    }
+}
+
+impl Table {
+    /// Takes what is new, and how often something was left out, if that was not told since it began.
+    fn begin_report(&mut self) -> (BTreeMap<Campaign, News>, Option<usize>) {
+        let left_out = mem::take(&mut self.left_out);
+        let was_told = mem::replace(&mut self.is_told, left_out > 0);
+        let left_out = Some(left_out).filter(|count| *count > 0 && !was_told);
+        (mem::take(&mut self.news), left_out)
     }
 }
 
@@ -137,5 +151,16 @@ mod tests {
         campaigns.add(campaign(0), &news(1));
         assert_eq!(campaigns.report(UNIX_EPOCH).len(), LIMIT);
         assert_eq!(campaigns.report(UNIX_EPOCH).len(), 0);
+    }
+
+    #[test]
+    fn too_many_groups_are_told_once_until_all_are_counted_again() {
+        let campaigns = Campaigns::new(7);
+        let mut told = Vec::new();
+        for groups in [2 * LIMIT, 2 * LIMIT, LIMIT, 2 * LIMIT] {
+            (0..groups).for_each(|group| campaigns.add(campaign(group), &news(1)));
+            told.push(campaigns.table.lock().begin_report().1);
+        }
+        assert_eq!(told, [Some(LIMIT), None, None, Some(LIMIT)]);
     }
 }

@@ -75,7 +75,7 @@ fn is_wanted(variable: impl Fn(&str) -> Option<String>) -> bool {
     };
     match value("OTEL_TRACES_EXPORTER") {
         _ if disabled => false,
-        Some(exporter) => exporter == "otlp",
+        Some(exporters) => exporters.split(',').any(|it| it.trim() == "otlp"),
         None => named().is_some(),
     }
 }
@@ -361,6 +361,7 @@ mod tests {
                 true,
             ),
             (&[("OTEL_TRACES_EXPORTER", "otlp")], true),
+            (&[("OTEL_TRACES_EXPORTER", "console, otlp")], true),
             (&[ENDPOINT, ("OTEL_TRACES_EXPORTER", "none")], false),
             (&[ENDPOINT, ("OTEL_SDK_DISABLED", "TRUE")], false),
         ] {

@@ -146,8 +146,8 @@ impl Token {
     }
 
     /// Returns when push services begin to refuse it.
-    #[must_use]
-    pub fn expires_at(&self) -> SystemTime {
+    #[cfg(test)]
+    pub(crate) fn expires_at(&self) -> SystemTime {
         self.expires_at
     }
 

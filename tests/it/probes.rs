@@ -56,8 +56,12 @@ async fn probes_that_do_not_come_back_grow_old_and_are_counted_as_lost() {
     vhost.queue("webpush.delay.50ms", leaking).await;
     let more = format!("delay.bands = ['50ms', '100ms', '200ms']\n{MORE}");
     let url = vhost.url();
-    let env = TestEnv::open_at(vhost, &url, sandbox::Settings::default(), &more).await;
+    let mut env = TestEnv::open_at(vhost, &url, sandbox::Settings::default(), &more).await;
+    // RabbitMQ 4 may end a connection on which something is published to a queue that is being deleted.
+    env.daemon.stop().await;
     env.vhost.delete("webpush.delay.200ms").await;
+    env.daemon.set("broker.declare = 'none'");
+    env.daemon.start().await;
     for band in ["50ms", "200ms"] {
         reaches(&env.daemon, LOST, band, 2.0).await;
         reaches(&env.daemon, AGE, band, 2.0).await;
@@ -75,6 +79,35 @@ async fn probes_that_do_not_come_back_grow_old_and_are_counted_as_lost() {
     }
     let reconnects = env.daemon.metric("pushrider_broker_reconnects_total", "");
     assert_eq!(reconnects.await, 0.0);
+}
+
+#[tokio::test]
+async fn a_probe_that_is_not_confirmed_grows_old_and_holds_up_no_other() {
+    let broker = Broker::own();
+    let vhost = broker.vhost();
+    let (url, name) = (vhost.url(), vhost.name().to_owned());
+    let more = format!("delay.bands = ['50ms', '100ms']\nbroker.confirm_timeout = '500ms'\n{MORE}");
+    let env = TestEnv::open_at(vhost, &url, sandbox::Settings::default(), &more).await;
+    reaches(&env.daemon, RETURNED, "50ms", 2.0).await;
+    // A queue that answers nothing, as one whose majority is away.
+    let queue = |does: &str| {
+        let call = format!("sys:{does}('{name}_webpush.delay.50ms').");
+        broker.control(&["eval", &call])
+    };
+    queue("suspend");
+    reaches(&env.daemon, AGE, "50ms", 3.0).await;
+    let others = env.daemon.metric(RETURNED, "band=\"100ms\"").await;
+    reaches(&env.daemon, RETURNED, "100ms", others + 2.0).await;
+    let log = env.daemon.log();
+    assert!(log.contains("not confirmed within 500ms"), "{log}");
+    let reconnects = env.daemon.metric("pushrider_broker_reconnects_total", "");
+    assert_eq!(reconnects.await, 0.0);
+    queue("resume");
+    eventually(PATIENCE, async || {
+        let age = env.daemon.metric(AGE, "band=\"50ms\"").await;
+        wanted(age, |age| *age < 1.0)
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::text::{Listen, Text};
 use crate::config::units::{Count, DAY, KIB, MIB, MILLISECOND, MINUTE, SECOND, Size, Span};
 use crate::logging::Format;
+use crate::wire::event::EVENT_LIMIT;
 
 mod apps;
 mod broker;
@@ -76,7 +77,7 @@ pub(in crate::config) struct Events {
 impl Default for Events {
     fn default() -> Self {
         Self {
-            max_size: Size::of(4 * MIB),
+            max_size: Size::of(EVENT_LIMIT as u64),
             chunk: Count::of(50),
             schedule_limit: Span::of(30 * DAY),
         }
