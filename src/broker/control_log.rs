@@ -6,8 +6,8 @@
 //! started. Other daemons skip it.
 //!
 //! What can go wrong here: a broker without streams, no permission, no stream. None of it keeps events
-//! from being pushed; a warning says what is missing. Once the stream is read, an error ends the
-//! generation as any other does.
+//! from being pushed; a warning says what is missing. Any other error ends the generation; where none of
+//! several reached the marker, one goes without control messages.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
@@ -47,10 +47,6 @@ const PREFETCH: u16 = 200;
 /// How many bytes of control messages may be in hand, whatever somebody publishes.
 pub(super) const CONTROL_BYTES: u64 = 1 << 20;
 
-/// After so many failures in a row events are pushed without control messages: a stream that is broken
-/// for good must not stop them.
-const FAILURES: u32 = 3;
-
 /// How often what no longer holds is removed.
 const REMOVE_AGED: Duration = Duration::from_secs(600);
 
@@ -64,15 +60,20 @@ pub(super) struct ControlLog {
 impl ControlLog {
     /// Subscribes; `None` where the broker does not let this daemon read control messages.
     pub(super) async fn open(shared: &Shared, link: Link) -> Result<Option<Self>, SessionError> {
+        if !shared.control.begin() {
+            tracing::warn!(
+                "control messages cannot be read, so nothing can be cancelled until the next connect: \
+                 look at the stream on the broker"
+            );
+            link.close().await;
+            return Ok(None);
+        }
         match Self::subscribe(shared, &link).await {
-            Ok((channel, stream)) => {
-                shared.control.failures.store(0, Ordering::Relaxed);
-                Ok(Some(Self {
-                    link: Arc::new(link),
-                    channel,
-                    stream,
-                }))
-            }
+            Ok((channel, stream)) => Ok(Some(Self {
+                link: Arc::new(link),
+                channel,
+                stream,
+            })),
             Err(error) if is_refusal(&error) => {
                 tracing::warn!(
                     problem = error.to_string(),
@@ -80,15 +81,7 @@ impl ControlLog {
                      permissions (`pushrider topology show`), declare the stream (`pushrider topology \
                      declare`; RabbitMQ has streams from 3.9), or set broker.control = \"off\""
                 );
-                link.close().await;
-                Ok(None)
-            }
-            Err(error) if shared.control.failures.fetch_add(1, Ordering::Relaxed) >= FAILURES => {
-                tracing::warn!(
-                    problem = error.to_string(),
-                    "control messages cannot be read, so nothing can be cancelled until the next \
-                     connect: look at the stream on the broker"
-                );
+                shared.control.succeed();
                 link.close().await;
                 Ok(None)
             }
@@ -152,12 +145,14 @@ impl ControlLog {
                     // What is not UTF-8 in its properties does not matter here.
                     self.link.found.take(self.channel.id(), message.delivery_tag);
                     if take(&shared, &message) == Some(&marker) {
+                        shared.control.succeed();
                         read.cancel();
                     }
                     let options = BasicAckOptions { multiple: false };
                     self.channel.basic_ack(message.delivery_tag, options).await?;
                 }
                 marked = &mut marking => if let Err(error) = marked {
+                    shared.control.succeed();
                     tracing::warn!(
                         problem = error.to_string(),
                         "the end of the control messages cannot be marked; `pushrider topology show` \

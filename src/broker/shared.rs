@@ -1,7 +1,7 @@
 //! What the tasks of a generation share, and what all generations share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use futures_util::future;
 use lapin::Channel;
@@ -48,10 +48,30 @@ pub(super) struct Shared {
 pub(super) struct ControlPosition {
     /// The offset after the last that was read; 0 is the beginning.
     pub(super) next: AtomicU64,
-    /// How often in a row the stream could not be consumed.
-    pub(super) failures: AtomicU32,
+    /// How many attempts to read it to the end began since the last that did.
+    attempts: AtomicU32,
     /// Whether it was told that there are too many.
     pub(super) told_full: AtomicBool,
+}
+
+impl ControlPosition {
+    /// After so many attempts in a row events are pushed without control messages, once: a stream that is
+    /// broken for good must not stop them.
+    const ATTEMPTS: u32 = 5;
+
+    /// Notes that an attempt to read the stream begins; returns whether it may.
+    pub(super) fn begin(&self) -> bool {
+        let may = self.attempts.fetch_add(1, Ordering::Relaxed) < Self::ATTEMPTS;
+        if !may {
+            self.attempts.store(0, Ordering::Relaxed);
+        }
+        may
+    }
+
+    /// Notes that what was in the stream is read, or that nothing of it is to be read.
+    pub(super) fn succeed(&self) {
+        self.attempts.store(0, Ordering::Relaxed);
+    }
 }
 
 /// A queue that is consumed, and what it is consumed on.
@@ -90,5 +110,20 @@ pub(super) async fn first_error(tasks: &mut Tasks) -> SessionError {
             }
             None => return future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_whose_reading_always_ends_early_does_not_stop_events_for_ever() {
+        let position = ControlPosition::default();
+        let first: Vec<_> = (0..7).map(|_| position.begin()).collect();
+        assert_eq!(first, [true, true, true, true, true, false, true]);
+        position.succeed();
+        assert_eq!((0..5).filter(|_| position.begin()).count(), 5);
+        assert!(!position.begin());
     }
 }
