@@ -50,6 +50,8 @@ pub(super) struct ControlPosition {
     pub(super) next: AtomicU64,
     /// How often in a row the stream could not be consumed.
     pub(super) failures: AtomicU32,
+    /// Whether a control message was read.
+    pub(super) begun: AtomicBool,
     /// Whether it was told that there are too many.
     pub(super) told_full: AtomicBool,
 }
