@@ -61,20 +61,24 @@ impl Cost {
     }
 }
 
-/// Returns how many messages wait in delay queues, and how many bytes they have.
+/// Returns how many messages wait in delay queues, and how many bytes they have. Of quorum queues
+/// `list_queues` does not say.
 fn waiting(broker: &Broker, vhost: &str) -> (u64, u64) {
-    let arguments = ["-q", "list_queues", "-p", vhost, "--no-table-headers"];
-    let columns = ["name", "messages", "message_bytes"];
-    let listed = broker.control(&[&arguments[..], &columns].concat());
-    let delays = listed.lines().filter(|it| it.starts_with("webpush.delay."));
-    let numbers = delays.map(|line| {
-        let mut numbers = line
-            .split('\t')
-            .skip(1)
-            .map(|it| it.parse::<u64>().unwrap_or(0));
-        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-    });
-    numbers.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1))
+    let sum = r#"lists:foldl(fun(Queue, {Messages, Bytes}) ->
+        {resource, _, queue, Name} = amqqueue:get_name(Queue),
+        case binary:match(Name, <<".delay.">>) of
+            nomatch -> {Messages, Bytes};
+            _ ->
+                Query = fun rabbit_fifo:overview/1,
+                {ok, {_, Seen}, _} = ra:local_query(amqqueue:get_pid(Queue), Query),
+                {Messages + maps:get(num_messages, Seen),
+                 Bytes + maps:get(enqueue_message_bytes, Seen)}
+        end
+    end, {0, 0}, rabbit_amqqueue:list(<<"VHOST">>))."#;
+    let said = broker.control(&["eval", &sum.replace("VHOST", vhost)]);
+    let numbers = said.trim().trim_matches(['{', '}']).split(',');
+    let numbers: Vec<u64> = numbers.map(|it| it.parse().unwrap()).collect();
+    (numbers[0], numbers[1])
 }
 
 /// Returns how many events the campaign has.
@@ -110,24 +114,28 @@ async fn campaign(id: &str, more: impl Fn(usize) -> Value) {
         bytes += event.len() as u64;
         env.publish_bytes(event.as_bytes()).await;
     }
+    eventually(Duration::from_secs(300), async || {
+        let name = "pushrider_deliveries_total";
+        wanted(env.daemon.metric(name, "").await, |count| {
+            *count >= events() as f64
+        })
+    })
+    .await;
     env.settled().await;
     let pushed = || env.sandbox.stats().statuses.get(&201).copied().unwrap_or(0);
     let taken_up = Cost::of(&broker);
     taken_up.print("taken up");
-    let limit = bytes + bytes / 5;
-    let (messages, held) = eventually(Duration::from_secs(30), async || {
-        // The broker counts bytes every five seconds.
-        wanted(waiting(&broker, &name), |it| {
-            limit / 2 < it.1 && it.1 < limit
-        })
-    })
-    .await;
+    let (messages, held) = waiting(&broker, &name);
     println!(
         "{} events of {} MB in all: {messages} messages of {} MB wait, {} pushed",
         events(),
         bytes / 1_000_000,
         held / 1_000_000,
         pushed()
+    );
+    assert!(
+        bytes / 3 < held && held < bytes + bytes / 3,
+        "{held} of {bytes} bytes"
     );
     let (before, began) = (pushed(), SystemClock.now().mono);
     let some = u64::try_from(events() * RECIPIENTS / 100).unwrap();
