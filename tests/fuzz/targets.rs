@@ -80,6 +80,7 @@ static APP: LazyLock<App> = LazyLock::new(|| App {
     },
     ttl: 86_400,
     results: Results::All,
+    progress: true,
     mode: Mode::Send,
     payload_limit: 3993,
     max_per_second: None,
