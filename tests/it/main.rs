@@ -58,6 +58,7 @@ mod main_job;
 mod memory;
 #[cfg(test)]
 mod oauth2;
+#[cfg(test)]
 mod paced_campaign;
 #[cfg(test)]
 mod priority;
