@@ -101,7 +101,7 @@ async fn what_is_declared_and_shown_is_all_that_a_user_of_least_privilege_needs(
         lines.last(),
         Some(&"22 made, 0 there already, 13 bindings in place")
     );
-    assert_eq!(lines.len(), 22, "{lines:#?}");
+    assert_eq!(lines.len(), 23, "{lines:#?}");
     assert!(lines.contains(&"made queue webpush.due.high"), "{lines:#?}");
     let again = operator.declares(&vhost.url());
     assert!(again.status.success(), "{again:?}");
@@ -169,7 +169,7 @@ async fn imported_definitions_leave_nothing_to_declare() {
 
     let listed = broker.control(&["-q", "list_bindings", "-p", vhost.name(), "source_name"]);
     let ours = listed.lines().filter(|line| line.starts_with("webpush."));
-    assert_eq!(ours.count(), 12, "{listed}");
+    assert_eq!(ours.count(), 13, "{listed}");
     vhost.publish("webpush.events", "shop.high", b"hello").await;
     vhost.publish("webpush.events", "elsewhere", b"hello").await;
     for lane in ["webpush.lane.high", "webpush.lane.default"] {
