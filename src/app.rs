@@ -26,6 +26,8 @@ pub struct App {
     pub ttl: u32,
     /// Which results it wants where the event does not say.
     pub results: Results,
+    /// Whether the progress of its campaigns is published.
+    pub progress: bool,
     /// Whether requests are sent at all.
     pub mode: Mode,
     /// The largest plaintext in bytes, at most 3993.
@@ -198,6 +200,7 @@ impl App {
             },
             ttl: 86_400,
             results: Results::All,
+            progress: true,
             mode: Mode::Send,
             payload_limit: 3993,
             max_per_second: None,

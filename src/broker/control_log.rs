@@ -13,7 +13,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery as Message;
@@ -24,6 +24,7 @@ use tokio::select;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::broker::ControlSettings;
 use crate::broker::answer::answered;
 use crate::broker::budget::InHand;
 use crate::broker::connect::{Link, open_channel};
@@ -169,8 +170,10 @@ impl ControlLog {
 
 /// Writes a marker into the stream.
 async fn mark(channel: &Channel, exchange: ShortString, marker: &str) -> Result<(), SessionError> {
+    let now = SystemClock.now().wall.duration_since(UNIX_EPOCH);
     let properties = BasicProperties::default()
         .with_message_id(short(marker))
+        .with_timestamp(now.unwrap_or_default().as_secs())
         .with_delivery_mode(2);
     let options = BasicPublishOptions::default();
     let publishing = channel.basic_publish(exchange, short(MARKER_KEY), options, b"", properties);
@@ -187,11 +190,12 @@ fn take<'a>(shared: &Shared, message: &'a Message) -> Option<&'a str> {
     }
     let key = message.routing_key.as_str();
     if key == MARKER_KEY {
-        return message
-            .properties
-            .message_id()
-            .as_ref()
-            .map(|id| id.as_str());
+        let since = message.properties.timestamp().map(Duration::from_secs);
+        if let Some(at) = since.and_then(|since| UNIX_EPOCH.checked_add(since)) {
+            begin(shared, offset, at);
+        }
+        let id = message.properties.message_id().as_ref();
+        return id.map(|id| id.as_str());
     }
     match control::decode(key, &message.data) {
         Ok(control) => {
@@ -201,11 +205,11 @@ fn take<'a>(shared: &Shared, message: &'a Message) -> Option<&'a str> {
                 Command::Cancel => ControlRead::Cancel,
                 Command::Forget => ControlRead::Forget,
             });
-            let retention = shared.settings.control_retention.unwrap_or_default();
-            let noted = shared
-                .withdrawn
-                .note(control, retention, SystemClock.now().wall);
-            show(shared, noted);
+            begin(shared, offset, control.requested_at);
+            if let Some(ControlSettings { bounds, .. }) = shared.settings.control {
+                let now = SystemClock.now().wall;
+                show(shared, shared.withdrawn.note(control, bounds, now));
+            }
         }
         Err(fault) => {
             shared.metrics.control_message(ControlRead::Malformed);
@@ -220,13 +224,36 @@ fn take<'a>(shared: &Shared, message: &'a Message) -> Option<&'a str> {
     None
 }
 
+/// Warns if the first message that is read shows that the stream was too small for those before it. What
+/// has had its time is not missed.
+fn begin(shared: &Shared, offset: Option<u64>, written_at: SystemTime) {
+    if shared.control.begun.swap(true, Ordering::Relaxed) || offset.is_none_or(|it| it == 0) {
+        return;
+    }
+    let age = SystemClock.now().wall.duration_since(written_at);
+    let age = age.unwrap_or_default();
+    if shared
+        .settings
+        .control
+        .is_some_and(|it| age < it.bounds.retention)
+    {
+        tracing::warn!(
+            offset,
+            age_s = age.as_secs(),
+            "the stream of control messages was full and has dropped the oldest, so what they cancelled \
+             or forgot may be pushed: enlarge broker.control_size, and delete the stream so that it is \
+             made anew"
+        );
+    }
+}
+
 fn show(shared: &Shared, Noted { kept, dropped }: Noted) {
     shared.metrics.control_kept(kept, dropped);
     if dropped > 0 && !shared.control.told_full.swap(true, Ordering::Relaxed) {
         tracing::warn!(
             kept,
             "too much is cancelled and forgotten; what was asked for first is dropped, and may be \
-             pushed: cancel by group instead of by id"
+             pushed: enlarge broker.control_targets, or cancel by group instead of by id"
         );
     }
 }

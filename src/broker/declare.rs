@@ -5,7 +5,9 @@
 //! says so. RabbitMQ gives the same code where the virtual host may have no more queues; only a look
 //! tells the two apart.
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection};
 
@@ -13,7 +15,7 @@ use crate::broker::addresses::Addresses;
 use crate::broker::answer::answered;
 use crate::broker::connect::open_channel;
 use crate::broker::error::SessionError;
-use crate::broker::object::{ExchangeKind, Object, alternate_exchange};
+use crate::broker::object::{Destination, ExchangeKind, Object, alternate_exchange};
 use crate::broker::product::Product;
 use crate::broker::reply::{is_mismatch, is_missing, words};
 use crate::broker::topology::Topology;
@@ -218,22 +220,31 @@ async fn one(channel: &Channel, object: &Object, passive: bool) -> lapin::Result
         Object::Binding { .. } if passive => Ok(()),
         Object::Binding {
             exchange,
-            queue,
+            destination,
             key,
-        } => bind(channel, exchange, queue, key).await,
+        } => bind(channel, exchange, destination, key).await,
     }
 }
 
 async fn bind(
     channel: &Channel,
-    exchange: &ShortString,
-    queue: &ShortString,
+    source: &ShortString,
+    destination: &Destination,
     key: &ShortString,
 ) -> lapin::Result<()> {
-    let options = QueueBindOptions::default();
-    let (exchange, queue, key) = (exchange.clone(), queue.clone(), key.clone());
-    let binding = channel.queue_bind(queue, exchange, key, options, FieldTable::default());
-    answered("queue.bind", binding).await
+    let (source, key, arguments) = (source.clone(), key.clone(), FieldTable::default());
+    match destination.clone() {
+        Destination::Queue(queue) => {
+            let options = QueueBindOptions::default();
+            let binding = channel.queue_bind(queue, source, key, options, arguments);
+            answered("queue.bind", binding).await
+        }
+        Destination::Exchange(exchange) => {
+            let options = ExchangeBindOptions::default();
+            let binding = channel.exchange_bind(exchange, source, key, options, arguments);
+            answered("exchange.bind", binding).await
+        }
+    }
 }
 
 /// Checks every exchange and queue without changing anything. Where nothing is among the problems, the

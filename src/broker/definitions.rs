@@ -20,7 +20,7 @@ pub struct Definitions {
     pub exchanges: Vec<Exchange>,
     /// Durable queues.
     pub queues: Vec<Queue>,
-    /// The ways from exchanges to queues.
+    /// The ways from exchanges to queues and to other exchanges.
     pub bindings: Vec<Binding>,
     /// Why the arguments are what they are, by their names.
     pub reasons: BTreeMap<String, &'static str>,
@@ -55,13 +55,15 @@ pub struct Queue {
     pub purpose: &'static str,
 }
 
-/// The way from an exchange to a queue.
+/// The way from an exchange to a queue, or to another exchange.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Binding {
     /// The exchange.
     pub source: String,
-    /// The queue.
+    /// The queue, or the other exchange.
     pub destination: String,
+    /// `queue` or `exchange`.
+    pub destination_type: &'static str,
     /// Which routing keys take it; of no meaning at a fanout exchange.
     pub routing_key: String,
 }
@@ -110,7 +112,7 @@ impl Definitions {
         };
         let binding = |it: &Binding| {
             json!({ "source": it.source, "vhost": vhost, "destination": it.destination,
-                    "destination_type": "queue", "routing_key": it.routing_key, "arguments": {} })
+                    "destination_type": it.destination_type, "routing_key": it.routing_key, "arguments": {} })
         };
         let policy = |it: &Policy| {
             json!({ "name": it.name, "vhost": vhost, "pattern": it.pattern, "apply-to": it.apply_to,
@@ -151,11 +153,12 @@ impl Definitions {
             }),
             Object::Binding {
                 exchange,
-                queue,
+                destination,
                 key,
             } => self.bindings.push(Binding {
                 source: exchange.to_string(),
-                destination: queue.to_string(),
+                destination: destination.name().to_string(),
+                destination_type: destination.kind(),
                 routing_key: key.to_string(),
             }),
         }
@@ -206,7 +209,6 @@ mod tests {
             }
         }
         for binding in definitions["bindings"].as_array().unwrap() {
-            assert_eq!(binding["destination_type"], "queue");
             let member = |name: &str| binding[name].as_str().unwrap();
             imported.push(format!(
                 "binding of {} to {} ({:?})",

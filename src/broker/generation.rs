@@ -201,7 +201,7 @@ async fn control_link(
     shared: &Shared,
     address: &Address,
 ) -> Result<Option<Link>, Box<ConnectError>> {
-    if shared.settings.control_retention.is_none() {
+    if shared.settings.control.is_none() {
         return Ok(None);
     }
     address.connect_to_consume(CONTROL_BYTES).await.map(Some)

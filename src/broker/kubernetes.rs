@@ -64,8 +64,8 @@ fn queue(it: &Queue) -> Value {
 }
 
 fn binding(it: &Binding) -> Value {
-    json!({ "source": it.source, "destination": it.destination, "destinationType": "queue",
-            "routingKey": it.routing_key })
+    json!({ "source": it.source, "destination": it.destination,
+            "destinationType": it.destination_type, "routingKey": it.routing_key })
 }
 
 /// Names a binding by what it connects, and by the last word of its routing key where there may be several.

@@ -29,6 +29,7 @@ use lapin::types::{FieldTable, ShortString};
 use strum::{IntoStaticStr, VariantArray};
 use tokio::sync::oneshot;
 
+use crate::control::Bounds;
 use crate::message::{EventId, Name};
 use crate::redelivery;
 use crate::secret::Secret;
@@ -265,8 +266,8 @@ pub struct Settings {
     pub unrouted_messages: u32,
     /// How long results without a bound queue are kept.
     pub unrouted_age: Duration,
-    /// How long control messages are kept and hold; `None` to read none.
-    pub control_retention: Option<Duration>,
+    /// What is kept of control messages; `None` to read none.
+    pub control: Option<ControlSettings>,
     /// The AMQP heartbeat: a silent broker is noticed after twice this long.
     pub heartbeat: Duration,
     /// How long one connection attempt may take.
@@ -295,6 +296,15 @@ pub enum Declare {
     Passive,
     /// The daemon trusts that they exist.
     None,
+}
+
+/// How much is kept of control messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlSettings {
+    /// How many bytes of them the stream keeps.
+    pub stream_bytes: u64,
+    /// What a daemon keeps of them; the stream keeps them as long.
+    pub bounds: Bounds,
 }
 
 /// Whether control messages are read.
@@ -347,7 +357,13 @@ mod tests {
             quarantine_age: Duration::from_hours(14 * 24),
             unrouted_messages: 100_000,
             unrouted_age: Duration::from_hours(24),
-            control_retention: Some(Duration::from_hours(58 * 24)),
+            control: Some(ControlSettings {
+                stream_bytes: 64 << 20,
+                bounds: Bounds {
+                    targets: 100_000,
+                    retention: Duration::from_hours(58 * 24),
+                },
+            }),
             heartbeat: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
             confirm_timeout: Duration::from_secs(30),

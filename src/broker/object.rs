@@ -8,11 +8,8 @@ use strum::IntoStaticStr;
 
 use crate::broker::route::short;
 
-/// The most bytes that a stream keeps: more control messages than a daemon does.
-const STREAM_BYTES: u64 = 64 << 20;
-
-/// A stream drops whole segments, so they are small.
-const SEGMENT_BYTES: u64 = 4 << 20;
+/// A stream drops whole segments, so it is made of so many.
+const SEGMENTS: u64 = 16;
 
 /// Something that must exist on the broker.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,12 +30,19 @@ pub(super) enum Object {
         /// What it is for, to operators.
         purpose: &'static str,
     },
-    /// The way from an exchange to a queue.
+    /// The way from an exchange to a queue, or to another exchange.
     Binding {
         exchange: ShortString,
-        queue: ShortString,
+        destination: Destination,
         key: ShortString,
     },
+}
+
+/// Where a binding leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Destination {
+    Queue(ShortString),
+    Exchange(ShortString),
 }
 
 /// The kinds of exchanges that are used.
@@ -68,10 +72,26 @@ impl Object {
     }
 
     pub(super) fn binding(exchange: ShortString, queue: ShortString, key: ShortString) -> Self {
+        let destination = Destination::Queue(queue);
         Self::Binding {
             exchange,
-            queue,
+            destination,
             key,
+        }
+    }
+}
+
+impl Destination {
+    pub(super) fn name(&self) -> &ShortString {
+        let (Self::Queue(name) | Self::Exchange(name)) = self;
+        name
+    }
+
+    /// Returns the word of RabbitMQ's definitions.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Queue(_) => "queue",
+            Self::Exchange(_) => "exchange",
         }
     }
 }
@@ -90,11 +110,12 @@ impl fmt::Display for Object {
             Self::Queue { name, .. } => write!(f, "queue {name}"),
             Self::Binding {
                 exchange,
-                queue,
+                destination,
                 key,
             } => write!(
                 f,
-                "binding of {queue} to {exchange} ({key:?})",
+                "binding of {} to {exchange} ({key:?})",
+                destination.name(),
                 key = key.as_str()
             ),
         }
@@ -116,13 +137,13 @@ pub(super) fn quorum() -> FieldTable {
 }
 
 /// A replicated log, which every consumer reads for itself.
-pub(super) fn stream(retention: Duration) -> FieldTable {
+pub(super) fn stream(bytes: u64, retention: Duration) -> FieldTable {
     let mut arguments = FieldTable::default();
     insert(&mut arguments, "x-queue-type", text("stream"));
     let age = format!("{}s", retention.as_secs().max(1));
     insert(&mut arguments, "x-max-age", text(&age));
-    insert(&mut arguments, "x-max-length-bytes", number(STREAM_BYTES));
-    let segment = number(SEGMENT_BYTES);
+    insert(&mut arguments, "x-max-length-bytes", number(bytes));
+    let segment = number(bytes / SEGMENTS);
     insert(&mut arguments, "x-stream-max-segment-size-bytes", segment);
     arguments
 }

@@ -268,7 +268,9 @@ fn show_connected(shared: &Shared, connected: bool) {
         shared.metrics.broker_connected(role, connected);
     }
     shared.metrics.broker_blocked(false);
-    shared.metrics.control_read(false);
+    if shared.settings.control.is_some() {
+        shared.metrics.control_read(false);
+    }
     shared.state.send_modify(|state| {
         state.connected = connected;
         state.lanes = 0;

@@ -50,6 +50,8 @@ pub(super) struct ControlPosition {
     pub(super) next: AtomicU64,
     /// How many attempts to read it to the end began since the last that did.
     attempts: AtomicU32,
+    /// Whether a control message was read.
+    pub(super) begun: AtomicBool,
     /// Whether it was told that there are too many.
     pub(super) told_full: AtomicBool,
 }

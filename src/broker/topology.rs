@@ -9,7 +9,7 @@
 use lapin::types::{FieldTable, ShortString};
 
 use crate::broker::object::{
-    ExchangeKind, Object, at_least_once, insert, number, quorum, stream, text, ttl,
+    Destination, ExchangeKind, Object, at_least_once, insert, number, quorum, stream, text, ttl,
 };
 use crate::broker::route::{Routes, short};
 use crate::broker::{Settings, Source};
@@ -168,6 +168,18 @@ impl Topology {
                 alternate: Some(unrouted),
                 purpose: "results, summaries and subscription events",
             },
+            // A binding keeps progress off the alternate exchange, whether or not a queue takes it.
+            Object::Exchange {
+                name: self.name("progress"),
+                kind: ExchangeKind::Topic,
+                alternate: None,
+                purpose: "progress of campaigns, dropped where no queue is bound for it",
+            },
+            Object::Binding {
+                exchange: self.name("results"),
+                destination: Destination::Exchange(self.name("progress")),
+                key: short("progress.#"),
+            },
         ];
         for (queue, key, purpose) in [
             (
@@ -208,7 +220,7 @@ impl Topology {
     }
 
     fn control(&self, settings: &Settings) -> Vec<Object> {
-        let Some(retention) = settings.control_retention else {
+        let Some(control) = settings.control else {
             return Vec::new();
         };
         let (exchange, queue) = (self.routes.control(), self.routes.control_log());
@@ -221,7 +233,7 @@ impl Topology {
             },
             Object::queue(
                 queue.clone(),
-                stream(retention),
+                stream(control.stream_bytes, control.bounds.retention),
                 "what is cancelled and forgotten; every daemon reads it from its beginning",
             ),
         ];
@@ -326,16 +338,16 @@ mod tests {
 
     #[test]
     fn without_control_nothing_of_it_is_declared() {
-        let names = |control_retention| {
+        let names = |control| {
             let topology = Topology::new(&Settings {
-                control_retention,
+                control,
                 ..settings()
             });
             let objects = topology.objects().map(ToString::to_string);
             objects.filter(|it| it.contains("control")).count()
         };
         assert_eq!(names(None), 0);
-        assert_eq!(names(settings().control_retention), 5);
+        assert_eq!(names(settings().control), 5);
     }
 
     #[test]
@@ -356,10 +368,13 @@ mod tests {
                 }
                 Object::Queue { name, .. } => known.push(("queue", name)),
                 Object::Binding {
-                    exchange, queue, ..
+                    exchange,
+                    destination,
+                    ..
                 } => {
                     assert!(known.contains(&("exchange", exchange)), "{exchange}");
-                    assert!(known.contains(&("queue", queue)), "{queue}");
+                    let destination = (destination.kind(), destination.name());
+                    assert!(known.contains(&destination), "{destination:?}");
                 }
             }
         }

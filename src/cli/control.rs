@@ -150,7 +150,7 @@ impl Publishing {
         out: &mut impl Write,
     ) -> Result<(), Failure> {
         let settings = self.configured.load_broker(environment)?;
-        if settings.control_retention.is_none() {
+        if settings.control.is_none() {
             let problem = "broker.control is \"off\": no daemon would read the message";
             return Err(Failure::operator(problem));
         }

@@ -190,7 +190,7 @@ fn arguments(arguments: &Map<String, Value>, out: &mut impl Write) -> io::Result
 }
 
 fn bindings(definitions: &Definitions, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "\nbindings: exchange, routing key, queue")?;
+    writeln!(out, "\nbindings: exchange, routing key, queue or exchange")?;
     let keys: Vec<_> = definitions
         .bindings
         .iter()

@@ -19,16 +19,21 @@ use crate::outcome::{Reason, Refusal};
 use crate::subscription::{Endpoint, Fingerprint};
 use crate::wire::control::{Control, Target};
 
-/// How many targets are kept: about 20 MB, and 28 MB more if each has the longest reason.
-const LIMIT: usize = 100_000;
-
 /// What is cancelled and forgotten.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Withdrawn {
     /// How many are kept, so that a look-up takes no lock where there are none.
     count: AtomicUsize,
     table: RwLock<Table>,
-    limit: usize,
+}
+
+/// How much is kept, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// How many targets are kept, of about 200 bytes each.
+    pub targets: usize,
+    /// How long each holds after it was asked for.
+    pub retention: Duration,
 }
 
 /// What one event is recognized by.
@@ -120,28 +125,14 @@ struct Entry {
     reason: Option<Box<str>>,
 }
 
-impl Default for Withdrawn {
-    fn default() -> Self {
-        Self::of(LIMIT)
-    }
-}
-
 impl Withdrawn {
-    fn of(limit: usize) -> Self {
-        Self {
-            count: AtomicUsize::new(0),
-            table: RwLock::default(),
-            limit,
-        }
-    }
-
-    /// Records a control message at `now`; it holds until `retention` after it was asked for.
-    pub fn note(&self, control: Control, retention: Duration, now: SystemTime) -> Noted {
+    /// Records a control message at `now`.
+    pub fn note(&self, control: Control, bounds: Bounds, now: SystemTime) -> Noted {
         let mut table = self.table.write();
         table.remove_aged(now);
-        table.insert(control, retention, now);
+        table.insert(control, bounds.retention, now);
         let mut dropped = 0;
-        while table.entries.len() > self.limit {
+        while table.entries.len() > bounds.targets {
             dropped += usize::from(table.remove_oldest());
         }
         self.shown(&table, dropped)

@@ -2,6 +2,11 @@ use super::*;
 
 const MONTH: Duration = Duration::from_hours(30 * 24);
 
+const BOUNDS: Bounds = Bounds {
+    targets: 100,
+    retention: MONTH,
+};
+
 fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_262_400 + seconds)
 }
@@ -47,7 +52,7 @@ fn told(withdrawn: &Withdrawn, app: &str, created: u64, now: SystemTime) -> Opti
 fn an_id_is_cancelled_whenever_it_comes_within_the_retention() {
     let withdrawn = Withdrawn::default();
     assert_eq!(told(&withdrawn, "shop", 0, at(0)), None);
-    withdrawn.note(control(Target::Event(id("e1")), 10), MONTH, at(10));
+    withdrawn.note(control(Target::Event(id("e1")), 10), BOUNDS, at(10));
     for created in [0, 10, 1000] {
         let told = told(&withdrawn, "shop", created, at(1000));
         assert_eq!(told.unwrap(), "cancelled its id was cancelled: wrong price");
@@ -64,7 +69,7 @@ fn of_a_group_or_a_label_only_events_created_before_are_cancelled() {
     };
     for (target, what) in [(group(10), "group"), (label, "label")] {
         let withdrawn = Withdrawn::default();
-        withdrawn.note(control(target, 20), MONTH, at(20));
+        withdrawn.note(control(target, 20), BOUNDS, at(20));
         let expected = format!("cancelled its {what} was cancelled: wrong price");
         assert_eq!(told(&withdrawn, "shop", 9, at(30)), Some(expected));
         assert_eq!(told(&withdrawn, "shop", 10, at(30)), None);
@@ -75,8 +80,8 @@ fn of_a_group_or_a_label_only_events_created_before_are_cancelled() {
 fn a_group_that_is_cancelled_again_is_cancelled_up_to_the_later_time() {
     for times in [[10, 20], [20, 10]] {
         let withdrawn = Withdrawn::default();
-        withdrawn.note(control(group(times[0]), 30), MONTH, at(30));
-        withdrawn.note(control(group(times[1]), 31), MONTH, at(31));
+        withdrawn.note(control(group(times[0]), 30), BOUNDS, at(30));
+        withdrawn.note(control(group(times[1]), 31), BOUNDS, at(31));
         assert!(told(&withdrawn, "shop", 19, at(40)).is_some());
         assert!(told(&withdrawn, "shop", 20, at(40)).is_none());
     }
@@ -104,8 +109,8 @@ fn a_recipient_is_forgotten_by_either_spelling_or_by_its_name() {
         )?;
         Some(format!("{} {}", refusal.reason.name(), refusal.detail))
     };
-    withdrawn.note(control(Target::Subscription(endpoint), 0), MONTH, at(1));
-    withdrawn.note(control(Target::Recipient("u42".into()), 0), MONTH, at(1));
+    withdrawn.note(control(Target::Subscription(endpoint), 0), BOUNDS, at(1));
+    withdrawn.note(control(Target::Recipient("u42".into()), 0), BOUNDS, at(1));
     let (given, sent) = (Some(Fingerprint::of("https://A.example/x")), Some(endpoint));
     let id = Some("u42");
     let none = RecipientKeys::default();
@@ -140,7 +145,7 @@ fn a_recipient_is_forgotten_by_either_spelling_or_by_its_name() {
     ] {
         assert_eq!(told(keys).as_deref(), expected);
     }
-    withdrawn.note(control(Target::Event(e2.clone()), 0), MONTH, at(1));
+    withdrawn.note(control(Target::Event(e2.clone()), 0), BOUNDS, at(1));
     let recipient = none;
     let cancelled = withdrawn.recipient(Keys { event, recipient }, at(20));
     let cancelled = cancelled.unwrap();
@@ -149,16 +154,20 @@ fn a_recipient_is_forgotten_by_either_spelling_or_by_its_name() {
 
 #[test]
 fn too_many_drop_the_oldest_and_none_outlives_its_time() {
-    let withdrawn = Withdrawn::of(3);
+    let withdrawn = Withdrawn::default();
+    let bounds = Bounds {
+        targets: 3,
+        ..BOUNDS
+    };
     let target = |n: u64| Target::Event(id(&format!("e{n}")));
     for n in 0..3 {
-        let noted = withdrawn.note(control(target(n), n), MONTH, at(n));
+        let noted = withdrawn.note(control(target(n), n), bounds, at(n));
         let kept = usize::try_from(n).unwrap() + 1;
         assert_eq!(noted, Noted { kept, dropped: 0 });
     }
     // The first is asked for again, so the second is the oldest.
-    withdrawn.note(control(target(0), 4), MONTH, at(4));
-    let noted = withdrawn.note(control(target(5), 5), MONTH, at(5));
+    withdrawn.note(control(target(0), 4), bounds, at(4));
+    let noted = withdrawn.note(control(target(5), 5), bounds, at(5));
     assert_eq!(
         noted,
         Noted {
@@ -175,10 +184,10 @@ fn too_many_drop_the_oldest_and_none_outlives_its_time() {
             dropped: 0
         }
     );
-    let noted = withdrawn.note(control(target(1), 5), MONTH, at(5) + MONTH);
+    let noted = withdrawn.note(control(target(1), 5), bounds, at(5) + MONTH);
     assert_eq!(noted.kept, 0, "what is too old is not kept");
     for n in 0..1000 {
-        withdrawn.note(control(target(1), n), MONTH, at(n));
+        withdrawn.note(control(target(1), n), bounds, at(n));
     }
     assert!(withdrawn.table.read().order.len() < 20);
 }
@@ -187,7 +196,7 @@ fn too_many_drop_the_oldest_and_none_outlives_its_time() {
 fn a_message_that_is_published_again_and_again_takes_no_memory() {
     let withdrawn = Withdrawn::default();
     for _ in 0..1000 {
-        withdrawn.note(control(group(10), 10), MONTH, at(20));
+        withdrawn.note(control(group(10), 10), BOUNDS, at(20));
     }
     assert_eq!(withdrawn.table.read().order.len(), 1);
 }
@@ -195,8 +204,8 @@ fn a_message_that_is_published_again_and_again_takes_no_memory() {
 #[test]
 fn a_later_limit_counts_though_it_was_asked_for_earlier() {
     let withdrawn = Withdrawn::default();
-    withdrawn.note(control(group(10), 30), MONTH, at(30));
-    withdrawn.note(control(group(20), 29), MONTH, at(31));
+    withdrawn.note(control(group(10), 30), BOUNDS, at(30));
+    withdrawn.note(control(group(20), 29), BOUNDS, at(31));
     assert!(told(&withdrawn, "shop", 19, at(40)).is_some());
     assert!(told(&withdrawn, "shop", 20, at(40)).is_none());
 }
@@ -205,7 +214,7 @@ fn a_later_limit_counts_though_it_was_asked_for_earlier() {
 fn what_was_asked_for_in_the_future_holds_from_now_on() {
     let withdrawn = Withdrawn::default();
     let control = control(Target::Event(id("e1")), 1_000_000_000);
-    withdrawn.note(control, MONTH, at(0));
+    withdrawn.note(control, BOUNDS, at(0));
     assert!(told(&withdrawn, "shop", 0, at(1)).is_some());
     assert!(told(&withdrawn, "shop", 0, at(0) + MONTH).is_none());
 }
@@ -214,6 +223,6 @@ fn what_was_asked_for_in_the_future_holds_from_now_on() {
 fn no_name_is_kept() {
     let withdrawn = Withdrawn::default();
     let target = Target::Recipient("u42-private".into());
-    withdrawn.note(control(target, 0), MONTH, at(0));
+    withdrawn.note(control(target, 0), BOUNDS, at(0));
     assert!(!format!("{withdrawn:?}").contains("private"));
 }

@@ -264,7 +264,9 @@ impl Metrics {
 
     /// Shows whether control messages are being read.
     pub fn control_read(&self, is_read: bool) {
-        self.series.control_read.set(i64::from(is_read));
+        let no_labels: [&str; 0] = [];
+        let series = self.series.control_read.with_label_values(&no_labels);
+        series.set(i64::from(is_read));
     }
 
     /// Counts a configuration that was read again.

@@ -160,7 +160,11 @@ series! {
         "control_dropped_total",
         "Of these, how many were dropped before their time because there were too many."
     );
-    control_read: gauge("control_read", "Whether control messages are being read.");
+    control_read: gauges(
+        "control_read",
+        "Whether control messages are being read; absent with broker.control = \"off\".",
+        &[]
+    );
     config_reloads: counters(
         "config_reloads_total",
         "Reloads of the configuration (SIGHUP), by whether it was applied.",

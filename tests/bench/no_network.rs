@@ -57,6 +57,7 @@ fn app() -> App {
         },
         ttl: 86_400,
         results: Results::All,
+        progress: true,
         mode: Mode::Send,
         payload_limit: 3993,
         max_per_second: None,

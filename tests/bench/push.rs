@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-use pushrider::control::{self, EventKeys, RecipientKeys, Withdrawn};
+use pushrider::control::{self, Bounds, EventKeys, RecipientKeys, Withdrawn};
 use pushrider::ece::{Salt, SenderKey, aes128gcm};
 use pushrider::message::EventId;
 use pushrider::origin::Origin;
@@ -88,6 +88,10 @@ fn look_up(c: &mut Criterion) {
     };
     let endpoint = Endpoint::parse("https://fcm.googleapis.com/fcm/send/a").unwrap();
     let recipient = RecipientKeys::of(&endpoint, Some("u42"));
+    let bounds = Bounds {
+        targets: 100_000,
+        retention: Duration::from_hours(720),
+    };
     let mut group = c.benchmark_group("look_up");
     for count in [0, 10, 100_000] {
         let withdrawn = Withdrawn::default();
@@ -108,7 +112,7 @@ fn look_up(c: &mut Criterion) {
                 requested_at: now,
                 target,
             };
-            withdrawn.note(control, Duration::from_hours(720), now);
+            withdrawn.note(control, bounds, now);
         }
         let keys = control::Keys { event, recipient };
         group.bench_function(count.to_string(), |b| {

@@ -13,7 +13,7 @@ use pushrider::app::{App, Apps, EndpointForm, Mode, RequestRules, Results};
 use pushrider::broker::{Inbound, Publication, Source};
 use pushrider::classify::{Context, EarlierAnswers, classify};
 use pushrider::clock::{FixedClock, FixedJitter};
-use pushrider::control::Withdrawn;
+use pushrider::control::{Bounds, Withdrawn};
 use pushrider::gate::{self, Gates};
 use pushrider::message::Name;
 use pushrider::metrics::Metrics;
@@ -80,6 +80,7 @@ static APP: LazyLock<App> = LazyLock::new(|| App {
     },
     ttl: 86_400,
     results: Results::All,
+    progress: true,
     mode: Mode::Send,
     payload_limit: 3993,
     max_per_second: None,
@@ -351,8 +352,12 @@ fn control(data: &[u8]) {
         };
         let command = control.target.command();
         assert_eq!(control::routing_key(&control.app, command), key);
-        let (at, hour) = (control.requested_at, Duration::from_hours(1));
-        let noted = Withdrawn::default().note(control, hour, at);
+        let (at, retention) = (control.requested_at, Duration::from_hours(1));
+        let bounds = Bounds {
+            targets: 1,
+            retention,
+        };
+        let noted = Withdrawn::default().note(control, bounds, at);
         assert_eq!((noted.kept, noted.dropped), (1, 0));
     }
 }

@@ -52,7 +52,7 @@ impl Operator {
             let set = format!("broker.declare={declare}");
             let output = self.runs(url, &["check", "--connect", "--set", &set]);
             assert!(output.status.success(), "{declare}: {output:?}");
-            let found = "  found   21 exchanges and queues as configured\n";
+            let found = "  found   22 exchanges and queues as configured\n";
             let told = text(&output.stdout);
             assert!(told.ends_with(found), "{output:?}");
             assert!(told.contains("\n  runs    RabbitMQ "), "{output:?}");
@@ -99,15 +99,15 @@ async fn what_is_declared_and_shown_is_all_that_a_user_of_least_privilege_needs(
     let lines: Vec<_> = text(&declared.stdout).lines().collect();
     assert_eq!(
         lines.last(),
-        Some(&"21 made, 0 there already, 12 bindings in place")
+        Some(&"22 made, 0 there already, 13 bindings in place")
     );
-    assert_eq!(lines.len(), 22, "{lines:#?}");
+    assert_eq!(lines.len(), 23, "{lines:#?}");
     assert!(lines.contains(&"made queue webpush.due.high"), "{lines:#?}");
     let again = operator.declares(&vhost.url());
     assert!(again.status.success(), "{again:?}");
     assert_eq!(
         text(&again.stdout),
-        "0 made, 21 there already, 12 bindings in place\n"
+        "0 made, 22 there already, 13 bindings in place\n"
     );
     assert_eq!(text(&again.stderr), "");
     operator.finds_nothing_missing(&vhost.url());
@@ -164,12 +164,12 @@ async fn imported_definitions_leave_nothing_to_declare() {
     let declared = operator.declares(&vhost.url());
     assert_eq!(
         text(&declared.stdout),
-        "0 made, 21 there already, 12 bindings in place\n"
+        "0 made, 22 there already, 13 bindings in place\n"
     );
 
     let listed = broker.control(&["-q", "list_bindings", "-p", vhost.name(), "source_name"]);
     let ours = listed.lines().filter(|line| line.starts_with("webpush."));
-    assert_eq!(ours.count(), 12, "{listed}");
+    assert_eq!(ours.count(), 13, "{listed}");
     vhost.publish("webpush.events", "shop.high", b"hello").await;
     vhost.publish("webpush.events", "elsewhere", b"hello").await;
     for lane in ["webpush.lane.high", "webpush.lane.default"] {
@@ -246,7 +246,7 @@ async fn what_the_broker_refuses_is_the_operators_and_what_differs_is_left() {
     );
     let made: Vec<_> = text(&limited.stdout).lines().collect();
     assert_eq!(made.first(), Some(&"made queue webpush.undeliverable"));
-    assert_eq!(made.len(), 4, "{made:#?}");
+    assert_eq!(made.len(), 5, "{made:#?}");
     broker.control(&["clear_vhost_limits", "-p", vhost.name()]);
 
     let declared = operator.declares(&vhost.url());
@@ -264,7 +264,7 @@ async fn what_the_broker_refuses_is_the_operators_and_what_differs_is_left() {
     assert!(text(&checked.stderr).contains(which), "{checked:?}");
     assert!(text(&checked.stdout).contains("as configured, 1 with other arguments\n"));
     let last = text(&declared.stdout).lines().last();
-    assert_eq!(last, Some("16 made, 5 there already, 12 bindings in place"));
+    assert_eq!(last, Some("16 made, 6 there already, 13 bindings in place"));
 }
 
 #[tokio::test]
@@ -293,7 +293,7 @@ async fn resources_for_kubernetes_are_yaml_and_need_the_name_of_the_cluster() {
     let kinds = |kind: &str| read.iter().filter(|it| it["kind"] == kind).count();
     assert_eq!(
         ["Policy", "Exchange", "Queue", "Binding", "Permission"].map(kinds),
-        [1, 8, 13, 12, 0]
+        [1, 9, 13, 13, 0]
     );
     let json = operator.shows("amqp://rabbit", "json");
     let json: Value = serde_json::from_str(&json).unwrap();

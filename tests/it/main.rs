@@ -59,6 +59,8 @@ mod memory;
 #[cfg(test)]
 mod oauth2;
 #[cfg(test)]
+mod paced_campaign;
+#[cfg(test)]
 mod priority;
 #[cfg(test)]
 mod probes;

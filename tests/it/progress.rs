@@ -106,3 +106,22 @@ async fn what_cannot_be_reported_without_a_connection_is_reported_with_the_next(
     })
     .await;
 }
+
+#[tokio::test]
+async fn progress_that_nobody_asked_for_does_not_fill_the_queue_of_unrouted_results() {
+    let env = TestEnv::open("").await;
+    let person = env.subscribe(json!({}));
+    let unbind = env.vhost.unbind("test.results", "webpush.results", "#");
+    unbind.await;
+    env.publish(&json!({ "id": "e1", "group": "spring", "subscription": person }))
+        .await;
+    eventually(Duration::from_secs(20), async || {
+        let label = "kind=\"progress\",result=\"ack\"";
+        let name = "pushrider_publishes_total";
+        wanted(env.daemon.metric(name, label).await, |count| *count == 1.0)
+    })
+    .await;
+    let unrouted = env.vhost.take_texts("webpush.unrouted").await;
+    assert_eq!(unrouted.len(), 1, "{unrouted:?}");
+    assert!(unrouted[0].contains("accepted"), "{unrouted:?}");
+}

@@ -9,10 +9,11 @@ use pushrider::metrics::Metrics;
 
 use crate::sources::root;
 
-/// Renders every series, with those of one delay band.
+/// Renders every series, with those of one delay band and of a daemon that reads control messages.
 pub(crate) fn rendered() -> String {
     let metrics = Metrics::new().unwrap();
     metrics.start_delay_band("1s", Duration::from_secs(1));
+    metrics.control_read(true);
     metrics.render().unwrap()
 }
 

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::broker::{ControlMode, Declare};
 use crate::config::text::{SecretText, Text};
-use crate::config::units::{Count, DAY, GIB, HOUR, KIB, MILLISECOND, MINUTE, SECOND, Size, Span};
+use crate::config::units::{
+    Count, DAY, GIB, HOUR, KIB, MIB, MILLISECOND, MINUTE, SECOND, Size, Span,
+};
 use crate::secret::Secret;
 
 /// What a message waiting on the broker may be given at most: its TTLs are 32-bit milliseconds.
@@ -25,6 +27,8 @@ pub(in crate::config) struct Broker {
     pub(in crate::config) prefix: Text,
     pub(in crate::config) declare: Declare,
     pub(in crate::config) control: ControlMode,
+    pub(in crate::config) control_size: Size<MIB, { 1024 * GIB }>,
+    pub(in crate::config) control_targets: Count<10_000_000>,
     pub(in crate::config) delivery_limit: Count<1_000_000>,
     pub(in crate::config) heartbeat: Span<SECOND, MINUTE>,
     pub(in crate::config) connect_timeout: Span<{ 10 * MILLISECOND }, { 5 * MINUTE }>,
@@ -46,6 +50,8 @@ impl Default for Broker {
             prefix: Text("webpush".to_owned()),
             declare: Declare::Create,
             control: ControlMode::On,
+            control_size: Size::of(64 * MIB),
+            control_targets: Count::of(100_000),
             delivery_limit: Count::of(20),
             heartbeat: Span::of(10 * SECOND),
             connect_timeout: Span::of(10 * SECOND),

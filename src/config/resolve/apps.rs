@@ -52,6 +52,7 @@ fn one(
         ring: ring?,
         ttl: ttl?,
         results: app.results,
+        progress: app.progress,
         mode: app.mode,
         payload_limit: app.payload_limit.bytes(),
         max_per_second: app

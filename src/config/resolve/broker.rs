@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::broker::{self, ClientCertificate, ControlMode, Lane, Settings};
+use crate::broker::{self, ClientCertificate, ControlMode, ControlSettings, Lane, Settings};
 use crate::config::file::{self, File};
 use crate::config::resolve::scope::{Reported, Scope};
 use crate::config::resolve::secret;
 use crate::config::secrets::{locate, read_certificates};
+use crate::control::Bounds;
 use crate::message::TTL_LIMIT;
 use crate::secret::Secret;
 
@@ -40,8 +41,14 @@ pub(super) fn resolve(file: &File, scope: &mut Scope<'_>) -> Result<Settings, Re
         quarantine_age: broker.quarantine_age.get(),
         unrouted_messages: broker.unrouted_messages.get(),
         unrouted_age: broker.unrouted_age.get(),
-        control_retention: match broker.control {
-            ControlMode::On => Some(longest_life(file)),
+        control: match broker.control {
+            ControlMode::On => Some(ControlSettings {
+                stream_bytes: broker.control_size.get(),
+                bounds: Bounds {
+                    targets: broker.control_targets.size(),
+                    retention: longest_life(file),
+                },
+            }),
             ControlMode::Off => None,
         },
         heartbeat: broker.heartbeat.get(),

@@ -258,8 +258,12 @@ impl<'a> Settlement<'a> {
         }
     }
 
-    /// Returns what is new of the campaign that the event belongs to, if it belongs to one.
+    /// Returns what is new of the campaign that the event belongs to, if it belongs to one and its
+    /// application wants to know.
     pub(super) fn news(&self) -> Option<(Campaign, News)> {
+        if self.app.is_some_and(|app| !app.progress) {
+            return None;
+        }
         let campaign = Campaign {
             app: self.app_name().cloned(),
             label: self.about.label.clone(),

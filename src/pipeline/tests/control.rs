@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock::Clock as _;
-use crate::control::Noted;
+use crate::control::{Bounds, Noted};
 use crate::wire::control;
 
 /// Has the daemon read a control message of this moment.
@@ -14,8 +14,11 @@ fn reads(env: &TestEnv, command: &str, target: Value) -> Noted {
     message[command] = target;
     let key = format!("shop.{command}");
     let control = control::decode(&key, message.to_string().as_bytes()).unwrap();
-    let retention = Duration::from_hours(24 * 58);
-    env.pipeline.withdrawn().note(control, retention, now)
+    let bounds = Bounds {
+        targets: 100_000,
+        retention: Duration::from_hours(24 * 58),
+    };
+    env.pipeline.withdrawn().note(control, bounds, now)
 }
 
 const CANCELLED: &str = "delivery.shop.cancelled._ cancelled";

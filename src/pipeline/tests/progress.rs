@@ -48,6 +48,18 @@ async fn an_event_that_waits_whole_and_is_split_counts_each_recipient_once() {
 }
 
 #[tokio::test]
+async fn an_application_that_wants_no_progress_gets_none() {
+    let app = App {
+        progress: false,
+        ..app(Mode::Send)
+    };
+    let env = env_of(app, [Says::Status(201)], 1);
+    let body = event(json!({ "group": "spring" }));
+    env.pipeline.process(&inbound(body)).await;
+    assert_eq!(news(&env), [""; 0]);
+}
+
+#[tokio::test]
 async fn what_ends_without_a_request_is_counted_and_an_event_without_a_group_is_not() {
     let env = env([]);
     env.pipeline.process(&inbound(event(json!({})))).await;

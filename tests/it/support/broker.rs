@@ -104,6 +104,16 @@ impl Broker {
         self.ports.amqp
     }
 
+    /// Returns the process id of the node.
+    pub(crate) fn pid(&self) -> u32 {
+        self.node.lock().unwrap().id()
+    }
+
+    /// Returns the folder of everything that the node keeps on disk.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.join("mnesia")
+    }
+
     /// Takes a virtual host nobody else uses.
     pub(crate) fn vhost(&self) -> Vhost {
         let number = self.next_vhost.fetch_add(1, Ordering::Relaxed);

@@ -234,7 +234,7 @@ pub(crate) fn settings(url: String) -> Settings {
         quarantine_age: Duration::from_hours(1),
         unrouted_messages: 1000,
         unrouted_age: Duration::from_hours(1),
-        control_retention: None,
+        control: None,
         heartbeat: Duration::from_secs(2),
         connect_timeout: Duration::from_secs(5),
         confirm_timeout: Duration::from_secs(10),

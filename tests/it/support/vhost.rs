@@ -198,6 +198,14 @@ impl Vhost {
         bound.await.unwrap();
     }
 
+    /// Removes a binding of a queue.
+    pub(crate) async fn unbind(&self, queue: &str, exchange: &str, key: &str) {
+        let (queue, exchange, key) = (queue.into(), exchange.into(), key.into());
+        let channel = self.channel().await;
+        let unbound = channel.queue_unbind(queue, exchange, key, FieldTable::default());
+        unbound.await.unwrap();
+    }
+
     /// Deletes a queue.
     pub(crate) async fn delete(&self, queue: &str) {
         let options = QueueDeleteOptions::default();
