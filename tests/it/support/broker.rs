@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -30,7 +31,7 @@ const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
 /// Names the folder of another Debian whose RabbitMQ is run instead: `tests/rabbitmq-4.sh` sets it.
 const ANOTHER_ROOT: &str = "TEST_RABBITMQ_ROOT";
 
-/// Ready-made virtual hosts of the shared node; beyond them each costs a second.
+/// So many virtual hosts are made at once: it takes a second of CPU to ask for one or for many.
 const VHOSTS: usize = 40;
 
 /// The user that may run the daemon but not declare anything.
@@ -47,8 +48,8 @@ const ADVANCED: &str = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout
 pub(crate) struct Broker {
     dir: PathBuf,
     ports: Ports,
-    vhosts: usize,
-    next_vhost: AtomicUsize,
+    /// The numbers of the virtual hosts that nobody has taken.
+    vhosts: Mutex<Range<usize>>,
     /// `None` for a node that uses the epmd of another.
     epmd: Option<Child>,
     node: Mutex<Child>,
@@ -106,23 +107,14 @@ impl Broker {
 
     /// Takes a virtual host nobody else uses.
     pub(crate) fn vhost(&self) -> Vhost {
-        let number = self.next_vhost.fetch_add(1, Ordering::Relaxed);
-        let name = format!("t{number:02}");
-        if number >= self.vhosts {
-            self.control(&["add_vhost", &name]);
-            self.control(&["set_permissions", "-p", &name, "guest", ".*", ".*", ".*"]);
-            let [configure, write, read] = runner_permissions();
-            self.control(&[
-                "set_permissions",
-                "-p",
-                &name,
-                RUNNER,
-                &configure,
-                &write,
-                &read,
-            ]);
-            self.control(&["set_permissions", "-p", &name, READER, "^$", "^$", ".*"]);
+        let mut free = self.vhosts.lock().unwrap();
+        if free.is_empty() {
+            *free = free.end..free.end + VHOSTS;
+            let file = self.dir.join("more.json");
+            fs::write(&file, definitions(free.clone())).unwrap();
+            self.control(&["import_definitions", &file.to_string_lossy()]);
         }
+        let name = vhost_name(free.next().unwrap());
         Vhost::new(name, self.ports.amqp, self.ports.amqps)
     }
 
@@ -228,8 +220,7 @@ impl Broker {
             node: Mutex::new(start_node(&dir, ports)),
             dir,
             ports,
-            vhosts,
-            next_vhost: AtomicUsize::new(0),
+            vhosts: Mutex::new(0..vhosts),
             ca,
             issuer,
         };
@@ -359,7 +350,7 @@ fn write_configuration(
     let only_mine = fs::Permissions::from_mode(0o400);
     fs::set_permissions(dir.join("home/.erlang.cookie"), only_mine).unwrap();
     write("advanced.config", ADVANCED);
-    write("definitions.json", &definitions(vhosts));
+    write("definitions.json", &definitions(0..vhosts));
     let (amqp, amqps, dir) = (ports.amqp, ports.amqps, dir.display());
     let configuration = format!(
         "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
@@ -378,8 +369,8 @@ fn write_configuration(
     (ca, issuer)
 }
 
-fn definitions(vhosts: usize) -> String {
-    let names: Vec<_> = (0..vhosts).map(|number| format!("t{number:02}")).collect();
+fn definitions(vhosts: Range<usize>) -> String {
+    let names: Vec<_> = vhosts.map(vhost_name).collect();
     let vhosts: Vec<_> = names.iter().map(|name| json!({ "name": name })).collect();
     let allow = |user: &str, vhost: &str, [configure, write, read]: [String; 3]| {
         json!({ "user": user, "vhost": vhost,
@@ -405,6 +396,10 @@ fn definitions(vhosts: usize) -> String {
         "permissions": permissions,
     })
     .to_string()
+}
+
+fn vhost_name(number: usize) -> String {
+    format!("t{number:03}")
 }
 
 /// What a daemon needs that declares nothing: configure, write, read.
