@@ -51,6 +51,13 @@ pub(super) async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// The same for one address; any number of bytes may be in hand.
+async fn connect_without_budget(address: SocketAddr) -> io::Result<Filtered> {
+    let stream = Either::Left(connect(&[address]).await?);
+    let budget = Arc::new(Budget::new(u64::MAX));
+    Ok(Filtered::new(stream, Arc::default(), budget, 0))
+}
+
 /// tokio with filtered connections.
 #[derive(Clone, Debug)]
 pub(super) struct Filtering(Tokio);
@@ -224,10 +231,6 @@ impl Reactor for Filtering {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        async move {
-            let stream = Either::Left(connect(&[address]).await?);
-            let budget = Arc::new(Budget::new(u64::MAX));
-            Ok(Filtered::new(stream, Arc::default(), budget, 0))
-        }
+        connect_without_budget(address)
     }
 }

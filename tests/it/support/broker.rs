@@ -20,7 +20,7 @@ use pushrider::message::Name;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::node::{free_ports, signal, spawn};
 use super::vhost::Vhost;
@@ -31,8 +31,12 @@ const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
 /// Names the folder of another Debian whose RabbitMQ is run instead: `tests/rabbitmq-4.sh` sets it.
 const ANOTHER_ROOT: &str = "TEST_RABBITMQ_ROOT";
 
-/// So many virtual hosts are made at once: it takes a second of CPU to ask for one or for many.
+/// The virtual hosts that the shared node starts with.
 const VHOSTS: usize = 40;
+
+/// So many are made at once when those are taken: to ask for some takes a second of CPU as for one, but
+/// for many the node has no time for the tests that run.
+const MORE_VHOSTS: usize = 8;
 
 /// The user that may run the daemon but not declare anything.
 pub(crate) const RUNNER: &str = "runner";
@@ -109,9 +113,9 @@ impl Broker {
     pub(crate) fn vhost(&self) -> Vhost {
         let mut free = self.vhosts.lock().unwrap();
         if free.is_empty() {
-            *free = free.end..free.end + VHOSTS;
+            *free = free.end..free.end + MORE_VHOSTS;
             let file = self.dir.join("more.json");
-            fs::write(&file, definitions(free.clone())).unwrap();
+            fs::write(&file, definitions(free.clone()).to_string()).unwrap();
             self.control(&["import_definitions", &file.to_string_lossy()]);
         }
         let name = vhost_name(free.next().unwrap());
@@ -350,7 +354,13 @@ fn write_configuration(
     let only_mine = fs::Permissions::from_mode(0o400);
     fs::set_permissions(dir.join("home/.erlang.cookie"), only_mine).unwrap();
     write("advanced.config", ADVANCED);
-    write("definitions.json", &definitions(0..vhosts));
+    let mut definitions = definitions(0..vhosts);
+    definitions["users"] = json!([
+        { "name": "guest", "password": "guest", "tags": "administrator" },
+        { "name": RUNNER, "password": RUNNER, "tags": "" },
+        { "name": READER, "password": READER, "tags": "" },
+    ]);
+    write("definitions.json", &definitions.to_string());
     let (amqp, amqps, dir) = (ports.amqp, ports.amqps, dir.display());
     let configuration = format!(
         "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
@@ -369,7 +379,8 @@ fn write_configuration(
     (ca, issuer)
 }
 
-fn definitions(vhosts: Range<usize>) -> String {
+/// Virtual hosts and who may do what there.
+fn definitions(vhosts: Range<usize>) -> Value {
     let names: Vec<_> = vhosts.map(vhost_name).collect();
     let vhosts: Vec<_> = names.iter().map(|name| json!({ "name": name })).collect();
     let allow = |user: &str, vhost: &str, [configure, write, read]: [String; 3]| {
@@ -386,16 +397,7 @@ fn definitions(vhosts: Range<usize>) -> String {
             ]
         })
         .collect();
-    json!({
-        "users": [
-            { "name": "guest", "password": "guest", "tags": "administrator" },
-            { "name": RUNNER, "password": RUNNER, "tags": "" },
-            { "name": READER, "password": READER, "tags": "" },
-        ],
-        "vhosts": vhosts,
-        "permissions": permissions,
-    })
-    .to_string()
+    json!({ "vhosts": vhosts, "permissions": permissions })
 }
 
 fn vhost_name(number: usize) -> String {
