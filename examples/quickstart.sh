@@ -88,8 +88,9 @@ require_pika
 echo "RabbitMQ, Python with pika and cargo are there."
 
 step "Building pushrider (some minutes the first time)"
-cargo build --release --locked
-pushrider=${CARGO_TARGET_DIR:-target}/release/pushrider
+# As tests/run.sh does, which need not build most of it again.
+cargo build --locked
+pushrider=${CARGO_TARGET_DIR:-target}/debug/pushrider
 
 directory=$(mktemp -d)
 read -r push_port control_port admin_port < <(free_ports 3)

@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Shutdown, TcpStream};
+use std::net::{self, Shutdown};
 use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -16,8 +16,9 @@ use std::time::Duration;
 use lapin::types::ShortString;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties};
-use tokio::net::lookup_host;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
+use tokio_util::either::Either;
 
 use crate::broker::amqp_url;
 use crate::broker::answer::answered;
@@ -25,7 +26,7 @@ use crate::broker::budget::Budget;
 use crate::broker::connect_error::{Cause, ConnectError, Target};
 use crate::broker::error::SessionError;
 use crate::broker::frames::Found;
-use crate::broker::runtime::{self, Filtered, Filtering, Unfiltered};
+use crate::broker::runtime::{self, Filtered};
 use crate::broker::tls::Tls;
 use crate::broker::{NeedsOperator, Settings};
 use crate::metrics::Role;
@@ -129,13 +130,14 @@ impl Address {
     ) -> lapin::Result<Connection> {
         let options = properties(role);
         let (limit, tls) = (self.timeout, self.tls.clone());
-        let (kit, runtime) = runtime::current();
         let connect = async move |uri: AMQPUri, _runtime| {
             let opening = async {
-                let stream = reach(&kit, &uri, &socket).await?;
+                let stream = reach(&uri, &socket).await?;
                 let stream = match uri.scheme {
-                    AMQPScheme::AMQP => stream,
-                    AMQPScheme::AMQPS => tls.encrypt(stream, &uri.authority.host).await?,
+                    AMQPScheme::AMQP => Either::Left(stream),
+                    AMQPScheme::AMQPS => {
+                        Either::Right(tls.encrypt(stream, &uri.authority.host).await?)
+                    }
                 };
                 let frame_max = uri.query.frame_max.unwrap_or_default();
                 let (found, budget) = (Arc::clone(&found), Arc::clone(&budget));
@@ -151,7 +153,7 @@ impl Address {
             };
             opened.map_err(lapin::Error::from)
         };
-        Connection::connector(self.uri_of(role), runtime, connect, options).await
+        Connection::connector(self.uri_of(role), runtime::current(), connect, options).await
     }
 }
 
@@ -174,18 +176,14 @@ fn properties(role: Role) -> ConnectionProperties {
 }
 
 /// Connects to the host and port of a URL, without TLS yet.
-async fn reach(kit: &Filtering, uri: &AMQPUri, socket: &Weak<Socket>) -> Result<Unfiltered, Cause> {
+async fn reach(uri: &AMQPUri, socket: &Weak<Socket>) -> Result<TcpStream, Cause> {
     let address = (uri.authority.host.as_str(), uri.authority.port);
     let resolved = lookup_host(address).await;
     let resolved = resolved.map_err(|error| Cause::Unresolved(error.to_string()))?;
+    let addresses: Vec<_> = resolved.collect();
     let not_connected = |error: io::Error| Cause::NotConnected(error.kind(), error.to_string());
-    let stream = kit
-        .connect(resolved.collect())
-        .await
-        .map_err(not_connected)?;
-    if let AsyncTcpStream::Plain(plain) = &stream {
-        Socket::duplicate(socket, plain.get_ref()).map_err(not_connected)?;
-    }
+    let stream = runtime::connect(&addresses).await.map_err(not_connected)?;
+    Socket::duplicate(socket, &stream).map_err(not_connected)?;
     Ok(stream)
 }
 
@@ -230,13 +228,13 @@ impl Link {
 
 /// A duplicate of the socket that lapin's thread reads and writes: its last owner shuts it down.
 #[derive(Default)]
-struct Socket(OnceLock<TcpStream>);
+struct Socket(OnceLock<net::TcpStream>);
 
 impl Socket {
     /// Keeps a duplicate for the owner; fails if the connect was abandoned.
     fn duplicate(owner: &Weak<Self>, socket: impl AsFd) -> io::Result<()> {
         let owner = owner.upgrade().ok_or(io::ErrorKind::ConnectionAborted)?;
-        let duplicate = TcpStream::from(socket.as_fd().try_clone_to_owned()?);
+        let duplicate = net::TcpStream::from(socket.as_fd().try_clone_to_owned()?);
         owner.0.get_or_init(|| duplicate);
         Ok(())
     }

@@ -16,8 +16,11 @@ use async_rs::util::Task;
 use async_rs::{Runtime, Tokio};
 use futures_util::Stream;
 use futures_util::io::{AsyncRead, AsyncWrite};
-use lapin::AsyncTcpStream;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 use crate::broker::budget::Budget;
 use crate::broker::frames::{Filter, Found};
@@ -33,25 +36,31 @@ const HEARTBEAT: [u8; 8] = [8, 0, 0, 0, 0, 0, 0, 0xce];
 /// that brings nothing for twice the heartbeat's interval, which is a second at least.
 const PAUSED_HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// A connection as tokio makes it, with TLS or without.
-pub(super) type Unfiltered = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
+/// A connection without TLS or with it.
+type Unfiltered = Either<TcpStream, TlsStream<TcpStream>>;
 
-/// Returns the runtime that the caller runs on, bare and as lapin takes it.
-pub(super) fn current() -> (Filtering, Runtime<Filtering>) {
-    let kit = Filtering(Tokio::current());
-    (kit.clone(), Runtime::new(kit))
+/// Returns the runtime that the caller runs on, as lapin takes it.
+pub(super) fn current() -> Runtime<Filtering> {
+    Runtime::new(Filtering(Tokio::current()))
+}
+
+/// Connects to the first of the addresses that answers.
+pub(super) async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(addresses).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The same for one address; any number of bytes may be in hand.
+async fn connect_without_budget(address: SocketAddr) -> io::Result<Filtered> {
+    let stream = Either::Left(connect(&[address]).await?);
+    let budget = Arc::new(Budget::new(u64::MAX));
+    Ok(Filtered::new(stream, Arc::default(), budget, 0))
 }
 
 /// tokio with filtered connections.
 #[derive(Clone, Debug)]
 pub(super) struct Filtering(Tokio);
-
-impl Filtering {
-    /// Connects to the first of the addresses that answers, without a filter yet.
-    pub(super) async fn connect(&self, addresses: Vec<SocketAddr>) -> io::Result<Unfiltered> {
-        AsyncTcpStream::connect(&self.0, addresses).await
-    }
-}
 
 /// A connection whose frames lapin can read.
 pub(super) struct Filtered {
@@ -131,8 +140,9 @@ impl AsyncRead for Filtered {
                 this.handed_out = 0;
                 break;
             }
-            let stream = Pin::new(&mut this.stream);
-            let count = ready!(stream.poll_read(cx, &mut this.taken[..allowance]))?;
+            let mut taken = ReadBuf::new(&mut this.taken[..allowance]);
+            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut taken))?;
+            let count = taken.filled().len();
             if count == 0 {
                 return Poll::Ready(Ok(0));
             }
@@ -170,7 +180,7 @@ impl AsyncWrite for Filtered {
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_close(cx)
+        self.stream().poll_shutdown(cx)
     }
 }
 
@@ -221,11 +231,6 @@ impl Reactor for Filtering {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        let connecting = self.0.tcp_connect_addr(address);
-        async move {
-            let stream = AsyncTcpStream::Plain(connecting.await?);
-            let budget = Arc::new(Budget::new(u64::MAX));
-            Ok(Filtered::new(stream, Arc::default(), budget, 0))
-        }
+        connect_without_budget(address)
     }
 }

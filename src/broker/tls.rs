@@ -3,18 +3,19 @@
 //! The client's certificate and its key are read for each connection, because they are renewed.
 
 use std::fs;
-use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
-use lapin::tcp::RustlsConnectorConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys};
+use rustls::{ClientConfig, Error, InconsistentKeys, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::broker::connect_error::Cause;
-use crate::broker::runtime::Unfiltered;
 use crate::broker::{ClientCertificate, NeedsOperator, Settings};
 use crate::secret::Secret;
 
@@ -47,21 +48,40 @@ impl Tls {
     /// Makes the handshake.
     pub(super) async fn encrypt(
         &self,
-        stream: Unfiltered,
+        stream: TcpStream,
         host: &str,
-    ) -> Result<Unfiltered, Cause> {
-        let no_certificates = |error: io::Error| Cause::NoCertificates(error.to_string());
-        let trusted = trusting(self.ca.as_deref()).map_err(no_certificates)?;
-        let connector = match &self.client {
-            Some(files) => {
-                let (chain, key) = read_identity(files).map_err(Cause::ClientCertificate)?;
-                trusted.connector_with_single_cert(chain, key)
-            }
-            None => trusted.connector_with_no_client_auth(),
-        };
-        let connector = connector.map_err(|error| Cause::of_tls(&error))?;
-        let encrypted = stream.into_rustls(&connector, host).await;
+    ) -> Result<TlsStream<TcpStream>, Cause> {
+        let connector = TlsConnector::from(Arc::new(self.config()?));
+        let name = ServerName::try_from(host.to_owned());
+        let name = name.map_err(|error| Cause::Tls(Error::General(error.to_string())))?;
+        let encrypted = connector.connect(name, stream).await;
         encrypted.map_err(|error| Cause::of_tls(&error))
+    }
+
+    fn config(&self) -> Result<ClientConfig, Cause> {
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(Cause::Tls)?
+            .with_root_certificates(self.roots()?);
+        let Some(files) = &self.client else {
+            return Ok(config.with_no_client_auth());
+        };
+        let (chain, key) = read_identity(files).map_err(Cause::ClientCertificate)?;
+        config.with_client_auth_cert(chain, key).map_err(Cause::Tls)
+    }
+
+    /// Returns the system's certificates and the operator's.
+    fn roots(&self) -> Result<RootCertStore, Cause> {
+        let system = rustls_native_certs::load_native_certs();
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(system.certs);
+        roots.add_parsable_certificates(self.ca.iter().flatten().cloned());
+        if roots.is_empty() {
+            let why = system.errors.first().map(ToString::to_string);
+            let why = why.unwrap_or_else(|| "none was found".to_owned());
+            return Err(Cause::NoCertificates(why));
+        }
+        Ok(roots)
     }
 }
 
@@ -113,16 +133,6 @@ fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, ()> {
         return Err(());
     }
     Ok(certificates)
-}
-
-/// Trusts the system's certificates and the operator's; without a system store, the latter alone.
-fn trusting(ca: Option<&[CertificateDer<'static>]>) -> io::Result<RustlsConnectorConfig> {
-    match (RustlsConnectorConfig::new_with_native_certs(), ca) {
-        (system, None) => system,
-        (system, Some(ca)) => Ok(system
-            .unwrap_or_default()
-            .with_parsable_certificates(ca.to_vec())),
-    }
 }
 
 #[cfg(test)]

@@ -23,13 +23,13 @@ fn audit(broker: &Broker, vhost: &Vhost, config: &str) -> Output {
 
 #[tokio::test]
 async fn policies_that_void_a_guarantee_are_found_and_what_is_said_mends_them() {
-    let broker = Broker::own();
+    let broker = Broker::shared();
     let vhost = broker.vhost();
     let (_folder, config) = configured("[delay]\nbands = [\"50ms\", \"1s\"]\n");
     let arguments = ["topology", "declare", "--config", &config];
     let declared = pushrider(&arguments, &[("AMQP_URL", &vhost.url())]);
     assert!(declared.status.success(), "{declared:?}");
-    let well = audit(&broker, &vhost, &config);
+    let well = audit(broker, &vhost, &config);
     assert!(well.status.success(), "{well:?}");
     assert!(text(&well.stdout).ends_with("ok, nothing voids a guarantee\n"));
 
@@ -61,7 +61,7 @@ async fn policies_that_void_a_guarantee_are_found_and_what_is_said_mends_them() 
     );
     let operator = "set_operator_policy";
     set(operator, "full", r"\.due\.", "0", r#"{"max-length": 10}"#);
-    let found = audit(&broker, &vhost, &config);
+    let found = audit(broker, &vhost, &config);
     assert_eq!(found.status.code(), Some(78), "{found:?}");
     let told = text(&found.stdout);
     for line in [
@@ -88,7 +88,7 @@ async fn policies_that_void_a_guarantee_are_found_and_what_is_said_mends_them() 
         .collect();
     broker.control(&words);
     broker.control(&["clear_operator_policy", "-p", vhost.name(), "full"]);
-    let mended = audit(&broker, &vhost, &config);
+    let mended = audit(broker, &vhost, &config);
     assert!(mended.status.success(), "{mended:?}");
 }
 

@@ -153,7 +153,7 @@ async fn every_way_of_a_message_is_open_to(user: &str, vhost: Vhost) {
 
 #[tokio::test]
 async fn imported_definitions_leave_nothing_to_declare() {
-    let broker = Broker::own();
+    let broker = Broker::shared();
     let vhost = broker.vhost();
     let operator = Operator::new();
     let definitions = operator.shows(&vhost.url(), "definitions");
@@ -179,7 +179,7 @@ async fn imported_definitions_leave_nothing_to_declare() {
 
 #[tokio::test]
 async fn a_policy_for_all_queues_applies_to_none_that_dead_letters_while_ours_stands() {
-    let broker = Broker::own();
+    let broker = Broker::shared();
     let vhost = broker.vhost();
     let operator = Operator::new();
     let definitions = operator.shows(&vhost.url(), "definitions");

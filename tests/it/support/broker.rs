@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,7 +20,7 @@ use pushrider::message::Name;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::node::{free_ports, signal, spawn};
 use super::vhost::Vhost;
@@ -30,8 +31,12 @@ const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
 /// Names the folder of another Debian whose RabbitMQ is run instead: `tests/rabbitmq-4.sh` sets it.
 const ANOTHER_ROOT: &str = "TEST_RABBITMQ_ROOT";
 
-/// Ready-made virtual hosts of the shared node; beyond them each costs a second.
+/// The virtual hosts that the shared node starts with.
 const VHOSTS: usize = 40;
+
+/// So many are made at once when those are taken: to ask for some takes a second of CPU as for one, but
+/// for many the node has no time for the tests that run.
+const MORE_VHOSTS: usize = 8;
 
 /// The user that may run the daemon but not declare anything.
 pub(crate) const RUNNER: &str = "runner";
@@ -47,8 +52,8 @@ const ADVANCED: &str = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout
 pub(crate) struct Broker {
     dir: PathBuf,
     ports: Ports,
-    vhosts: usize,
-    next_vhost: AtomicUsize,
+    /// The numbers of the virtual hosts that nobody has taken.
+    vhosts: Mutex<Range<usize>>,
     /// `None` for a node that uses the epmd of another.
     epmd: Option<Child>,
     node: Mutex<Child>,
@@ -116,23 +121,14 @@ impl Broker {
 
     /// Takes a virtual host nobody else uses.
     pub(crate) fn vhost(&self) -> Vhost {
-        let number = self.next_vhost.fetch_add(1, Ordering::Relaxed);
-        let name = format!("t{number:02}");
-        if number >= self.vhosts {
-            self.control(&["add_vhost", &name]);
-            self.control(&["set_permissions", "-p", &name, "guest", ".*", ".*", ".*"]);
-            let [configure, write, read] = runner_permissions();
-            self.control(&[
-                "set_permissions",
-                "-p",
-                &name,
-                RUNNER,
-                &configure,
-                &write,
-                &read,
-            ]);
-            self.control(&["set_permissions", "-p", &name, READER, "^$", "^$", ".*"]);
+        let mut free = self.vhosts.lock().unwrap();
+        if free.is_empty() {
+            *free = free.end..free.end + MORE_VHOSTS;
+            let file = self.dir.join("more.json");
+            fs::write(&file, definitions(free.clone()).to_string()).unwrap();
+            self.control(&["import_definitions", &file.to_string_lossy()]);
         }
+        let name = vhost_name(free.next().unwrap());
         Vhost::new(name, self.ports.amqp, self.ports.amqps)
     }
 
@@ -238,8 +234,7 @@ impl Broker {
             node: Mutex::new(start_node(&dir, ports)),
             dir,
             ports,
-            vhosts,
-            next_vhost: AtomicUsize::new(0),
+            vhosts: Mutex::new(0..vhosts),
             ca,
             issuer,
         };
@@ -369,7 +364,13 @@ fn write_configuration(
     let only_mine = fs::Permissions::from_mode(0o400);
     fs::set_permissions(dir.join("home/.erlang.cookie"), only_mine).unwrap();
     write("advanced.config", ADVANCED);
-    write("definitions.json", &definitions(vhosts));
+    let mut definitions = definitions(0..vhosts);
+    definitions["users"] = json!([
+        { "name": "guest", "password": "guest", "tags": "administrator" },
+        { "name": RUNNER, "password": RUNNER, "tags": "" },
+        { "name": READER, "password": READER, "tags": "" },
+    ]);
+    write("definitions.json", &definitions.to_string());
     let (amqp, amqps, dir) = (ports.amqp, ports.amqps, dir.display());
     let configuration = format!(
         "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
@@ -388,8 +389,9 @@ fn write_configuration(
     (ca, issuer)
 }
 
-fn definitions(vhosts: usize) -> String {
-    let names: Vec<_> = (0..vhosts).map(|number| format!("t{number:02}")).collect();
+/// Virtual hosts and who may do what there.
+fn definitions(vhosts: Range<usize>) -> Value {
+    let names: Vec<_> = vhosts.map(vhost_name).collect();
     let vhosts: Vec<_> = names.iter().map(|name| json!({ "name": name })).collect();
     let allow = |user: &str, vhost: &str, [configure, write, read]: [String; 3]| {
         json!({ "user": user, "vhost": vhost,
@@ -405,16 +407,11 @@ fn definitions(vhosts: usize) -> String {
             ]
         })
         .collect();
-    json!({
-        "users": [
-            { "name": "guest", "password": "guest", "tags": "administrator" },
-            { "name": RUNNER, "password": RUNNER, "tags": "" },
-            { "name": READER, "password": READER, "tags": "" },
-        ],
-        "vhosts": vhosts,
-        "permissions": permissions,
-    })
-    .to_string()
+    json!({ "vhosts": vhosts, "permissions": permissions })
+}
+
+fn vhost_name(number: usize) -> String {
+    format!("t{number:03}")
 }
 
 /// What a daemon needs that declares nothing: configure, write, read.
