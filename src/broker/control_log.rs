@@ -185,14 +185,13 @@ async fn mark(channel: &Channel, exchange: ShortString, marker: &str) -> Result<
 /// Notes what a message says; returns the name of a marker.
 fn take<'a>(shared: &Shared, message: &'a Message) -> Option<&'a str> {
     let offset = offset_of(message);
-    if let Some(offset) = offset {
-        shared.control.next.store(offset + 1, Ordering::Relaxed);
-    }
+    let is_after_gap = offset.is_some_and(|offset| shared.control.advance(offset));
     let key = message.routing_key.as_str();
     if key == MARKER_KEY {
         let since = message.properties.timestamp().map(Duration::from_secs);
-        if let Some(at) = since.and_then(|since| UNIX_EPOCH.checked_add(since)) {
-            begin(shared, offset, at);
+        let at = since.and_then(|since| UNIX_EPOCH.checked_add(since));
+        if let Some(at) = at.filter(|_| is_after_gap) {
+            warn_of_gap(shared, offset, at);
         }
         let id = message.properties.message_id().as_ref();
         return id.map(|id| id.as_str());
@@ -205,7 +204,9 @@ fn take<'a>(shared: &Shared, message: &'a Message) -> Option<&'a str> {
                 Command::Cancel => ControlRead::Cancel,
                 Command::Forget => ControlRead::Forget,
             });
-            begin(shared, offset, control.requested_at);
+            if is_after_gap {
+                warn_of_gap(shared, offset, control.requested_at);
+            }
             if let Some(ControlSettings { bounds, .. }) = shared.settings.control {
                 let now = SystemClock.now().wall;
                 show(shared, shared.withdrawn.note(control, bounds, now));
@@ -224,12 +225,9 @@ fn take<'a>(shared: &Shared, message: &'a Message) -> Option<&'a str> {
     None
 }
 
-/// Warns if the first message that is read shows that the stream was too small for those before it. What
-/// has had its time is not missed.
-fn begin(shared: &Shared, offset: Option<u64>, written_at: SystemTime) {
-    if shared.control.begun.swap(true, Ordering::Relaxed) || offset.is_none_or(|it| it == 0) {
-        return;
-    }
+/// Warns that the stream was too small for what stood before a message. What has had its time is not
+/// missed.
+fn warn_of_gap(shared: &Shared, offset: Option<u64>, written_at: SystemTime) {
     let age = SystemClock.now().wall.duration_since(written_at);
     let age = age.unwrap_or_default();
     if shared

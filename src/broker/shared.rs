@@ -50,8 +50,6 @@ pub(super) struct ControlPosition {
     pub(super) next: AtomicU64,
     /// How many attempts to read it to the end began since the last that did.
     attempts: AtomicU32,
-    /// Whether a control message was read.
-    pub(super) begun: AtomicBool,
     /// Whether it was told that there are too many.
     pub(super) told_full: AtomicBool,
 }
@@ -68,6 +66,17 @@ impl ControlPosition {
             self.attempts.store(0, Ordering::Relaxed);
         }
         may
+    }
+
+    /// The most offsets in a row that RabbitMQ gives to entries of its own, which no consumer gets; it
+    /// writes one where a segment begins.
+    const OWN_ENTRIES: u64 = 8;
+
+    /// Notes that a message was read; returns whether some before it are missing, since a stream drops
+    /// whole segments when it is full, read or not.
+    pub(super) fn advance(&self, offset: u64) -> bool {
+        let expected = self.next.swap(offset + 1, Ordering::Relaxed);
+        offset > expected.saturating_add(Self::OWN_ENTRIES)
     }
 
     /// Notes that what was in the stream is read, or that nothing of it is to be read.
@@ -118,6 +127,16 @@ pub(super) async fn first_error(tasks: &mut Tasks) -> SessionError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_stream_dropped_before_it_was_read_is_noticed() {
+        let position = ControlPosition::default();
+        let offsets = [0, 1, 3, 4, 60, 61, 5, 6];
+        let missed = offsets.map(|offset| (offset, position.advance(offset)));
+        let missed: Vec<_> = missed.iter().filter(|(_, is)| *is).collect();
+        assert_eq!(missed, [&(60, true)]);
+        assert!(ControlPosition::default().advance(60));
+    }
 
     #[test]
     fn a_stream_whose_reading_always_ends_early_does_not_stop_events_for_ever() {
