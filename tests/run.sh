@@ -47,4 +47,6 @@ ruby -e 'require "bunny"' 2>/dev/null || install_packages ruby ruby-bunny
 [[ -x /usr/bin/chromium ]] || install_packages chromium
 install_node_packages
 install_python_packages
+# Most tests wait, for a broker or a clock.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(( $(nproc) * 3 / 2 ))}
 cargo test --locked "$@"

@@ -5,6 +5,7 @@
 //! a name that had to change ends with a part of its hash. The operator deletes what a resource stands for
 //! with the resource; queues are kept, and it has no such choice for the others.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -27,7 +28,7 @@ impl Definitions {
             spec["vhost"] = self.vhost.clone().into();
             spec["rabbitmqClusterReference"] = json!({ "name": cluster });
             json!({ "apiVersion": "rabbitmq.com/v1beta1", "kind": kind,
-                    "metadata": { "name": resource_name(name) }, "spec": spec })
+                    "metadata": { "name": resource_name(&self.in_vhost(name)) }, "spec": spec })
         };
         let exchanges = self.exchanges.iter();
         let exchanges = exchanges.map(|it| resource("Exchange", &it.name, exchange(it)));
@@ -50,6 +51,15 @@ impl Definitions {
             .chain(bindings)
             .chain(permission)
             .collect()
+    }
+
+    /// Tells the objects of one virtual host from those of another. Those of the default one have the name
+    /// alone.
+    fn in_vhost<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        match self.vhost.as_str() {
+            "/" => name.into(),
+            vhost => format!("{vhost}.{name}").into(),
+        }
     }
 }
 
@@ -113,8 +123,10 @@ mod tests {
     use regex::Regex;
 
     use super::*;
+    use crate::broker::Settings;
     use crate::broker::tests::settings;
     use crate::message::Name;
+    use crate::secret::Secret;
 
     fn subdomain() -> Regex {
         Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$").unwrap()
@@ -205,5 +217,25 @@ mod tests {
             );
             assert_eq!(spec["vhost"], "/");
         }
+    }
+
+    #[test]
+    fn the_resources_of_two_virtual_hosts_do_not_replace_each_other() {
+        let names = ["", "/push", "/shop%2Fpush"].map(|vhost| {
+            let url = Secret::new(format!("amqp://localhost{vhost}"));
+            let settings = Settings {
+                urls: vec![url],
+                ..settings()
+            };
+            let definitions = Definitions::new(&settings).unwrap();
+            let resources = definitions.kubernetes("rabbit", None);
+            resources[1]["metadata"]["name"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        });
+        let distinct: BTreeSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), 3, "{names:?}");
+        assert_eq!(names[1], format!("push.{}", names[0]));
     }
 }

@@ -224,7 +224,7 @@ async fn what_is_scheduled_at_once_is_hardly_later_than_the_service_takes() {
     let narrow = "push.per_origin = 10\nlog.filter = 'info'";
     let mut env = TestEnv::open_with(settings, narrow).await;
     let fine = env.subscribe(json!({}));
-    let due = ahead(Duration::from_secs(20));
+    let due = ahead(Duration::from_secs(30));
     let times = json!({ "deliver_at": written(due) });
     let events = (0..EVENTS).map(|n| event(&format!("e{n}"), &fine, times.clone()));
     publish_all(&env, events).await;
