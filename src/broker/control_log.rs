@@ -32,7 +32,7 @@ use crate::broker::declare::declare;
 use crate::broker::error::SessionError;
 use crate::broker::object::{insert, number, text};
 use crate::broker::publisher::open_publishing;
-use crate::broker::reply::{PRECONDITION_FAILED, reply_code};
+use crate::broker::reply::{NOT_FOUND, PRECONDITION_FAILED, reply_code, words};
 use crate::broker::route::short;
 use crate::broker::shared::Shared;
 use crate::broker::topology::MARKER_KEY;
@@ -276,10 +276,21 @@ fn is_refusal(error: &SessionError) -> bool {
     reply_code(error).is_some_and(|code| matches!(code, 403..=406 | 503 | 540))
 }
 
-/// Returns whether this node has no replica of the stream: the one cause of 406 for the arguments that
-/// `basic.consume` has here.
+/// Returns whether another node can serve the stream, or this one later: it has no replica, the one cause of
+/// 406 for the arguments that `basic.consume` has here, or the replica is not up yet.
 fn is_of_this_node(error: &SessionError) -> bool {
-    matches!(error, SessionError::Consume { error, .. } if reply_code(error) == Some(PRECONDITION_FAILED))
+    let (SessionError::Declare { error: cause, .. } | SessionError::Consume { error: cause, .. }) =
+        error
+    else {
+        return false;
+    };
+    let is_consumed = matches!(error, SessionError::Consume { .. });
+    let is_down = || words(cause).is_some_and(|words| words.contains("is down or inaccessible"));
+    match reply_code(cause) {
+        Some(PRECONDITION_FAILED) => is_consumed,
+        Some(NOT_FOUND) => is_down(),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -288,24 +299,32 @@ mod tests {
 
     use super::*;
 
-    fn precondition_failed() -> lapin::Error {
-        let kind = AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED);
-        let words = "queue 'webpush.control.log' does not have a replica on the local node";
-        lapin::ErrorKind::ProtocolError(AMQPError::new(kind, words.into())).into()
+    const NO_REPLICA: &str = "PRECONDITION_FAILED - queue 'webpush.control.log' does not have a replica on \
+                              the local node";
+    const DOWN: &str = "NOT_FOUND - home node 'rabbit@a' of durable queue 'webpush.control.log' in vhost '/' \
+                        is down or inaccessible";
+    const MISSING: &str = "NOT_FOUND - no queue 'webpush.control.log' in vhost '/'";
+
+    fn refused(kind: AMQPSoftError, words: &str) -> lapin::Error {
+        let error = AMQPError::new(AMQPErrorKind::Soft(kind), words.into());
+        lapin::ErrorKind::ProtocolError(error).into()
     }
 
     #[test]
-    fn a_node_without_a_replica_of_the_stream_does_not_turn_cancelling_off() {
-        let object = "queue webpush.control.log".to_owned();
-        let consuming = SessionError::Consume {
-            object: object.clone(),
-            error: precondition_failed(),
-        };
-        assert!(!is_refusal(&consuming));
-        let declaring = SessionError::Declare {
-            object,
-            error: precondition_failed(),
-        };
-        assert!(is_refusal(&declaring));
+    fn a_node_that_cannot_serve_the_stream_yet_does_not_turn_cancelling_off() {
+        for (kind, words, declaring, consuming) in [
+            (AMQPSoftError::PRECONDITIONFAILED, NO_REPLICA, true, false),
+            (AMQPSoftError::NOTFOUND, DOWN, false, false),
+            (AMQPSoftError::NOTFOUND, MISSING, true, true),
+            (AMQPSoftError::ACCESSREFUSED, "ACCESS_REFUSED", true, true),
+        ] {
+            let [declare, consume] = [kind.clone(), kind].map(|kind| refused(kind, words));
+            let (object, error) = ("queue webpush.control.log".to_owned(), declare);
+            let declare = SessionError::Declare { object, error };
+            assert_eq!(is_refusal(&declare), declaring, "{words}");
+            let (object, error) = ("queue webpush.control.log".to_owned(), consume);
+            let consume = SessionError::Consume { object, error };
+            assert_eq!(is_refusal(&consume), consuming, "{words}");
+        }
     }
 }

@@ -132,9 +132,10 @@ impl Broker {
         Vhost::new(name, self.ports.amqp, self.ports.amqps)
     }
 
-    /// Waits until a quorum queue, and those declared before it, would survive [`Self::kill`].
+    /// Waits until a quorum queue, and all that was declared before the call, would survive [`Self::kill`].
     ///
-    /// RabbitMQ keeps the names of young queues in memory for half a second (`names.dets`).
+    /// RabbitMQ keeps the names of young queues in memory for half a second (`names.dets`), and young
+    /// bindings for up to two (Mnesia's log).
     pub(crate) async fn remembers(&self, vhost: &str, queue: &str) {
         let node = format!("n{}@localhost", self.ports.amqp);
         let names = self.dir.join("mnesia").join(&node).join("quorum");
@@ -148,6 +149,7 @@ impl Broker {
             )
         })
         .await;
+        self.control(&["eval", "mnesia:sync_log()."]);
     }
 
     /// Kills the node as a power cut would; see [`Self::remembers`].
