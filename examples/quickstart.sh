@@ -3,6 +3,7 @@
 # events in, what became of them out. Leaves the build and the installed packages, nothing else.
 #
 # AMQP_URL=amqp://… uses that broker, with names of its own that are deleted at the end.
+# PUSHRIDER=/usr/bin/pushrider uses that program and builds none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source examples/debian.sh
@@ -41,19 +42,17 @@ trap 'exit 143' TERM HUP
 
 # Deletes from somebody's broker what the daemon declared there.
 delete_names() {
-  "$PYTHON" - <<'PYTHON'
-import os, pika
-prefix = os.environ["WEBPUSH_PREFIX"]
-bands = "1s 2s 4s 8s 15s 30s 1m 2m 4m 8m 15m 30m 1h 2h 4h 8h 16h 24h".split()
-delays = [f"delay.{band}" for band in bands]
-queues = ["lane.default", "due.default", "dead-subscriptions", "resubscribe", "unrouted"]
-queues += ["undeliverable", "quarantine"] + delays
-exchanges = ["events", "events.unmatched", "results", "unrouted"] + delays
+  "$pushrider" topology show --config "$directory/pushrider.toml" --format definitions \
+    >"$directory/definitions.json"
+  "$PYTHON" - "$directory/definitions.json" <<'PYTHON'
+import json, os, pika, sys
+with open(sys.argv[1]) as file:
+    definitions = json.load(file)
 channel = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"])).channel()
-for name in queues:
-    channel.queue_delete(f"{prefix}.{name}")
-for name in exchanges:
-    channel.exchange_delete(f"{prefix}.{name}")
+for queue in definitions["queues"]:
+    channel.queue_delete(queue["name"])
+for exchange in definitions["exchanges"]:
+    channel.exchange_delete(exchange["name"])
 PYTHON
 }
 
@@ -82,15 +81,18 @@ wait_for() {
 }
 
 step "What is needed"
-require_rust
 [[ -n $foreign_broker ]] || require_rabbitmq
 require_pika
-echo "RabbitMQ, Python with pika and cargo are there."
+echo "RabbitMQ and Python with pika are there."
 
-step "Building pushrider (some minutes the first time)"
-# As tests/run.sh does, which need not build most of it again.
-cargo build --locked
-pushrider=${CARGO_TARGET_DIR:-target}/debug/pushrider
+pushrider=${PUSHRIDER-}
+if [[ -z $pushrider ]]; then
+  step "Building pushrider (some minutes the first time)"
+  require_rust
+  # As tests/run.sh does, which need not build most of it again.
+  cargo build --locked
+  pushrider=${CARGO_TARGET_DIR:-target}/debug/pushrider
+fi
 
 directory=$(mktemp -d)
 read -r push_port control_port admin_port < <(free_ports 3)

@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::support::broker::Broker;
 use crate::support::env::TestEnv;
 use crate::support::{eventually, wanted};
 
@@ -54,4 +55,24 @@ async fn its_lines_of_python_publish_an_event_and_take_a_dead_subscription() {
         wanted(left, |&left| left == 0)
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_quickstart_leaves_no_names_on_the_broker_it_is_given() {
+    let broker = Broker::shared();
+    let vhost = broker.vhost();
+    let mut command = Command::new("examples/quickstart.sh");
+    command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("AMQP_URL", vhost.url())
+        .env("PUSHRIDER", env!("CARGO_BIN_EXE_pushrider"))
+        .kill_on_drop(true);
+    let ran = timeout(Duration::from_secs(120), command.output());
+    let output = ran.await.expect("it ends").unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let list = |what| broker.control(&["-q", what, "-p", vhost.name(), "name"]);
+    for left in [list("list_queues"), list("list_exchanges")] {
+        assert!(!left.contains("quickstart"), "{left}");
+    }
 }
