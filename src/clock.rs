@@ -5,6 +5,7 @@
 //! `tests/repo/layering.rs` checks. Wall time is the time of producers, tokens and deadlines and may jump;
 //! monotonic time measures pauses and latencies and does not jump.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -103,18 +104,15 @@ pub trait Jitter: Send + Sync + 'static {
     fn draw(&self) -> f64;
 }
 
-/// Jitter from the system's random number generator.
+/// Jitter that nobody can foresee who does not know the keys of a `RandomState`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RandomJitter;
 
 impl Jitter for RandomJitter {
     fn draw(&self) -> f64 {
-        let mut bytes = [0u8; 4];
-        // A generator that fails leaves the middle of the range: late is better than never.
-        match aws_lc_rs::rand::fill(&mut bytes) {
-            Ok(()) => f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0),
-            Err(_) => 0.5,
-        }
+        let drawn = RandomState::new().hash_one(());
+        // The 53 bits that an `f64` holds.
+        (drawn >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 

@@ -1,8 +1,15 @@
-//! One task for every delivery, from the consumer to the publisher.
+//! From the consumers to the publisher: a task for the deliveries that come together.
+//!
+//! Why together: what one task sends reaches a connection to a push service before that connection's
+//! own task gets its turn. So it wakes once for many requests, and writes their heads at once.
 
+use std::future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -15,6 +22,13 @@ use crate::health::Health;
 use crate::pipeline;
 use crate::pipeline::Pipeline;
 use crate::push_service::Transport;
+
+/// So many deliveries may wait for dispatch, and one task takes at most so many.
+pub(super) const BATCH: usize = 16;
+
+/// A task takes no more deliveries once it has so many bytes of them: a large event has many recipients,
+/// whose encryption takes long enough by itself.
+const BATCH_BYTES: usize = 16 * 1024;
 
 /// How often the watchdog's heartbeat is renewed.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -81,8 +95,8 @@ struct DispatchLoop<T> {
 }
 
 impl<T: Transport> DispatchLoop<T> {
-    /// Starts a task for each delivery until none comes, then waits for the last to finish; all the
-    /// while the heart beats.
+    /// Starts tasks for deliveries until none comes, then waits for the last to finish; all the while
+    /// the heart beats.
     async fn run(
         self,
         mut taken: mpsc::Receiver<Delivery>,
@@ -96,7 +110,7 @@ impl<T: Transport> DispatchLoop<T> {
         loop {
             tokio::select! {
                 delivery = taken.recv() => match delivery {
-                    Some(delivery) => self.process(delivery, settled.clone()),
+                    Some(delivery) => self.process_batch(delivery, &mut taken, &settled),
                     None => break,
                 },
                 _ = heartbeat.tick() => self.beat(),
@@ -140,7 +154,34 @@ impl<T: Transport> DispatchLoop<T> {
         self.health.set_in_flight(self.under_way.len());
     }
 
-    fn process(&self, delivery: Delivery, settled: mpsc::Sender<SettledDelivery>) {
+    /// Starts a task for a delivery and those that wait behind it.
+    fn process_batch(
+        &self,
+        first: Delivery,
+        taken: &mut mpsc::Receiver<Delivery>,
+        settled: &mpsc::Sender<SettledDelivery>,
+    ) {
+        let batch = FuturesUnordered::new();
+        let (mut next, mut bytes) = (Some(first), 0);
+        while let Some(delivery) = next {
+            bytes += delivery.inbound.body.len();
+            // A panic leaves its own delivery unacknowledged, and no other.
+            let processing = AssertUnwindSafe(self.process(delivery, settled.clone()));
+            batch.push(processing.catch_unwind());
+            let has_room = batch.len() < BATCH && bytes < BATCH_BYTES;
+            next = has_room.then(|| taken.try_recv().ok()).flatten();
+        }
+        let finished = batch.for_each(|_| future::ready(()));
+        let give_up = self.give_up.clone();
+        tokio::spawn(give_up.run_until_cancelled_owned(finished));
+    }
+
+    /// Takes note of a delivery, and returns what processes it.
+    fn process(
+        &self,
+        delivery: Delivery,
+        settled: mpsc::Sender<SettledDelivery>,
+    ) -> impl Future<Output = ()> + Send + use<T> {
         let Delivery {
             inbound,
             receipt,
@@ -152,28 +193,20 @@ impl<T: Transport> DispatchLoop<T> {
         let taken = self
             .redeliveries
             .take(receipt, identity, SystemClock.now().mono);
-        let (pipeline, give_up) = (Arc::clone(&self.pipeline.borrow()), self.give_up.clone());
-        self.under_way.spawn(async move {
-            let settled = async {
-                let processing = pipeline.process_once(&inbound, taken);
-                let publications = consuming.around(processing).await;
-                // The publisher outlives every sender; if it is gone, so is the broker.
-                let _ = settled
-                    .send(SettledDelivery {
-                        publications,
-                        then: Then::Acknowledge {
-                            receipt,
-                            in_hand,
-                            settling: consuming.settle(),
-                        },
-                    })
-                    .await;
+        let pipeline = Arc::clone(&self.pipeline.borrow());
+        let under_way = self.under_way.token();
+        async move {
+            let processing = pipeline.process_once(&inbound, taken);
+            let publications = consuming.around(processing).await;
+            let then = Then::Acknowledge {
+                receipt,
+                in_hand,
+                settling: consuming.settle(),
             };
-            tokio::select! {
-                () = settled => {}
-                () = give_up.cancelled() => {}
-            }
-        });
+            // The publisher outlives every sender; if it is gone, so is the broker.
+            let _ = settled.send(SettledDelivery { publications, then }).await;
+            drop(under_way);
+        }
     }
 }
 
