@@ -104,7 +104,7 @@ pub trait Jitter: Send + Sync + 'static {
     fn draw(&self) -> f64;
 }
 
-/// Jitter that nobody can foresee who does not know the keys of a `RandomState`.
+/// Jitter from the random keys of a `RandomState`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RandomJitter;
 
