@@ -24,6 +24,7 @@ use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Connection, PublisherConfirm};
 use tokio::select;
 use tokio::sync::{mpsc, watch};
+use tokio::task::yield_now;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::broker::answer::answered;
@@ -154,6 +155,7 @@ impl<'a> Publisher<'a> {
                     if taken == 0 {
                         self.closing.get_or_insert_with(end_of_closing);
                     }
+                    self.take_more(&mut batch).await;
                     batch.drain(..).for_each(|settled| self.take(settled));
                 }
             }
@@ -179,6 +181,17 @@ impl<'a> Publisher<'a> {
     fn is_finished(&self) -> bool {
         let nothing_to_write = self.outbox.is_empty() && self.parked.is_empty();
         self.closing.is_some() && nothing_to_write && self.outstanding.all_confirmed()
+    }
+
+    /// Adds to a batch what other tasks settle before their worker comes to this one again: what is
+    /// published together wakes lapin's thread once.
+    async fn take_more(&mut self, batch: &mut Vec<SettledDelivery>) {
+        yield_now().await;
+        while batch.len() < BATCH
+            && let Ok(settled) = self.settled.try_recv()
+        {
+            batch.push(settled);
+        }
     }
 
     fn take(&mut self, settled: SettledDelivery) {

@@ -23,8 +23,11 @@ use crate::pipeline;
 use crate::pipeline::Pipeline;
 use crate::push_service::Transport;
 
-/// So many deliveries may wait for dispatch, and one task takes at most so many.
-pub(super) const BATCH: usize = 16;
+/// So many deliveries may wait for dispatch: less room costs wake-ups of the consumers.
+pub(super) const ROOM: usize = 64;
+
+/// One task takes at most so many deliveries.
+const BATCH: usize = 16;
 
 /// A task takes no more deliveries once it has so many bytes of them: a large event has many recipients,
 /// whose encryption takes long enough by itself.

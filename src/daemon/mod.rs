@@ -117,7 +117,7 @@ fn start(
     health: Arc<Health>,
     notifier: Arc<systemd::Notifier>,
 ) -> Running {
-    let (deliveries, taken) = mpsc::channel(dispatch::BATCH);
+    let (deliveries, taken) = mpsc::channel(dispatch::ROOM);
     let (settled, to_settle) = mpsc::channel(SETTLED_LIMIT);
     let (state, changes) = watch::channel(BrokerState::default());
     let redeliveries = Arc::<broker::Redeliveries>::default();
