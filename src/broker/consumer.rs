@@ -21,6 +21,7 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer as Stream};
 use tokio::pin;
 use tokio::select;
+use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::spans::Span;
 use crate::wire::headers::delivery_count;
 use crate::wire::probe::Probe;
+
+/// The size in bytes of an event from which on it waits for dispatch alone.
+const LARGE: usize = 8 * 1024;
 
 /// Consumes one queue.
 pub(super) struct Consumer {
@@ -111,10 +115,11 @@ impl Consumer {
                 self.returns.take(&probe, delivery.receipt);
                 continue;
             }
+            let is_large = delivery.inbound.body.len() >= LARGE;
             select! {
                 biased;
                 () = &mut stopped => break,
-                sent = deliveries.send(delivery) => if sent.is_err() { break },
+                sent = hand_out(&deliveries, delivery, is_large) => if sent.is_err() { break },
             }
         }
         // Nothing more is handed out; the answer of the broker may be a while in coming.
@@ -228,6 +233,21 @@ impl Consumer {
     }
 }
 
+/// Hands something out when there is room: one place, or for a large event all of them. Several large
+/// events that wait would take memory and save no time, since each has many recipients.
+async fn hand_out<T>(
+    places: &mpsc::Sender<T>,
+    delivery: T,
+    is_large: bool,
+) -> Result<(), SendError<()>> {
+    let needed = if is_large { places.max_capacity() } else { 1 };
+    let mut free = places.reserve_many(needed).await?;
+    if let Some(place) = free.next() {
+        place.send(delivery);
+    }
+    Ok(())
+}
+
 /// Returns the probe that a message is, which goes no further; producers cannot write to due queues.
 fn probe_of(inbound: &Inbound) -> Option<Probe> {
     let headers = inbound.properties.headers().as_ref();
@@ -308,5 +328,24 @@ async fn next_of(streams: &mut VecDeque<Stream>) -> Option<lapin::Result<Message
     match streams.front_mut() {
         Some(stream) => stream.next().await,
         None => future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_large_event_waits_until_no_other_waits() {
+        let (places, mut taken) = mpsc::channel(3);
+        hand_out(&places, "small", false).await.unwrap();
+        let mut large = hand_out(&places, "large", true).boxed();
+        assert!((&mut large).now_or_never().is_none());
+        assert_eq!(taken.recv().await, Some("small"));
+        large.await.unwrap();
+        hand_out(&places, "small", false).await.unwrap();
+        let another = hand_out(&places, "another", true);
+        assert!(another.now_or_never().is_none());
+        assert_eq!(taken.recv().await, Some("large"));
     }
 }
