@@ -135,7 +135,7 @@ impl<T: Transport> Pipeline<T> {
         self.sender.subscription_keys()
     }
 
-    /// Returns what is cancelled and forgotten, for who reads the control messages.
+    /// Returns what is cancelled and forgotten, for the reader of control messages.
     #[must_use]
     pub fn withdrawn(&self) -> &Arc<Withdrawn> {
         self.sender.withdrawn()
