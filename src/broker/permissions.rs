@@ -124,6 +124,18 @@ mod tests {
     }
 
     #[test]
+    fn the_documents_give_the_daemon_s_user_these_permissions() {
+        let permissions = Permissions::new(&settings().prefix);
+        let config = include_str!("../../config/README.md");
+        let systemd = include_str!("../../systemd/README.md");
+        for pattern in [&permissions.write, &permissions.read] {
+            assert!(config.contains(pattern), "config/README.md: {pattern}");
+            let json = pattern.replace('\\', r"\\");
+            assert!(systemd.contains(&json), "systemd/README.md: {json}");
+        }
+    }
+
+    #[test]
     fn permissions_of_one_prefix_reach_no_other() {
         let permissions = |prefix| Permissions::new(&Name::parse(prefix).unwrap());
         let staging = permissions("web-push_2");
