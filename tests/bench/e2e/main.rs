@@ -1,11 +1,12 @@
 //! The whole way under load: a private broker, the real binary, the sandbox over TLS and HTTP/2.
 //!
 //! Prints events per second, CPU time per push, the time from publishing an event to its result, and
-//! peak memory, beside the cost of one RFC 8291 encryption (C) on the same machine at the same time.
+//! peak memory, beside the cost of one RFC 8291 encryption (C) on the same machine. C is measured before,
+//! and again beside all that runs, where a neighbour of the machine slows both.
 //! The same is printed for a bare worker ([`bare`]) after each round of the daemon.
 //!
 //! `cargo bench --bench e2e -- --events 20000 --latency 50ms`, `-- --paced 500`,
-//! `-- --events 20 --recipients 1000`, `-- --failing 50`, `-- --daemons 2`
+//! `-- --events 20 --recipients 1000`, `-- --failing 50 --subscriptions 20000`, `-- --daemons 2`
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -20,6 +21,10 @@ mod bare;
 
 use std::collections::HashMap;
 use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use clap::Parser;
@@ -32,6 +37,7 @@ use pushrider::ece::{Salt, SenderKey, aes128gcm};
 use pushrider::sandbox;
 use pushrider::sandbox::{Running, Script, SubscribeRequest};
 use pushrider::subscription::{AuthSecret, Keys, UserAgentKey};
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use tokio::process::Command;
 use tokio::time::{Instant, interval, timeout};
@@ -76,7 +82,8 @@ struct Args {
     /// Recipients of each event. The bare worker knows one.
     #[arg(long, default_value_t = 1)]
     recipients: usize,
-    /// How many of 100 subscriptions answer every other push with 503 first.
+    /// How many of 100 subscriptions answer every other push with 503 first. With fewer subscriptions than
+    /// events, the second attempts can fail in a row, and the breaker opens.
     #[arg(long, default_value_t = 0)]
     failing: usize,
     /// Daemons on the same queues.
@@ -108,6 +115,8 @@ struct Round {
     cpu_micros: f64,
     peak_mebibytes: f64,
     encryption_micros: f64,
+    /// The same, beside the daemon, the broker and the receiver.
+    encryption_micros_beside: f64,
     /// The milliseconds from publishing to the result, if events were paced: the median and the 99th
     /// percentile.
     latency: Option<(f64, f64)>,
@@ -135,7 +144,7 @@ async fn main() {
         args.events, args.recipients, args.payload, args.subscriptions, args.origins, args.latency
     );
     println!(
-        "round  worker     pushes/s  CPU µs/push   C µs  CPU/C  peak MiB  connections  p50 ms  p99 ms"
+        "round  worker     pushes/s  CPU µs/push   C µs  CPU/C  C beside   CPU/C  peak MiB  connections  p50 ms  p99 ms"
     );
     for number in 1..=args.rounds {
         let is_bare = [false, true].into_iter();
@@ -157,18 +166,20 @@ fn print(number: usize, is_bare: bool, round: &Round, connections: u64) {
         |(p50, p99)| format!("{p50:>7.1} {p99:>7.1}"),
     );
     println!(
-        "{number:>5}  {worker:<9}  {:>8.0}  {:>11.1}  {:>5.1}  {:>5.2}  {:>8.1}  {connections:>11} {latency}",
+        "{number:>5}  {worker:<9}  {:>8.0}  {:>11.1}  {:>5.1}  {:>5.2}  {:>8.1}  {:>6.2}  {:>8.1}  {connections:>11} {latency}",
         round.events_per_second,
         round.cpu_micros,
         round.encryption_micros,
         round.cpu_micros / round.encryption_micros,
+        round.encryption_micros_beside,
+        round.cpu_micros / round.encryption_micros_beside,
         round.peak_mebibytes,
     );
 }
 
 fn events(sandbox: &Running, args: &Args) -> Vec<String> {
     let subscribe = |n: usize| {
-        // Spread, so that no breaker opens.
+        // Spread, so that failures do not follow each other.
         let is_failing = n * 61 % 100 < args.failing;
         let request = SubscribeRequest {
             answer: if is_failing {
@@ -221,7 +232,7 @@ async fn measure(
     if args.paced.is_none() {
         publish(vhost, bodies).await;
     }
-    let encryption_micros = encryption_micros();
+    let encryption_micros = encryption_micros(4000);
     let workers = args.workers.map(|workers| workers.to_string());
     let threads: Vec<&str> = workers.iter().flat_map(|it| ["--threads", it]).collect();
     for daemon in &mut daemons {
@@ -232,6 +243,7 @@ async fn measure(
         }
     }
     let pushes = bodies.len() * args.recipients;
+    let meter = EncryptionMeter::start();
     let (seconds, latency) = match args.paced {
         None => (count_results(vhost, pushes).await.0, None),
         Some(rate) => {
@@ -248,6 +260,7 @@ async fn measure(
             / pushes as f64,
         peak_mebibytes: daemons.iter().map(Daemon::peak_kib).max().unwrap_or(0) as f64 / 1024.0,
         encryption_micros,
+        encryption_micros_beside: meter.stop(),
         latency,
     };
     for daemon in &mut daemons {
@@ -345,21 +358,57 @@ async fn count_results(vhost: &Vhost, count: usize) -> (f64, HashMap<String, Ins
     (seconds, came)
 }
 
-/// Measures C: one encryption of 300 bytes, sender key and salt included.
-fn encryption_micros() -> f64 {
-    const TIMES: u32 = 4000;
+/// Measures C, the processor time of one encryption of 300 bytes, sender key and salt included.
+fn encryption_micros(times: u32) -> f64 {
     let agent = SenderKey::generate().unwrap();
     let keys = Keys {
         p256dh: UserAgentKey::from_bytes(agent.public_key()).unwrap(),
         auth: AuthSecret::new([7; 16]),
     };
-    let begun = SystemClock.now().mono;
-    for _ in 0..TIMES {
+    let begun = thread_seconds();
+    for _ in 0..times {
         let (sender, salt) = (SenderKey::generate().unwrap(), Salt::random().unwrap());
         let body = aes128gcm::encrypt(&keys, &[b'x'; 300], 0, sender, salt);
         black_box(body.unwrap());
     }
-    (SystemClock.now().mono - begun).as_secs_f64() * 1e6 / f64::from(TIMES)
+    (thread_seconds() - begun) * 1e6 / f64::from(times)
+}
+
+/// Measures C now and then until it is told to stop, on a thread of its own.
+struct EncryptionMeter {
+    stop: Arc<AtomicBool>,
+    measuring: JoinHandle<f64>,
+}
+
+impl EncryptionMeter {
+    /// A millisecond of every forty, so that what is measured beside it is hardly disturbed.
+    const TIMES: u32 = 16;
+    const PAUSE: Duration = Duration::from_millis(40);
+
+    fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let measuring = thread::spawn(move || {
+            let mut all = vec![encryption_micros(Self::TIMES)];
+            while !stopped.load(Ordering::Relaxed) {
+                thread::sleep(Self::PAUSE);
+                all.push(encryption_micros(Self::TIMES));
+            }
+            all.iter().sum::<f64>() / all.len() as f64
+        });
+        Self { stop, measuring }
+    }
+
+    fn stop(self) -> f64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.measuring.join().unwrap()
+    }
+}
+
+/// Returns the processor time of this thread.
+fn thread_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// Returns the CPU time of a process, user and system, from its start.
