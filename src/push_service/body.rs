@@ -17,6 +17,13 @@ use crate::clock::{Clock, SystemClock};
 
 use super::streams::{Entry, Load};
 
+/// How much of a body is in one DATA frame. The HTTP library copies frames of fewer than 256 bytes, so that
+/// those of many requests are written and encrypted at once; it writes a larger one by itself.
+const PIECE: usize = 255;
+
+/// A larger body is one frame, since by then more frames cost as much as the writing.
+const PIECED: usize = 4 * PIECE;
+
 /// The requests to one origin, which every one of them changes.
 #[derive(Debug)]
 pub(super) struct Shared(Mutex<Load>);
@@ -105,8 +112,13 @@ impl Body for ObservedBody {
             return Poll::Ready(None);
         }
         self.stream.goes_out(SystemClock.now().mono);
-        let bytes = std::mem::take(&mut self.bytes);
-        Poll::Ready(Some(Ok(Frame::data(bytes))))
+        let length = self.bytes.len();
+        let piece = if length <= PIECED {
+            length.min(PIECE)
+        } else {
+            length
+        };
+        Poll::Ready(Some(Ok(Frame::data(self.bytes.split_to(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -115,5 +127,37 @@ impl Body for ObservedBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.bytes.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn frames(length: usize) -> Vec<usize> {
+        let shared = Arc::new(Shared::new(Load::new(1, 1)));
+        let (_, in_flight) = shared.enter(SystemClock.now().mono);
+        let mut body = ObservedBody {
+            bytes: vec![7; length].into(),
+            stream: Arc::clone(&in_flight.0),
+        };
+        let mut frames = Vec::new();
+        let context = &mut Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(context) {
+            frames.push(frame.into_data().unwrap().len());
+            assert_eq!(body.is_end_stream(), body.bytes.is_empty());
+        }
+        frames
+    }
+
+    #[test]
+    fn a_small_body_is_sent_in_frames_that_leave_with_others() {
+        assert_eq!(frames(103), [103]);
+        assert_eq!(frames(403), [255, 148]);
+        assert_eq!(frames(PIECED), [PIECE; 4]);
+        assert_eq!(frames(PIECED + 1), [PIECED + 1]);
+        assert_eq!(frames(4096), [4096]);
     }
 }
