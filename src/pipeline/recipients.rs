@@ -109,6 +109,7 @@ impl Recipients {
         let mut recipients = event.recipients();
         let mut sending = FuturesUnordered::new();
         let mut followed = Vec::with_capacity(event.recipient_count());
+        let is_only = event.recipient_count() == 1;
         loop {
             let slot = slots.take();
             if (slot.is_some() || sending.is_empty())
@@ -131,13 +132,19 @@ impl Recipients {
                     followed.push((raw.index, about, next));
                 } else if let Some(push) = self.skip_if_gone(push, settlement, &about, &common, now)
                 {
-                    sending.push(async move {
+                    let pushing = async move {
                         let _slot = slot;
                         let keys =
                             control_keys::of_recipient(keys, Some(push.endpoint()), id.as_deref());
                         let next = sender.send(app, push, lane, terms, history, keys).await;
                         (raw.index, about, next)
-                    });
+                    };
+                    if is_only {
+                        // Boxed, so that what waits for a push of many recipients is no larger.
+                        followed.push(Box::pin(pushing).await);
+                    } else {
+                        sending.push(pushing);
+                    }
                 }
                 continue;
             }
