@@ -71,6 +71,24 @@ async fn the_dead_are_told_and_kept_until_somebody_asks() {
 }
 
 #[tokio::test]
+async fn as_many_threads_as_asked_for_push_each_event_once() {
+    for threads in ["1", "4"] {
+        let mut env = TestEnv::open("").await;
+        env.daemon.stop().await;
+        let alice = env.subscribe(json!({}));
+        env.daemon.launch_with(&["--threads", threads], &[]).await;
+        for number in 0..100 {
+            let id = format!("e{number}");
+            env.publish(&event(&id, &alice, json!({}))).await;
+        }
+        env.gather(100, |it| it["outcome"] == "accepted").await;
+        env.settled().await;
+        assert_eq!(env.sandbox.messages(None).len(), 100);
+        env.daemon.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_event_costs_one_message() {
     let mut env = TestEnv::open("").await;
     let alice = env.subscribe(json!({}));
