@@ -19,7 +19,7 @@ use crate::logging;
 pub struct Run {
     #[command(flatten)]
     configured: Configured,
-    /// How many threads run [default: one for every two processors, at most 8]
+    /// How many worker threads run [default: one for each processor, at most 8]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
 }

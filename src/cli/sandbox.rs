@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -81,9 +80,7 @@ impl Sandbox {
                  --listen for each, as in --listen 127.0.0.1:8443 --listen 127.0.0.1:8445"
             )));
         }
-        // What is under test should be the slower side.
-        let threads = thread::available_parallelism().ok();
-        let served = start_runtime(threads)?.block_on(serve(&self));
+        let served = start_runtime(None)?.block_on(serve(&self));
         served.map_err(|error| Failure::new(error.to_string()))
     }
 

@@ -140,7 +140,7 @@ impl Recipients {
                         (raw.index, about, next)
                     };
                     if is_only {
-                        // Boxed, so that what waits for a push of many recipients is no larger.
+                        // Boxed, so that the future of an event of many recipients is no larger.
                         followed.push(Box::pin(pushing).await);
                     } else {
                         sending.push(pushing);

@@ -391,7 +391,7 @@ impl EncryptionMeter {
         let measuring = thread::spawn(move || {
             let mut all = vec![encryption_micros(Self::TIMES)];
             while !stopped.load(Ordering::Relaxed) {
-                thread::sleep(Self::PAUSE);
+                thread::park_timeout(Self::PAUSE);
                 all.push(encryption_micros(Self::TIMES));
             }
             all.iter().sum::<f64>() / all.len() as f64
@@ -401,6 +401,7 @@ impl EncryptionMeter {
 
     fn stop(self) -> f64 {
         self.stop.store(true, Ordering::Relaxed);
+        self.measuring.thread().unpark();
         self.measuring.join().unwrap()
     }
 }
