@@ -17,12 +17,12 @@ use crate::clock::{Clock, SystemClock};
 
 use super::streams::{Entry, Load};
 
-/// How much of a body is in one DATA frame. The HTTP library copies frames of fewer than 256 bytes, so that
-/// those of many requests are written and encrypted at once; it writes a larger one by itself.
-const PIECE: usize = 255;
+/// The size of the DATA frames of a small body. The HTTP library copies a frame of fewer than 256 bytes, so
+/// that those of many requests are written and encrypted at once; it writes a larger one by itself.
+const FRAME_SIZE: usize = 255;
 
 /// A larger body is one frame, since by then more frames cost as much as the writing.
-const PIECED: usize = 4 * PIECE;
+const SPLIT_LIMIT: usize = 4 * FRAME_SIZE;
 
 /// The requests to one origin, which every one of them changes.
 #[derive(Debug)]
@@ -113,12 +113,12 @@ impl Body for ObservedBody {
         }
         self.stream.goes_out(SystemClock.now().mono);
         let length = self.bytes.len();
-        let piece = if length <= PIECED {
-            length.min(PIECE)
+        let size = if length <= SPLIT_LIMIT {
+            length.min(FRAME_SIZE)
         } else {
             length
         };
-        Poll::Ready(Some(Ok(Frame::data(self.bytes.split_to(piece)))))
+        Poll::Ready(Some(Ok(Frame::data(self.bytes.split_to(size)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -156,8 +156,8 @@ mod tests {
     fn a_small_body_is_sent_in_frames_that_leave_with_others() {
         assert_eq!(frames(103), [103]);
         assert_eq!(frames(403), [255, 148]);
-        assert_eq!(frames(PIECED), [PIECE; 4]);
-        assert_eq!(frames(PIECED + 1), [PIECED + 1]);
+        assert_eq!(frames(SPLIT_LIMIT), [FRAME_SIZE; 4]);
+        assert_eq!(frames(SPLIT_LIMIT + 1), [SPLIT_LIMIT + 1]);
         assert_eq!(frames(4096), [4096]);
     }
 }
