@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use crate::outcome::{Attempt, Failure, TlsFault};
 use crate::push_service::dialer::{Dialer, HTTP1_CONNECTIONS};
@@ -60,16 +61,16 @@ async fn what_follows_a_misdirected_request_has_a_new_connection() {
     assert_eq!(accepted(), 2, "one new connection serves them all");
 }
 
-/// Keeps 30 requests under way, each answered after a tenth of a second, for as many rounds; returns
-/// how many connections that took.
-async fn connections_for_slow(service: &FakeService, connections: usize, rounds: usize) -> usize {
+/// Keeps 30 requests under way, each answered after a tenth of a second, for as long as `more` says,
+/// which is given how many rounds of requests there were.
+async fn push_slowly(service: &FakeService, connections: usize, more: impl Fn(usize) -> bool) {
     let settings = Settings {
         connections_per_origin: connections,
         ..settings(service)
     };
     let client = Client::new(&settings).unwrap();
     let lane = || async {
-        for _ in 0..rounds {
+        for _ in (0..).take_while(|round| more(*round)) {
             let mut attempt = post(&client, service, "/slow").await;
             // Before the server has told its limit, it may refuse what is above.
             while matches!(attempt, Attempt::Failed(Failure::NotProcessed)) {
@@ -79,27 +80,25 @@ async fn connections_for_slow(service: &FakeService, connections: usize, rounds:
         }
     };
     join_all((0..30).map(|_| lane())).await;
-    service.connections()
 }
 
 #[tokio::test]
 async fn a_low_stream_limit_gets_more_connections() {
-    let service = FakeService::start(Speaks::Streams(10)).await;
-    let connections = connections_for_slow(&service, 4, 12).await;
-    assert!((3..=4).contains(&connections), "{connections}");
-    let few = FakeService::start(Speaks::Streams(2)).await;
-    assert_eq!(
-        connections_for_slow(&few, 4, 3).await,
-        4,
-        "as many as allowed"
-    );
+    for (streams, connections) in [(10, 3), (2, 4)] {
+        let service = FakeService::start(Speaks::Streams(streams)).await;
+        let pushing = push_slowly(&service, 4, |_| service.connections() < connections);
+        let reached = timeout(AMPLE, pushing).await;
+        reached.unwrap_or_else(|_| panic!("{} of {connections}", service.connections()));
+        assert!(service.connections() <= 4, "no more than allowed");
+    }
 }
 
 #[tokio::test]
 async fn a_stream_limit_that_does_not_bind_costs_no_connection() {
     for speaks in [Speaks::Streams(100), Speaks::Both] {
         let service = FakeService::start(speaks).await;
-        assert_eq!(connections_for_slow(&service, 4, 12).await, 1);
+        push_slowly(&service, 4, |round| round < 12).await;
+        assert_eq!(service.connections(), 1);
     }
 }
 
