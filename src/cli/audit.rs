@@ -10,7 +10,7 @@ use super::configured::Configured;
 use super::failure::Failure;
 use super::management;
 use super::policy::{quoted, set_policy};
-use super::runtime::start_runtime;
+use super::runtime::{processors, start_runtime};
 use crate::broker::{self, Audited, Definitions, Export, Finding, Mend, Origin, Settings};
 use crate::config::Environment;
 
@@ -37,7 +37,7 @@ impl Audit {
     ) -> Result<(), Failure> {
         let settings = &self.configured.load_broker(environment)?;
         let export = match self.management {
-            Some(url) => start_runtime(None)?.block_on(management::read(settings, url))?,
+            Some(url) => start_runtime(processors())?.block_on(management::read(settings, url))?,
             None => from_input()?,
         };
         let audited = broker::audit(settings, &export).map_err(unusable)?;

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::configured::Configured;
 use super::failure::{Failure, tell};
-use super::runtime::start_runtime;
+use super::runtime::{processors, start_runtime};
 use crate::app::App;
 use crate::broker::{self, Inspected, Product, Settings};
 use crate::config::{self, Config, Environment};
@@ -53,7 +53,7 @@ impl Check {
 }
 
 fn connect(settings: &Settings) -> Result<Inspected, Failure> {
-    let inspected = start_runtime(None)?.block_on(broker::check(settings))?;
+    let inspected = start_runtime(processors())?.block_on(broker::check(settings))?;
     if let Some(warning) = inspected.product.as_ref().and_then(Product::warning) {
         tell(&format!("warning: {warning}"));
     }

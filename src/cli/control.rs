@@ -11,7 +11,7 @@ use super::configured::Configured;
 use super::failure::Failure;
 use super::lines::visible;
 use super::publish::name;
-use super::runtime::start_runtime;
+use super::runtime::{processors, start_runtime};
 use crate::broker::CommandClient;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Environment;
@@ -162,7 +162,7 @@ impl Publishing {
         let (routing_key, body) = (format!("{}.{command}", self.app), message.to_string());
         let control = control::decode(&routing_key, body.as_bytes());
         let _: Control = control.map_err(|fault| Failure::usage(fault.to_string()))?;
-        start_runtime(None)?.block_on(async {
+        start_runtime(processors())?.block_on(async {
             let client = CommandClient::connect(&settings).await?;
             let published = client.publish_control(&routing_key, body.as_bytes()).await;
             client.close().await;

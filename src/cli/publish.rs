@@ -18,7 +18,7 @@ use super::failure::{Failure, tell};
 use super::input;
 use super::keys::choose;
 use super::outputs::{is_failure, write_output};
-use super::runtime::start_runtime;
+use super::runtime::{processors, start_runtime};
 use crate::app::Results;
 use crate::broker::{CommandClient, Followed, PublishError};
 use crate::config::Environment;
@@ -105,7 +105,7 @@ impl Publish {
             recipients: members.recipients.as_ref().map_or(1, Vec::len),
             body: with_app(body, app),
         };
-        start_runtime(None)?.block_on(async {
+        start_runtime(processors())?.block_on(async {
             let client = CommandClient::connect(&config.daemon.broker).await?;
             let done = self.publish(&client, &event, out).await;
             client.close().await;

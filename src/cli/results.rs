@@ -12,7 +12,7 @@ use super::campaign::Campaign;
 use super::configured::Configured;
 use super::failure::Failure;
 use super::outputs::{is_failure, write_output};
-use super::runtime::start_runtime;
+use super::runtime::{processors, start_runtime};
 use crate::broker::CommandClient;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Environment;
@@ -49,7 +49,7 @@ impl Results {
         out: &mut impl Write,
     ) -> Result<(), Failure> {
         let settings = self.configured.load_broker(environment)?;
-        start_runtime(None)?.block_on(async {
+        start_runtime(processors())?.block_on(async {
             let client = CommandClient::connect(&settings).await?;
             let followed = select! {
                 followed = self.follow(&client, out) => followed,

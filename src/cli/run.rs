@@ -9,7 +9,7 @@ use tracing::{error, warn};
 
 use super::configured::Configured;
 use super::failure::Failure;
-use super::runtime::start_runtime;
+use super::runtime::{Threads, start_runtime};
 use crate::config::{Environment, Reloads};
 use crate::daemon;
 use crate::logging;
@@ -19,7 +19,7 @@ use crate::logging;
 pub struct Run {
     #[command(flatten)]
     configured: Configured,
-    /// How many worker threads run [default: one for each processor, at most 8]
+    /// How many threads run, at least two; half of them encrypt [default: one for each processor, at most 8]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
 }
@@ -33,9 +33,15 @@ impl Run {
         for warning in &config.warnings {
             warn!(key = warning.key, source = %warning.source, "{}", warning.what);
         }
-        let runtime = start_runtime(self.threads)?;
+        let threads = Threads::of(self.threads);
+        let runtime = start_runtime(threads.runtime)?;
         let reloads = Reloads::new(self.configured.request(environment), config.effective);
-        let running = daemon::run(config.daemon, Box::new(reloads), log_filter);
+        let running = daemon::run(
+            config.daemon,
+            Box::new(reloads),
+            log_filter,
+            threads.encryption,
+        );
         let ended = runtime.block_on(running);
         // A name that hangs in the system's resolver must not hold up the end.
         runtime.shutdown_background();
@@ -70,6 +76,7 @@ fn status(failure: &daemon::Failure) -> u8 {
         | daemon::Failure::ServiceManager(_)
         | daemon::Failure::Metrics(_)
         | daemon::Failure::Signals(_)
+        | daemon::Failure::Threads(_)
         | daemon::Failure::Task(_) => 1,
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::failure::Failure;
-use super::runtime::start_runtime;
+use super::runtime::{processors, start_runtime};
 use crate::origin::Service;
 use crate::sandbox::{self, Message, Running, Settings, SubscribeRequest};
 
@@ -80,7 +80,7 @@ impl Sandbox {
                  --listen for each, as in --listen 127.0.0.1:8443 --listen 127.0.0.1:8445"
             )));
         }
-        let served = start_runtime(None)?.block_on(serve(&self));
+        let served = start_runtime(processors())?.block_on(serve(&self));
         served.map_err(|error| Failure::new(error.to_string()))
     }
 

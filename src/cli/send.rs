@@ -18,7 +18,7 @@ use super::failure::Failure;
 use super::input;
 use super::keys::choose;
 use super::lines::visible;
-use super::runtime::start_runtime;
+use super::runtime::{processors, start_runtime};
 use crate::config::Environment;
 use crate::daemon;
 use crate::daemon::Sent;
@@ -88,7 +88,7 @@ impl Send {
         let config = self.configured.load(environment)?;
         let app = choose(&config.daemon.apps, self.app.as_deref())?;
         let event = self.event(app.name.as_str())?;
-        let runtime = start_runtime(None)?;
+        let runtime = start_runtime(processors())?;
         let settings = &config.daemon;
         let failed = |error: daemon::Failure| Failure::operator(error.to_string());
         let sent = if self.dry_run {

@@ -11,7 +11,7 @@ use super::audit::Audit;
 use super::configured::Configured;
 use super::failure::{Failure, tell};
 use super::policy::{quoted, set_policy};
-use super::runtime::start_runtime;
+use super::runtime::{processors, start_runtime};
 use crate::broker;
 use crate::broker::{Declared, Definitions};
 use crate::config::Environment;
@@ -122,7 +122,7 @@ impl Declare {
         let settings = self.configured.load_broker(environment)?;
         let mut declared = Declared::default();
         let declaring = broker::declare_topology(&settings, &mut declared);
-        let ended = start_runtime(None)?.block_on(declaring);
+        let ended = start_runtime(processors())?.block_on(declaring);
         for object in &declared.made {
             writeln!(out, "made {object}")?;
         }

@@ -26,6 +26,9 @@ pub(crate) enum Failure {
     /// The signals that stop the process cannot be received.
     #[error("cannot listen for SIGTERM, SIGINT and SIGHUP: {0}")]
     Signals(#[from] std::io::Error),
+    /// The threads that encrypt cannot be started.
+    #[error("cannot start the threads that encrypt: {0}")]
+    Threads(#[source] std::io::Error),
     /// A task that must not end has ended.
     #[error("the {0} ended unexpectedly; the process must be started anew")]
     Task(&'static str),

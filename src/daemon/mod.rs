@@ -12,6 +12,7 @@ mod reload;
 mod settings;
 mod state;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -27,7 +28,7 @@ use crate::logging::ActiveFilter;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::push_service::{Client, Transport};
-use crate::sender::Sender;
+use crate::sender::{Encryption, Sender};
 use crate::spans;
 use crate::systemd;
 
@@ -46,7 +47,8 @@ pub(crate) use self::settings::Settings;
 const SETTLED_LIMIT: usize = 1024;
 
 /// Runs the daemon until SIGTERM or SIGINT, then finishes what is in flight. SIGHUP applies the
-/// `configuration` as it is then; what is logged follows `log_filter`.
+/// `configuration` as it is then; what is logged follows `log_filter`. Messages are encrypted on so many
+/// `threads` besides those of the runtime.
 ///
 /// # Errors
 /// If something local is wrong at the start, the first connection to the broker shows that an
@@ -55,6 +57,7 @@ pub(crate) async fn run(
     settings: Settings,
     configuration: Box<dyn Rereading>,
     log_filter: ActiveFilter,
+    threads: NonZeroUsize,
 ) -> Result<(), Failure> {
     let signals = Signals::new()?;
     let exporter = spans::start();
@@ -64,7 +67,8 @@ pub(crate) async fn run(
     }
     let health = Arc::new(Health::new(SystemClock.now().mono));
     let client = Client::new(&settings.push_service)?;
-    let pipeline = Arc::new(pipeline_of(&settings, client, &metrics));
+    let encryption = Encryption::start(threads).map_err(Failure::Threads)?;
+    let pipeline = Arc::new(pipeline_of(&settings, client, encryption, &metrics));
     let listener = admin::bind(&settings.admin).await?;
     let notifier = Arc::new(systemd::Notifier::from_env()?);
     metrics.config_applied(SystemClock.now().wall);
@@ -148,6 +152,7 @@ fn start(
 fn pipeline_of<T: Transport>(
     settings: &Settings,
     transport: T,
+    encryption: Encryption,
     metrics: &Arc<Metrics>,
 ) -> Pipeline<T> {
     let sender = Sender::new(
@@ -158,6 +163,7 @@ fn pipeline_of<T: Transport>(
         Arc::new(SystemClock),
         Arc::new(RandomJitter),
     );
+    let sender = sender.with_encryption(encryption);
     Pipeline::new(pipeline_settings(settings), sender, Arc::clone(metrics))
 }
 

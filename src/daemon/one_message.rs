@@ -17,6 +17,7 @@ use crate::outcome::{Answer, Attempt};
 use crate::push_service::{Client, PushRequest, Transport};
 use crate::retry;
 use crate::retry::Policy;
+use crate::sender::Encryption;
 use crate::wire::Kind;
 use crate::wire::headers::RetryHistory;
 
@@ -75,7 +76,7 @@ async fn process<T: Transport>(
         ..settings.clone()
     };
     let metrics = Arc::new(Metrics::new()?);
-    let pipeline = pipeline_of(&settings, transport, &metrics);
+    let pipeline = pipeline_of(&settings, transport, Encryption::default(), &metrics);
     let Some(lane) = settings.broker.lanes.first() else {
         return Ok(Sent::Nothing);
     };

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use tokio::task::yield_now;
 
 use crate::app::App;
 use crate::guard;
@@ -28,6 +29,10 @@ use super::gone_ratio::GoneRatios;
 use super::record;
 use super::refusals::Refusals;
 use super::settlement::Settlement;
+
+/// Other tasks get their turn each time that so many recipients were read and their messages encrypted, which
+/// takes about a millisecond.
+const READ_AT_ONCE: usize = 16;
 
 /// Plans, sends and ends recipients.
 pub(super) struct Recipients {
@@ -110,11 +115,14 @@ impl Recipients {
         let mut sending = FuturesUnordered::new();
         let mut followed = Vec::with_capacity(event.recipient_count());
         let is_only = event.recipient_count() == 1;
+        let mut read = 0;
         loop {
             let slot = slots.take();
-            if (slot.is_some() || sending.is_empty())
+            if read < READ_AT_ONCE
+                && (slot.is_some() || sending.is_empty())
                 && let Some(raw) = recipients.next()
             {
+                read += 1;
                 let now = sender.now().wall;
                 let (about, planned) = self.plan_one(raw, &common, &mut seen, now);
                 let push = match planned {
@@ -149,10 +157,12 @@ impl Recipients {
                 continue;
             }
             drop(slot);
-            let Some(next) = sending.next().await else {
-                break;
-            };
-            followed.push(next);
+            tokio::select! {
+                biased;
+                Some(next) = sending.next() => followed.push(next),
+                () = yield_now(), if read == READ_AT_ONCE => read = 0,
+                else => break,
+            }
         }
         followed.sort_unstable_by_key(|(index, ..)| *index);
         let now = sender.now().wall;

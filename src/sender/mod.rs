@@ -17,6 +17,7 @@ mod alarms;
 mod attempt;
 mod clock_skew;
 mod decision;
+mod encryption;
 mod endpoint_turns;
 mod failures;
 mod keys;
@@ -53,6 +54,7 @@ use self::round_trip::RoundTrips;
 use self::time::Time;
 
 pub use self::decision::{Next, Wait};
+pub use self::encryption::Encryption;
 pub use self::keys::{StateError, StateFile, SubscriptionKeys};
 
 /// The operator's choices about sending.
@@ -79,7 +81,7 @@ pub struct Sender<T> {
 }
 
 impl<T: Transport> Sender<T> {
-    /// Creates a sender that sends by `transport`.
+    /// Creates a sender that sends by `transport` and encrypts on the threads of its callers.
     pub fn new(
         settings: Settings,
         transport: T,
@@ -108,6 +110,15 @@ impl<T: Transport> Sender<T> {
             metrics,
             time,
             jitter,
+        }
+    }
+
+    /// Returns the same sender, which encrypts by `encryption`.
+    #[must_use]
+    pub fn with_encryption(self, encryption: Encryption) -> Self {
+        Self {
+            round_trips: self.round_trips.with_encryption(encryption),
+            ..self
         }
     }
 

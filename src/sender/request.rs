@@ -1,17 +1,12 @@
-//! Makes the request: encrypts the message and adds the headers.
-
-use std::borrow::Cow;
-
-use bytes::Bytes;
+//! The request of a message: what to encrypt of it, and the headers.
 
 use crate::app::App;
-use crate::ece::{EceError, Salt, SenderKey, aes128gcm, aesgcm};
-use crate::message::{Coding, PushMessage};
-use crate::outcome::Again;
-use crate::plan;
+use crate::ece::EceError;
+use crate::message::PushMessage;
 use crate::push_service::{self, PushRequest};
-use crate::subscription::Keys;
 use crate::vapid::{Token, VapidError, VapidKey};
+
+use super::encryption::{Encrypted, Plaintext};
 
 /// Why a request could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -22,53 +17,50 @@ pub(super) enum Unsendable {
     Ece(#[from] EceError),
 }
 
-/// Encrypts a message, changed as a second request asks, and writes its headers: the VAPID headers
-/// are those of the time of its coding.
-pub(super) fn request(
-    app: &App,
-    key: &VapidKey,
-    token: &Token,
-    message: &PushMessage,
-    again: Option<Again>,
-) -> Result<PushRequest, EceError> {
-    let changed = again.and_then(|again| plan::changed(message, again));
-    let message = &*changed.unwrap_or(Cow::Borrowed(message));
-    let Some((keys, content)) = secrets(message) else {
-        let bare = push_service::build(message, None, token.authorization());
-        return Ok(bare);
-    };
+/// Returns what to encrypt of a message, or `None` if it goes without a body.
+pub(super) fn plaintext(app: &App, message: &PushMessage) -> Option<Plaintext> {
+    let keys = message.subscription.keys.as_ref()?;
+    let content = message.content.as_ref()?;
     let ceiling = app.payload_ceiling(message.subscription.endpoint.service());
-    let padding = app.requests.padding.bytes(content.len(), ceiling);
-    let (sender, salt) = (SenderKey::generate()?, Salt::random()?);
-    Ok(match message.coding {
-        Coding::Aes128Gcm => {
-            let body = aes128gcm::encrypt(keys, content, padding, sender, salt)?;
-            push_service::build(message, Some(body), token.authorization())
-        }
-        Coding::AesGcm => {
-            let sealed = aesgcm::encrypt(keys, content, padding, sender, salt)?;
-            let public_key = key.public_key_base64url();
-            push_service::build_draft(message, sealed, token.draft_01(), public_key)
-        }
+    Some(Plaintext {
+        keys: keys.clone(),
+        content: content.clone(),
+        padding: app.requests.padding.bytes(content.len(), ceiling),
+        coding: message.coding,
     })
 }
 
-fn secrets(message: &PushMessage) -> Option<(&Keys, &Bytes)> {
-    message
-        .subscription
-        .keys
-        .as_ref()
-        .zip(message.content.as_ref())
+/// Makes the request of an encrypted message: the VAPID headers are those of the time of its coding.
+pub(super) fn request(
+    key: &VapidKey,
+    token: &Token,
+    message: &PushMessage,
+    encrypted: Option<Encrypted>,
+) -> PushRequest {
+    match encrypted {
+        None => push_service::build(message, None, token.authorization()),
+        Some(Encrypted::Aes128Gcm(body)) => {
+            push_service::build(message, Some(body), token.authorization())
+        }
+        Some(Encrypted::AesGcm(sealed)) => {
+            let public_key = key.public_key_base64url();
+            push_service::build_draft(message, sealed, token.draft_01(), public_key)
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime};
 
+    use bytes::Bytes;
+
     use super::*;
-    use crate::ece::Padding;
-    use crate::message::{MediaType, Ttl, Urgency};
-    use crate::subscription::{AuthSecret, Endpoint, Subscription, UserAgentKey, decode_base64};
+    use crate::ece::{Padding, SenderKey};
+    use crate::message::{Coding, MediaType, Ttl, Urgency};
+    use crate::subscription::{
+        AuthSecret, Endpoint, Keys, Subscription, UserAgentKey, decode_base64,
+    };
     use crate::vapid::Validity;
 
     fn message(coding: Coding, content: Option<&'static str>) -> PushMessage {
@@ -95,7 +87,8 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_262_400);
         let origin = message.subscription.endpoint.origin();
         let token = Token::sign(key, origin, &app.subject, now, Validity::default());
-        request(app, key, &token.unwrap(), message, None).unwrap()
+        let encrypted = plaintext(app, message).map(|plaintext| plaintext.encrypt().unwrap());
+        request(key, &token.unwrap(), message, encrypted)
     }
 
     fn header<'a>(request: &'a PushRequest, name: &str) -> Option<&'a str> {

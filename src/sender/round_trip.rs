@@ -1,5 +1,6 @@
 //! One round trip to a push service: sign, encrypt, send, and classify the answer.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -10,11 +11,13 @@ use crate::app::{App, Mode};
 use crate::classify;
 use crate::classify::{Context, EarlierAnswers};
 use crate::clock::{Jitter, Now};
+use crate::ece::EceError;
 use crate::message::PushMessage;
 use crate::metrics::Metrics;
 use crate::origin::Origin;
 use crate::outcome::{Again, Answer, Attempt, Meaning, Reason, Verdict};
-use crate::push_service::Transport;
+use crate::plan;
+use crate::push_service::{PushRequest, Transport};
 use crate::spans::Span;
 use crate::subscription::Endpoint;
 use crate::vapid::{Token, VapidError, VapidKey};
@@ -22,8 +25,10 @@ use crate::wire::headers::RetryHistory;
 
 use super::alarms::Alarms;
 use super::clock_skew::TOLERANCE;
+use super::encryption::Encryption;
 use super::keys::token_cache::{Authorization, TokenCache};
-use super::request::{Unsendable, request};
+use super::request;
+use super::request::Unsendable;
 use super::time::Time;
 use super::unconfirmed::UnconfirmedAnswers;
 
@@ -33,6 +38,7 @@ const LOCATION_LIMIT: usize = 2048;
 /// Makes round trips.
 pub(super) struct RoundTrips<T> {
     transport: Arc<T>,
+    encryption: Arc<Encryption>,
     push_timeout: Duration,
     tokens: Arc<TokenCache>,
     unconfirmed: Arc<UnconfirmedAnswers>,
@@ -77,6 +83,7 @@ impl<T: Transport> RoundTrips<T> {
     ) -> Self {
         Self {
             transport,
+            encryption: Arc::default(),
             push_timeout,
             tokens: Arc::default(),
             unconfirmed: Arc::default(),
@@ -87,10 +94,19 @@ impl<T: Transport> RoundTrips<T> {
         }
     }
 
+    /// Returns the same, which encrypts by `encryption`.
+    pub(super) fn with_encryption(self, encryption: Encryption) -> Self {
+        Self {
+            encryption: Arc::new(encryption),
+            ..self
+        }
+    }
+
     /// Returns the same with another deadline, and another transport if there is one.
     pub(super) fn with(&self, transport: Option<Arc<T>>, push_timeout: Duration) -> Self {
         Self {
             transport: transport.unwrap_or_else(|| Arc::clone(&self.transport)),
+            encryption: Arc::clone(&self.encryption),
             push_timeout,
             tokens: Arc::clone(&self.tokens),
             unconfirmed: Arc::clone(&self.unconfirmed),
@@ -109,7 +125,7 @@ impl<T: Transport> RoundTrips<T> {
         let Trip { app, key, .. } = trip;
         let endpoint = &trip.message.subscription.endpoint;
         let authorization = self.authorize(app, key, endpoint.origin())?;
-        let request = request(app, key, &authorization.token, trip.message, trip.again)?;
+        let request = self.request(trip, &authorization.token).await?;
         let sent = self.time.now();
         if app.mode == Mode::DryRun {
             return Ok(dry_run(sent.wall, authorization.token));
@@ -159,6 +175,22 @@ impl<T: Transport> RoundTrips<T> {
         token: &Arc<Token>,
     ) {
         self.tokens.remove(app, key, origin, token);
+    }
+
+    /// Encrypts the message, changed as a second request asks, and makes the request.
+    async fn request(&self, trip: Trip<'_>, token: &Token) -> Result<PushRequest, EceError> {
+        let changed = trip
+            .again
+            .and_then(|again| plan::changed(trip.message, again));
+        let message = &*changed.unwrap_or(Cow::Borrowed(trip.message));
+        let encrypted = match request::plaintext(trip.app, message) {
+            Some(plaintext) => {
+                let now = self.time.mono();
+                Some(self.encryption.encrypt(plaintext, now).await?)
+            }
+            None => None,
+        };
+        Ok(request::request(trip.key, token, message, encrypted))
     }
 
     /// Returns a cached token for an origin, or signs one.

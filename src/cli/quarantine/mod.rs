@@ -7,7 +7,7 @@ use tokio::select;
 
 use super::configured::Configured;
 use super::failure::{Failure, tell};
-use super::runtime::start_runtime;
+use super::runtime::{processors, start_runtime};
 use crate::broker::{QuarantineClient, Quarantined};
 use crate::config::Environment;
 use crate::wire::quarantine;
@@ -122,7 +122,7 @@ impl Quarantine {
             }
         };
         let settings = place.configured.load_broker(environment)?;
-        start_runtime(None)?.block_on(async {
+        start_runtime(processors())?.block_on(async {
             let client = QuarantineClient::connect(&settings).await?;
             let mut queue = Queue::new(&client, place.count);
             let done = select! {

@@ -27,3 +27,19 @@ async fn who_gets_a_seat_too_late_is_sent_nothing() {
         .collect();
     assert_eq!(late.len(), 3, "{:?}", outline(&publications));
 }
+
+#[tokio::test]
+async fn a_large_event_does_not_keep_other_tasks_from_their_turn() {
+    let env = env_of(app(Mode::Send), [], 100);
+    let recipients: Vec<_> = (0..48)
+        .map(|n| json!({ "id": n, "subscription": fcm(&n.to_string()) }))
+        .collect();
+    let event = json!({ "id": "e1", "payload": "hello", "recipients": recipients });
+    let inbound = inbound(event.to_string());
+    let mut processing = std::pin::pin!(env.pipeline.process(&inbound));
+    assert!(poll!(&mut processing).is_pending());
+    let sent = env.service.requests.lock().len();
+    assert!((1..48).contains(&sent), "{sent} in the first turn");
+    processing.await;
+    assert_eq!(env.service.requests.lock().len(), 48);
+}
