@@ -27,7 +27,7 @@ use crate::subscription::Keys;
 const QUEUE_PER_THREAD: usize = 8;
 
 /// The runtime encrypts a message by itself if the last one was so long ago: waking a thread costs as
-/// much, and the delay of other tasks is bounded.
+/// much, and the other tasks are hardly delayed.
 const RARE: Duration = Duration::from_millis(1);
 
 /// So many results are handed over before other tasks get their turn.

@@ -6,7 +6,7 @@
 //! The same is printed for a bare worker ([`bare`]) after each round of the daemon.
 //!
 //! `cargo bench --bench e2e -- --events 20000 --latency 50ms`, `-- --paced 500`,
-//! `-- --events 20 --recipients 1000`, `-- --failing 50 --subscriptions 20000`, `-- --daemons 2`
+//! `-- --events 20 --recipients 1000`, `-- --failing 40 --subscriptions 20000`, `-- --daemons 2`
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
