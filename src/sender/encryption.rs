@@ -26,8 +26,8 @@ use crate::subscription::Keys;
 /// So many messages may wait for each thread: fewer leave it idle, more leave it all the work.
 const QUEUE_PER_THREAD: usize = 8;
 
-/// The runtime encrypts a message by itself if the last one was so long ago: waking a thread costs as
-/// much, and the other tasks are hardly delayed.
+/// A task of the runtime encrypts its message if the last one that did so is so long ago: waking a thread
+/// costs as much, and the delay of other tasks is small.
 const RARE: Duration = Duration::from_millis(1);
 
 /// So many results are handed over before other tasks get their turn.
@@ -63,14 +63,14 @@ struct Threads {
 
 struct Job {
     plaintext: Plaintext,
-    done: oneshot::Sender<Outcome>,
+    done: oneshot::Sender<Completion>,
 }
 
 /// What came of a message; an error if encrypting it panicked.
-type Outcome = thread::Result<Result<Encrypted, EceError>>;
+type Completion = thread::Result<Result<Encrypted, EceError>>;
 
 /// What came of a message, and the way to the task that waits for it.
-type Finished = (Outcome, oneshot::Sender<Outcome>);
+type Finished = (Completion, oneshot::Sender<Completion>);
 
 impl Encryption {
     /// Starts so many threads, which end once this is dropped.
@@ -102,13 +102,13 @@ impl Encryption {
         plaintext: Plaintext,
         now: Instant,
     ) -> Result<Encrypted, EceError> {
-        let threads = self.0.as_ref().filter(|threads| !threads.are_spared(now));
+        let threads = self.0.as_ref().filter(|threads| !threads.is_rare(now));
         let Some(threads) = threads else {
             return plaintext.encrypt();
         };
-        let (done, outcome) = oneshot::channel();
+        let (done, completion) = oneshot::channel();
         match threads.queue.try_send(Job { plaintext, done }) {
-            Ok(()) => match outcome.await {
+            Ok(()) => match completion.await {
                 Ok(Ok(result)) => result,
                 Ok(Err(panic)) => resume_unwind(panic),
                 Err(_dropped) => Err(EceError::Library("encrypt: its threads have ended")),
@@ -128,8 +128,8 @@ impl Threads {
         }
     }
 
-    /// Returns whether a message at `now` is so rare that its task encrypts it, and records that.
-    fn are_spared(&self, now: Instant) -> bool {
+    /// Returns whether a message at `now` is so rare that its task encrypts it, and records it if so.
+    fn is_rare(&self, now: Instant) -> bool {
         let mut last = self.last_rare.lock();
         let is_rare = last.is_none_or(|last| now.saturating_duration_since(last) >= RARE);
         if is_rare {
@@ -160,8 +160,8 @@ fn serve(jobs: &Receiver<Job>, finished: &mpsc::UnboundedSender<Finished>) {
     for Job { plaintext, done } in jobs {
         // A push that was given up needs no message.
         if !done.is_closed() {
-            let outcome = catch_unwind(AssertUnwindSafe(|| plaintext.encrypt()));
-            let _runtime_ended = finished.send((outcome, done));
+            let completion = catch_unwind(AssertUnwindSafe(|| plaintext.encrypt()));
+            let _runtime_ended = finished.send((completion, done));
         }
     }
 }
@@ -171,8 +171,8 @@ fn serve(jobs: &Receiver<Job>, finished: &mpsc::UnboundedSender<Finished>) {
 async fn hand_over(mut results: mpsc::UnboundedReceiver<Finished>) {
     let mut finished = Vec::with_capacity(RESULTS_AT_ONCE);
     while results.recv_many(&mut finished, RESULTS_AT_ONCE).await > 0 {
-        for (outcome, done) in finished.drain(..) {
-            let _given_up = done.send(outcome);
+        for (completion, done) in finished.drain(..) {
+            let _given_up = done.send(completion);
         }
     }
 }
@@ -205,6 +205,14 @@ mod tests {
         })
     }
 
+    /// Returns a queue for one message that nothing serves; the message at `now` is not rare.
+    fn without_threads(now: Instant) -> (Encryption, Receiver<Job>) {
+        let (queue, jobs) = bounded(1);
+        let threads = Threads::new(queue);
+        assert!(threads.is_rare(now));
+        (Encryption(Some(threads)), jobs)
+    }
+
     #[tokio::test]
     async fn threads_and_callers_encrypt_alike() {
         let alone = Encryption::default();
@@ -224,11 +232,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_keeps_no_message_waiting() {
-        let (queue, jobs) = bounded(1);
-        let encryption = Encryption(Some(Threads::new(queue)));
         let now = SystemClock.now().mono;
+        let (encryption, jobs) = without_threads(now);
         let encrypt = || encryption.encrypt(plaintext(Coding::Aes128Gcm, 300), now);
-        assert!(encrypt().await.is_ok(), "rare");
         let mut waiting = Box::pin(encrypt());
         assert!(futures_util::poll!(&mut waiting).is_pending());
         assert!(encrypt().await.is_ok(), "full");
@@ -242,20 +248,17 @@ mod tests {
         let threads = Threads::new(bounded(1).0);
         let now = SystemClock.now().mono;
         let spared = [0, 1, 999, 1000, 1001, 1999, 2500]
-            .map(|micros| threads.are_spared(now + Duration::from_micros(micros)));
+            .map(|micros| threads.is_rare(now + Duration::from_micros(micros)));
         assert_eq!(spared, [true, false, false, true, false, false, true]);
     }
 
     #[tokio::test]
-    async fn a_panic_of_a_thread_reaches_the_task_and_the_thread_goes_on() {
-        let (queue, jobs) = bounded(1);
-        let encryption = Encryption(Some(Threads::new(queue)));
+    async fn a_panic_while_encrypting_reaches_the_task() {
         let now = SystemClock.now().mono;
+        let (encryption, jobs) = without_threads(now);
         let encrypt = || encryption.encrypt(plaintext(Coding::Aes128Gcm, 300), now);
-        assert!(encrypt().await.is_ok(), "rare");
         let panics = async {
-            let outcome = AssertUnwindSafe(encrypt()).catch_unwind().await;
-            assert!(outcome.is_err());
+            assert!(AssertUnwindSafe(encrypt()).catch_unwind().await.is_err());
         };
         let answers = async {
             tokio::task::yield_now().await;
